@@ -1,0 +1,119 @@
+// Package admin serves what machines that watch a Lotline process ask:
+// /healthz (does it run), /readyz (can it work, and if not, why) and /metrics.
+//
+// Each service runs it beside its work, on an address of its own, so that it
+// is never open where the public API is.
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+const (
+	headerTimeout   = 5 * time.Second
+	requestTimeout  = 15 * time.Second
+	idleTimeout     = time.Minute
+	maxHeaderBytes  = 16 << 10
+	shutdownTimeout = 2 * time.Second
+)
+
+// Health holds what keeps a process from being ready. The zero value is ready:
+// a service sets its components not ready before it starts them. All methods
+// may be called concurrently.
+type Health struct {
+	mu     sync.Mutex
+	faults map[string]string
+}
+
+// Set records that a component is not ready, and why; nil says that it is.
+func (h *Health) Set(component string, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err == nil {
+		delete(h.faults, component)
+		return
+	}
+	if h.faults == nil {
+		h.faults = map[string]string{}
+	}
+	h.faults[component] = err.Error()
+}
+
+// Ready returns the components that are not ready, each with its reason; it is
+// empty when the process is ready.
+func (h *Health) Ready() map[string]string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return maps.Clone(h.faults)
+}
+
+// Serve answers on addr (host:port) until ctx ends, and then returns nil. With
+// an empty addr it only waits for that.
+func Serve(ctx context.Context, addr string, h *Health, reg *prometheus.Registry) error {
+	if addr == "" {
+		<-ctx.Done()
+		return nil
+	}
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return fmt.Errorf("listen for the admin endpoint: %w", err)
+	}
+	server := &http.Server{
+		Handler:           handler(h, reg),
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       requestTimeout,
+		WriteTimeout:      requestTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
+	}
+	stopped := make(chan error, 1)
+	defer context.AfterFunc(ctx, func() {
+		// ctx has ended: what is being answered gets a short time of its own.
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+		defer cancel()
+		stopped <- server.Shutdown(grace)
+	})()
+	slog.InfoContext(ctx, "admin endpoint open", "addr", listener.Addr().String())
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve the admin endpoint: %w", err)
+	}
+	if err := <-stopped; err != nil {
+		return fmt.Errorf("close the admin endpoint: %w", errors.Join(err, server.Close()))
+	}
+	return nil
+}
+
+func handler(h *Health, reg *prometheus.Registry) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		fmt.Fprintln(w, "ok")
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		faults := h.Ready()
+		w.Header().Set("Content-Type", "application/json")
+		if len(faults) > 0 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		// A write that fails here has nobody left to be told.
+		_ = json.NewEncoder(w).Encode(struct {
+			Ready    bool              `json:"ready"`
+			NotReady map[string]string `json:"not_ready,omitempty"`
+		}{len(faults) == 0, faults})
+	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{Registry: reg}))
+	return mux
+}

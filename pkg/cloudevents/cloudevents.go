@@ -1,0 +1,128 @@
+// Package cloudevents reads and writes the attributes of CloudEvents 1.0 in
+// Kafka's binary mode: attributes in headers, data in the value.
+//
+// Everything that writes or reads Lotline's topics uses it: the allocator, the
+// projector, the gateway and the operator's command. It knows nothing of what
+// the data means and imports only the Kafka client's record types.
+package cloudevents
+
+import (
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// MaxAttributeBytes is the longest attribute that Parse accepts.
+const MaxAttributeBytes = 255
+
+// SpecVersion is the only version of the specification that is spoken here.
+const SpecVersion = "1.0"
+
+// Header names, as the CloudEvents Kafka binding spells them.
+const (
+	HeaderSpecVersion = "ce_specversion"
+	HeaderID          = "ce_id"
+	HeaderSource      = "ce_source"
+	HeaderType        = "ce_type"
+	HeaderTime        = "ce_time"
+	HeaderContentType = "content-type"
+)
+
+// timeFormat is RFC 3339 with milliseconds, the precision of Kafka's own
+// timestamps.
+const timeFormat = "2006-01-02T15:04:05.000Z07:00"
+
+// Envelope holds the attributes of one event. An empty string or a zero Time
+// stands for an attribute that is absent.
+type Envelope struct {
+	ID, Source, Type, ContentType string
+	Time                          time.Time
+}
+
+// Headers returns the record headers of e, in a fixed order; absent attributes
+// have no header. Time is written in UTC, with milliseconds.
+func Headers(e Envelope) []kgo.RecordHeader {
+	h := make([]kgo.RecordHeader, 0, 6)
+	h = append(h, kgo.RecordHeader{Key: HeaderSpecVersion, Value: []byte(SpecVersion)})
+	add := func(key, value string) {
+		if value != "" {
+			h = append(h, kgo.RecordHeader{Key: key, Value: []byte(value)})
+		}
+	}
+	add(HeaderID, e.ID)
+	add(HeaderSource, e.Source)
+	add(HeaderType, e.Type)
+	if !e.Time.IsZero() {
+		add(HeaderTime, FormatTime(e.Time))
+	}
+	add(HeaderContentType, e.ContentType)
+	return h
+}
+
+// FormatTime writes t as headers carry it: RFC 3339, UTC, milliseconds.
+func FormatTime(t time.Time) string { return t.UTC().Format(timeFormat) }
+
+// Parse reads the attributes from a record's headers. Headers of other names
+// are ignored, and of several with one name the last counts.
+//
+// The type is required. The specification requires id and source too, but a
+// command without them still has an identity, its place in the log, so they
+// may be missing. A time that cannot be read is treated as absent: nothing is
+// ever decided by a producer's clock. The error is one sentence about what
+// makes the record unreadable.
+func Parse(headers []kgo.RecordHeader) (Envelope, error) {
+	var e Envelope
+	var timestamp string
+	version := SpecVersion
+	for _, h := range headers {
+		var field *string
+		switch h.Key {
+		case HeaderSpecVersion:
+			field = &version
+		case HeaderID:
+			field = &e.ID
+		case HeaderSource:
+			field = &e.Source
+		case HeaderType:
+			field = &e.Type
+		case HeaderTime:
+			field = &timestamp
+		case HeaderContentType:
+			field = &e.ContentType
+		default:
+			continue
+		}
+		if err := check(h.Value); err != nil {
+			return Envelope{}, fmt.Errorf("the header %s %w", h.Key, err)
+		}
+		*field = string(h.Value)
+	}
+	if version != SpecVersion {
+		return Envelope{}, fmt.Errorf("the header %s is %q, and only %q is understood", HeaderSpecVersion, version, SpecVersion)
+	}
+	if e.Type == "" {
+		return Envelope{}, fmt.Errorf("the header %s is missing, which names the type of the message", HeaderType)
+	}
+	if t, err := time.Parse(time.RFC3339Nano, timestamp); err == nil {
+		e.Time = t.UTC()
+	}
+	return e, nil
+}
+
+// check says why a header's value cannot be an attribute; the sentence starts
+// after the header's name.
+func check(value []byte) error {
+	switch {
+	case len(value) > MaxAttributeBytes:
+		return fmt.Errorf("is %d bytes long, more than %d", len(value), MaxAttributeBytes)
+	case !utf8.Valid(value):
+		return fmt.Errorf("is not valid UTF-8")
+	case strings.ContainsFunc(string(value), unicode.IsControl):
+		return fmt.Errorf("has a control character")
+	}
+	return nil
+}

@@ -1,0 +1,81 @@
+// Package kafkaclient is how every Lotline process reaches Kafka: the settings
+// that operators give, and the client options that must be the same everywhere.
+//
+// Services embed Config in their own and add what is theirs (groups,
+// transactions, consumed topics) to Opts. It imports the Kafka client only.
+package kafkaclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"regexp"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+const (
+	// maxDecompressBatchBytes bounds what one fetched batch may inflate to: the
+	// client's default, 1 GiB, would let one hostile batch take the process.
+	maxDecompressBatchBytes = 16 << 20
+	dialTimeout             = 5 * time.Second
+)
+
+// Kafka allows 249 bytes for a topic name; the rest is left to the suffixes.
+var topicPrefix = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,199}$`)
+
+// Config is what an operator says about Kafka. Embedded with the prefix
+// "kafka-" its flags are --kafka-brokers and --kafka-topic-prefix.
+type Config struct {
+	Brokers     []string `help:"Addresses (host:port) of Kafka brokers to start from, separated by commas." default:"127.0.0.1:9092" placeholder:"HOST:PORT"`
+	TopicPrefix string   `help:"What the names of topics and consumer groups start with." default:"lotline" placeholder:"NAME"`
+}
+
+// Validate names every fault of the configuration, a sentence each.
+func (c Config) Validate() error {
+	var errs []error
+	if len(c.Brokers) == 0 {
+		errs = append(errs, errors.New("no Kafka broker is given: set --kafka-brokers or LOTLINE_KAFKA_BROKERS to host:port"))
+	}
+	for _, broker := range c.Brokers {
+		if host, port, err := net.SplitHostPort(broker); err != nil || host == "" || port == "" {
+			errs = append(errs, fmt.Errorf("the Kafka broker %q is not an address of the form host:port", broker))
+		}
+	}
+	if !topicPrefix.MatchString(c.TopicPrefix) {
+		errs = append(errs, fmt.Errorf("the topic prefix %q is not 1 to 200 letters, digits, dots, dashes and underscores that start with a letter or digit", c.TopicPrefix))
+	}
+	return errors.Join(errs...)
+}
+
+// Opts returns the options that all clients share. Later options win, so a
+// caller appends its own. Topics are never created by asking for them, and how
+// often requests are tried again stays the client's default (20 times within
+// 30 s); waiting out longer outages is the caller's, with fault.Retry.
+// Warnings and errors of the client go to slog's default logger.
+func (c Config) Opts(clientID string) []kgo.Opt {
+	return []kgo.Opt{
+		kgo.SeedBrokers(c.Brokers...),
+		kgo.ClientID(clientID),
+		kgo.MaxDecompressBatchBytes(maxDecompressBatchBytes),
+		kgo.DialTimeout(dialTimeout),
+		kgo.WithLogger(logger{slog.Default().With("component", "kafka", "client", clientID)}),
+	}
+}
+
+// logger passes what the Kafka client says to slog. Its information level is
+// left out: it speaks about every metadata update.
+type logger struct{ log *slog.Logger }
+
+func (logger) Level() kgo.LogLevel { return kgo.LogLevelWarn }
+
+func (l logger) Log(level kgo.LogLevel, msg string, keyvals ...any) {
+	to := slog.LevelWarn
+	if level == kgo.LogLevelError {
+		to = slog.LevelError
+	}
+	l.log.Log(context.Background(), to, msg, keyvals...)
+}

@@ -1,0 +1,98 @@
+// Package migrate brings a database to the newest schema, with goose as a
+// library: numbered SQL files, each applied once.
+//
+// Service roots export a Migrate that calls it with their embedded files; the
+// operator's command and the tests call those.
+package migrate
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+)
+
+// Waiting for another process's migrations: every second, for ten minutes.
+const (
+	lockPeriodSeconds = 1
+	lockTries         = 600
+)
+
+// clickhouseUnknownDatabase is ClickHouse's error code UNKNOWN_DATABASE.
+const clickhouseUnknownDatabase = 81
+
+// Postgres applies the files of fsys that the database named by dsn has not
+// seen, each in its transaction. Of several processes that start at once one
+// migrates, under a session lock, and the others wait for it. Errors never hold
+// the DSN's password.
+func Postgres(ctx context.Context, dsn string, fsys fs.FS, log *slog.Logger) error {
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return fmt.Errorf("read the Postgres address: %w", err)
+	}
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(lockPeriodSeconds, lockTries))
+	if err != nil {
+		return fmt.Errorf("prepare the migration lock: %w", err)
+	}
+	if err := up(ctx, goose.DialectPostgres, stdlib.OpenDB(*cfg), fsys, log, goose.WithSessionLocker(locker)); err != nil {
+		return fmt.Errorf("migrate Postgres: %w", err)
+	}
+	return nil
+}
+
+// ClickHouse creates the database that opts names, if it is missing, and
+// applies the files of fsys that it has not seen. ClickHouse has no lock to
+// take and no transactions, so a file may run twice, at once or after a failure
+// half-way: every statement must be one that can be repeated (IF NOT EXISTS).
+func ClickHouse(ctx context.Context, opts *clickhouse.Options, fsys fs.FS, log *slog.Logger) error {
+	if err := createDatabase(ctx, opts); err != nil {
+		return fmt.Errorf("migrate ClickHouse: %w", err)
+	}
+	if err := up(ctx, goose.DialectClickHouse, clickhouse.OpenDB(opts), fsys, log); err != nil {
+		return fmt.Errorf("migrate ClickHouse: %w", err)
+	}
+	return nil
+}
+
+// createDatabase creates the database only when it is missing, so that an
+// account without that right can migrate one that was made for it.
+func createDatabase(ctx context.Context, opts *clickhouse.Options) (err error) {
+	db := clickhouse.OpenDB(opts)
+	defer func() { err = errors.Join(err, db.Close()) }()
+	err = db.PingContext(ctx)
+	var exception *clickhouse.Exception
+	if err == nil || !errors.As(err, &exception) || exception.Code != clickhouseUnknownDatabase {
+		return err
+	}
+	server := *opts
+	server.Auth.Database = "default"
+	admin := clickhouse.OpenDB(&server)
+	defer func() { err = errors.Join(err, admin.Close()) }()
+	if _, err := admin.ExecContext(ctx, "CREATE DATABASE IF NOT EXISTS {name:Identifier}", clickhouse.Named("name", opts.Auth.Database)); err != nil {
+		return fmt.Errorf("create database %s: %w", opts.Auth.Database, err)
+	}
+	return nil
+}
+
+// up applies what is pending and closes db.
+func up(ctx context.Context, dialect goose.Dialect, db *sql.DB, fsys fs.FS, log *slog.Logger, options ...goose.ProviderOption) (err error) {
+	defer func() { err = errors.Join(err, db.Close()) }()
+	// The registry is global state of the process; only files count.
+	provider, err := goose.NewProvider(dialect, db, fsys, append(options, goose.WithDisableGlobalRegistry(true))...)
+	if err != nil {
+		return fmt.Errorf("read the migration files: %w", err)
+	}
+	results, err := provider.Up(ctx)
+	for _, r := range results {
+		log.InfoContext(ctx, "migration applied", "database", string(dialect), "file", r.Source.Path, "duration", r.Duration)
+	}
+	return err
+}

@@ -1,0 +1,163 @@
+package topics
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// Changes is what separates a cluster from a declaration. Nothing in it ever
+// deletes a topic or a record.
+type Changes struct {
+	Replication int16 // of topics to create; -1 leaves it to the broker
+	Create      []Topic
+	Grow        []Growth
+	Alter       []Alteration
+	Refused     []Refusal // differences that Apply will not touch
+}
+
+// Growth adds partitions to a topic.
+type Growth struct {
+	Topic    string
+	From, To int32
+}
+
+// Alteration sets one topic setting.
+type Alteration struct{ Topic, Name, From, To string }
+
+// Refusal is a difference that a person has to resolve; Why is a sentence.
+type Refusal struct{ Topic, Why string }
+
+// Empty says that the cluster is as declared.
+func (c Changes) Empty() bool {
+	return len(c.Create)+len(c.Grow)+len(c.Alter)+len(c.Refused) == 0
+}
+
+// Err returns the refused differences as one error, or nil.
+func (c Changes) Err() error {
+	var errs []error
+	for _, r := range c.Refused {
+		errs = append(errs, fmt.Errorf("topic %s: %s", r.Topic, r.Why))
+	}
+	return errors.Join(errs...)
+}
+
+// Diff compares the topics in want with the cluster's. replication is the
+// number of replicas that each should have, or -1 for the broker's default,
+// with which neither replicas nor min.insync.replicas are compared.
+//
+// Only declared settings are compared, by the value in effect: others belong to
+// the cluster's operators (throttles, quotas).
+func Diff(ctx context.Context, adm *kadm.Client, want []Topic, replication int16) (Changes, error) {
+	changes := Changes{Replication: replication}
+	if replication == 0 || replication < -1 {
+		return changes, fmt.Errorf("a topic cannot have %d replicas: give 1 or more, or -1 for the broker's default", replication)
+	}
+	names := make([]string, len(want))
+	for i, t := range want {
+		names[i] = t.Name
+	}
+	found, err := adm.ListTopics(ctx, names...)
+	if err != nil {
+		return changes, fmt.Errorf("list topics: %w", err)
+	}
+	for _, topic := range want {
+		topic.Config = topic.configFor(replication)
+		detail := found[topic.Name]
+		switch {
+		case !found.Has(topic.Name) && (detail.Err == nil || errors.Is(detail.Err, kerr.UnknownTopicOrPartition)):
+			changes.Create = append(changes.Create, topic)
+		case detail.Err != nil:
+			return changes, fmt.Errorf("describe topic %s: %w", topic.Name, detail.Err)
+		default:
+			if err := changes.compare(ctx, adm, topic, detail); err != nil {
+				return changes, err
+			}
+		}
+	}
+	return changes, nil
+}
+
+// compare adds what separates an existing topic from its declaration.
+func (c *Changes) compare(ctx context.Context, adm *kadm.Client, want Topic, found kadm.TopicDetail) error {
+	refuse := func(format string, args ...any) {
+		c.Refused = append(c.Refused, Refusal{want.Name, fmt.Sprintf(format, args...)})
+	}
+	have := int32(len(found.Partitions))
+	if have > want.Partitions {
+		refuse("has %d partitions and %d are declared: Kafka cannot take partitions away; keep them, or move to a new topic prefix",
+			have, want.Partitions)
+	}
+	if have < want.Partitions {
+		c.Grow = append(c.Grow, Growth{want.Name, have, want.Partitions})
+	}
+	if replicas := found.Partitions.NumReplicas(); c.Replication > 0 && replicas != int(c.Replication) {
+		// min.insync.replicas would be set for replicas that are not there, and
+		// block every write.
+		refuse("has %d replicas and %d are wanted: give the number it has, or move replicas with kafka-reassign-partitions.sh first",
+			replicas, c.Replication)
+		return nil
+	}
+	return c.compareConfig(ctx, adm, want)
+}
+
+func (c *Changes) compareConfig(ctx context.Context, adm *kadm.Client, want Topic) error {
+	described, err := adm.DescribeTopicConfigs(ctx, want.Name)
+	if err != nil {
+		return fmt.Errorf("describe the settings of topic %s: %w", want.Name, err)
+	}
+	resource, err := described.On(want.Name, nil)
+	if err = errors.Join(err, resource.Err); err != nil {
+		return fmt.Errorf("describe the settings of topic %s: %w", want.Name, err)
+	}
+	have := map[string]string{}
+	for _, config := range resource.Configs {
+		have[config.Key] = config.MaybeValue()
+	}
+	for _, name := range slices.Sorted(maps.Keys(want.Config)) {
+		if to := want.Config[name]; have[name] != to {
+			c.Alter = append(c.Alter, Alteration{want.Name, name, have[name], to})
+		}
+	}
+	return nil
+}
+
+// Apply makes the changes. If any difference was refused it changes nothing and
+// returns that. A topic that another process creates first is no error: the
+// next Diff says whether it is as declared.
+func Apply(ctx context.Context, adm *kadm.Client, changes Changes) error {
+	if err := changes.Err(); err != nil {
+		return err
+	}
+	for _, topic := range changes.Create {
+		config := make(map[string]*string, len(topic.Config))
+		for name, value := range topic.Config {
+			config[name] = &value
+		}
+		_, err := adm.CreateTopic(ctx, topic.Partitions, changes.Replication, config, topic.Name)
+		if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+			return fmt.Errorf("create topic %s: %w", topic.Name, err)
+		}
+	}
+	for _, grow := range changes.Grow {
+		responses, err := adm.UpdatePartitions(ctx, int(grow.To), grow.Topic)
+		if err = errors.Join(err, responses.Error()); err != nil {
+			return fmt.Errorf("give topic %s %d partitions: %w", grow.Topic, grow.To, err)
+		}
+	}
+	for _, alter := range changes.Alter {
+		responses, err := adm.AlterTopicConfigs(ctx, []kadm.AlterConfig{{Op: kadm.SetConfig, Name: alter.Name, Value: &alter.To}}, alter.Topic)
+		for _, r := range responses {
+			err = errors.Join(err, r.Err)
+		}
+		if err != nil {
+			return fmt.Errorf("set %s of topic %s: %w", alter.Name, alter.Topic, err)
+		}
+	}
+	return nil
+}
