@@ -62,7 +62,9 @@ func Diff(ctx context.Context, adm *kadm.Client, want []Topic, replication int16
 	for i, t := range want {
 		names[i] = t.Name
 	}
-	found, err := adm.ListTopics(ctx, names...)
+	// Asking for authorizations too is what makes the client pass its metadata
+	// cache by, which is seconds old: a diff right after Apply has to see it.
+	found, err := adm.ListTopics(kadm.WithAuthorizedOps(ctx), names...)
 	if err != nil {
 		return changes, fmt.Errorf("list topics: %w", err)
 	}
@@ -70,7 +72,7 @@ func Diff(ctx context.Context, adm *kadm.Client, want []Topic, replication int16
 		topic.Config = topic.configFor(replication)
 		detail := found[topic.Name]
 		switch {
-		case !found.Has(topic.Name) && (detail.Err == nil || errors.Is(detail.Err, kerr.UnknownTopicOrPartition)):
+		case !found.Has(topic.Name):
 			changes.Create = append(changes.Create, topic)
 		case detail.Err != nil:
 			return changes, fmt.Errorf("describe topic %s: %w", topic.Name, detail.Err)

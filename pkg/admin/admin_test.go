@@ -1,0 +1,110 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// serve runs Serve on a free port and returns its URL.
+func serve(t *testing.T, h *Health, reg *prometheus.Registry) string {
+	t.Helper()
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	addr := free.Addr().String()
+	require.NoError(t, free.Close())
+
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- Serve(ctx, addr, h, reg) }()
+	t.Cleanup(func() {
+		cancel()
+		select {
+		case err := <-done:
+			require.NoError(t, err)
+		case <-time.After(5 * time.Second):
+			t.Error("Serve did not end with its context")
+		}
+	})
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		conn, err := net.Dial("tcp", addr)
+		if err == nil {
+			err = conn.Close()
+		}
+		require.NoError(c, err)
+	}, 5*time.Second, 10*time.Millisecond)
+	return "http://" + addr
+}
+
+func get(t *testing.T, url string) (int, string) {
+	t.Helper()
+	response, err := http.Get(url)
+	require.NoError(t, err)
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	return response.StatusCode, string(body)
+}
+
+func TestReadyzNamesWhatIsNotReady(t *testing.T) {
+	h := new(Health)
+	h.Set("kafka", errors.New("no broker answers"))
+	h.Set("postgres", errors.New("starting"))
+	url := serve(t, h, prometheus.NewRegistry())
+
+	code, body := get(t, url+"/readyz")
+	require.Equal(t, http.StatusServiceUnavailable, code)
+	require.JSONEq(t, `{"ready":false,"not_ready":{"kafka":"no broker answers","postgres":"starting"}}`, body)
+	code, body = get(t, url+"/healthz")
+	require.Equal(t, http.StatusOK, code, "alive, though not ready")
+	require.Equal(t, "ok\n", body)
+
+	h.Set("kafka", nil)
+	h.Set("postgres", nil)
+	code, body = get(t, url+"/readyz")
+	require.Equal(t, http.StatusOK, code)
+	require.JSONEq(t, `{"ready":true}`, body)
+}
+
+func TestMetricsAreServed(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	polls := prometheus.NewCounter(prometheus.CounterOpts{Name: "lotline_polls_total", Help: "Polls."})
+	reg.MustRegister(polls)
+	polls.Add(3)
+	code, body := get(t, serve(t, new(Health), reg)+"/metrics")
+	require.Equal(t, http.StatusOK, code)
+	require.Contains(t, body, "lotline_polls_total 3")
+}
+
+func TestHealthMayBeUsedConcurrently(t *testing.T) {
+	h := new(Health)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range 1000 {
+			h.Set(fmt.Sprint(i%7), errors.New("down"))
+		}
+	}()
+	for range 1000 {
+		for range h.Ready() { //nolint:revive // the race detector watches the reads
+		}
+	}
+	<-done
+	require.Len(t, h.Ready(), 7)
+}
+
+func TestServe(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.NoError(t, Serve(ctx, "", new(Health), prometheus.NewRegistry()), "no address: nothing to serve")
+	require.ErrorContains(t, Serve(t.Context(), "127.0.0.1:no", new(Health), prometheus.NewRegistry()), "listen for the admin endpoint")
+}
