@@ -1,0 +1,143 @@
+// Command servers starts real servers in a temporary directory and runs a command under them:
+//
+//	go run ./tests/cmd/servers --postgres --clickhouse --kafka -- go test -tags integration ./...
+//
+// The command finds them in LOTLINE_TEST_POSTGRES (a superuser's URL), LOTLINE_TEST_CLICKHOUSE and
+// LOTLINE_TEST_CLICKHOUSE_HTTP (host:port), and LOTLINE_TEST_KAFKA (brokers). Its exit code is the command's. Without a
+// command it prints the variables and waits for Ctrl-C.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lotline/lotline/tests/servers"
+)
+
+type flags struct {
+	Postgres   bool     `help:"Start Postgres."`
+	ClickHouse bool     `name:"clickhouse" help:"Start ClickHouse."`
+	Kafka      bool     `help:"Start Apache Kafka (needs a JVM)."`
+	Data       string   `help:"Keep the servers' data in this directory instead of a temporary one." type:"path"`
+	Command    []string `arg:"" optional:"" passthrough:"" help:"What to run under them, after --."`
+}
+
+func main() {
+	servers.Init()
+	var f flags
+	kong.Parse(&f, kong.Name("servers"), kong.Description("Runs a command under real servers."))
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer cancel()
+	err := f.run(ctx)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() > 0 {
+		os.Exit(exit.ExitCode())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "servers:", err)
+		os.Exit(1)
+	}
+}
+
+func (f flags) run(ctx context.Context) (err error) {
+	dir := f.Data
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "lotline-servers-"); err != nil {
+			return fmt.Errorf("make a directory for the servers: %w", err)
+		}
+		defer os.RemoveAll(dir)
+	}
+	running, err := f.start(ctx, dir)
+	defer func() { err = errors.Join(err, stop(running)) }()
+	if err != nil {
+		return err
+	}
+	env := environment(running)
+	if len(f.Command) == 0 {
+		for _, variable := range env {
+			name, value, _ := strings.Cut(variable, "=")
+			fmt.Printf("export %s='%s'\n", name, value)
+		}
+		<-ctx.Done()
+		return nil
+	}
+	command := f.Command
+	if command[0] == "--" {
+		command = command[1:]
+	}
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 30 * time.Second
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	return cmd.Run()
+}
+
+// start starts what was asked for side by side; what is running is returned with an error too.
+func (f flags) start(ctx context.Context, dir string) ([]*servers.Server, error) {
+	var (
+		mu      sync.Mutex
+		running []*servers.Server
+		group   errgroup.Group
+	)
+	for _, kind := range []struct {
+		wanted bool
+		name   string
+		start  func(context.Context, servers.Options) (*servers.Server, error)
+	}{
+		{f.Postgres, "postgres", servers.StartPostgres},
+		{f.ClickHouse, "clickhouse", servers.StartClickHouse},
+		{f.Kafka, "kafka", servers.StartKafka},
+	} {
+		if !kind.wanted {
+			continue
+		}
+		group.Go(func() error {
+			s, err := kind.start(ctx, servers.Options{DataDir: filepath.Join(dir, kind.name)})
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			running = append(running, s)
+			return nil
+		})
+	}
+	err := group.Wait()
+	return running, err
+}
+
+func environment(running []*servers.Server) []string {
+	var env []string
+	for _, s := range running {
+		switch s.Name {
+		case "postgres":
+			env = append(env, "LOTLINE_TEST_POSTGRES="+s.DSN)
+		case "clickhouse":
+			env = append(env, "LOTLINE_TEST_CLICKHOUSE="+s.Addr, "LOTLINE_TEST_CLICKHOUSE_HTTP="+s.HTTPAddr)
+		case "kafka":
+			env = append(env, "LOTLINE_TEST_KAFKA="+s.Addr)
+		}
+	}
+	return env
+}
+
+func stop(running []*servers.Server) error {
+	var group errgroup.Group
+	for _, s := range running {
+		group.Go(s.Stop)
+	}
+	return group.Wait()
+}
