@@ -39,9 +39,9 @@ type Position struct {
 	Offset    int64
 }
 
-// Command is one request, as read from the log. The ids are not empty; which
-// of the fields count depends on Kind. Qty may be any number: Decide refuses
-// those out of range.
+// Command is one request, as read from the log. Which of the fields are set
+// depends on Kind; those that do not apply are zero. Qty may be any number, and
+// ETA any date: Decide refuses those out of range.
 type Command struct {
 	Kind     Kind
 	SKU      string

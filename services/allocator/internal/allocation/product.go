@@ -1,0 +1,186 @@
+package allocation
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"strings"
+)
+
+// ErrMoreLinesNeeded: a cut reaches below the newest lines that were loaded.
+// Nothing changed; the caller commits the chunk so far and starts another with
+// this command. It cannot happen to the first command of a chunk.
+var ErrMoreLinesNeeded = errors.New("more of the batch's lines are needed")
+
+// ErrInconsistent: the rows contradict each other (a line's batch is missing, or
+// a batch's lines do not add up). Nothing changed; no retry will help.
+var ErrInconsistent = errors.New("the rows contradict each other")
+
+// Product is a SKU with its open batches: those with something available. It is
+// not safe for concurrent use.
+type Product struct {
+	SKU       string
+	Version   uint64 // of the last event that changed it; 0 = unknown SKU
+	Available int64  // in all batches
+
+	limits  Limits
+	batches map[string]*batch // open, or known to the chunk
+	open    *batch            // the tree of those with something available
+	chunk   chunk
+}
+
+// chunk is what is known until the next Settle.
+type chunk struct {
+	settled uint64 // the version before it
+	lines   map[string]*line
+	seen    map[CommandID]*seen
+	touched []*batch // those with work
+}
+
+type line struct {
+	Line
+	changed bool
+}
+
+type seen struct {
+	Seen
+	changed bool
+}
+
+// work is what a chunk knows and does of a batch.
+type work struct {
+	changed  bool
+	newest   []*line // the newest last; a line that left since has no batch
+	complete bool    // see NewestLines
+}
+
+// NewProduct returns the product with its open batches, in any order. A SKU that
+// is not stored is version 0 without batches.
+func NewProduct(sku string, version uint64, open []Batch, limits Limits) *Product {
+	p := &Product{SKU: sku, Version: version, limits: limits, batches: make(map[string]*batch, len(open))}
+	p.chunk.settled = version
+	for _, b := range open {
+		p.add(b)
+	}
+	return p
+}
+
+// Learn starts a chunk of consecutive commands with the rows that they need. It
+// comes before the chunk's first Decide, also if there is nothing to learn.
+func (p *Product) Learn(f Facts) {
+	for _, b := range f.Batches {
+		if p.batches[b.Ref] == nil {
+			p.work(p.add(b))
+		}
+	}
+	p.chunk.lines = make(map[string]*line, len(f.Lines))
+	for _, l := range f.Lines {
+		p.chunk.lines[l.OrderID] = &line{Line: l}
+	}
+	p.chunk.seen = make(map[CommandID]*seen, len(f.Seen))
+	for _, s := range f.Seen {
+		p.chunk.seen[s.Command] = &seen{Seen: s}
+	}
+	for ref, lines := range f.Newest {
+		if b := p.batches[ref]; b != nil {
+			p.learnNewest(b, lines)
+		}
+	}
+}
+
+func (p *Product) learnNewest(b *batch, newest NewestLines) {
+	w := p.work(b)
+	w.complete = newest.Complete
+	w.newest = make([]*line, 0, len(newest.Lines))
+	for _, row := range slices.Backward(newest.Lines) {
+		l := p.chunk.lines[row.OrderID] // the same line, if a command names it too
+		if l == nil {
+			l = &line{Line: row}
+			p.chunk.lines[row.OrderID] = l
+		}
+		w.newest = append(w.newest, l)
+	}
+}
+
+// Dirty reports whether the chunk's commands changed the product: if not, there is
+// nothing to write.
+func (p *Product) Dirty() bool { return p.Version != p.chunk.settled }
+
+// SettledVersion is the version before the chunk: the one that the stored row
+// still has.
+func (p *Product) SettledVersion() uint64 { return p.chunk.settled }
+
+// Changes returns the rows that the chunk's commands changed.
+func (p *Product) Changes() Changes {
+	var rows Changes
+	for _, b := range p.chunk.touched {
+		if b.work.changed {
+			rows.Batches = append(rows.Batches, b.Batch)
+		}
+	}
+	for _, l := range p.chunk.lines {
+		if l.changed {
+			rows.Lines = append(rows.Lines, l.Line)
+		}
+	}
+	for _, s := range p.chunk.seen {
+		if s.changed {
+			rows.Seen = append(rows.Seen, s.Seen)
+		}
+	}
+	slices.SortFunc(rows.Batches, func(a, b Batch) int { return strings.Compare(a.Ref, b.Ref) })
+	slices.SortFunc(rows.Lines, func(a, b Line) int { return strings.Compare(a.OrderID, b.OrderID) })
+	slices.SortFunc(rows.Seen, func(a, b Seen) int {
+		return cmp.Or(strings.Compare(a.Command.Source, b.Command.Source), strings.Compare(a.Command.ID, b.Command.ID))
+	})
+	return rows
+}
+
+// Settle ends the chunk, whose changes are committed: the product forgets
+// everything but the open batches.
+func (p *Product) Settle() {
+	for _, b := range p.chunk.touched {
+		b.work = nil
+		if b.Available > 0 {
+			continue
+		}
+		delete(p.batches, b.Ref)
+		if b.height > 0 {
+			p.open = p.open.remove(b)
+		}
+	}
+	p.chunk = chunk{settled: p.Version}
+}
+
+// work returns what the chunk knows of b; from now on it knows of b.
+func (p *Product) work(b *batch) *work {
+	if b.work == nil {
+		b.work = &work{}
+		p.chunk.touched = append(p.chunk.touched, b)
+	}
+	return b.work
+}
+
+// add makes row one of the product's batches.
+func (p *Product) add(row Batch) *batch {
+	b := &batch{Batch: row}
+	p.batches[b.Ref] = b
+	p.Available += int64(b.Available)
+	if b.Available > 0 {
+		p.open = p.open.insert(b)
+	}
+	return b
+}
+
+// supply changes what b has available. A batch that ran out stays in the tree
+// until Settle: nothing fits into it.
+func (p *Product) supply(b *batch, change int32) {
+	b.Available += change
+	p.Available += int64(change)
+	p.work(b).changed = true
+	if b.height > 0 {
+		p.open.refresh(b)
+	} else if b.Available > 0 {
+		p.open = p.open.insert(b)
+	}
+}
