@@ -175,7 +175,7 @@ func (t *table) describe() string {
 	}
 	byID := map[string]Seen{}
 	for id, s := range t.seen {
-		byID[id.ID] = s
+		byID[strings.TrimPrefix(id.Source+"/"+id.ID, "/")] = s
 	}
 	for _, id := range sortedKeys(byID) {
 		fmt.Fprintf(&out, "seen %s at offset %d\n", id, byID[id].Position.Offset)

@@ -1,0 +1,191 @@
+// Package allocator is the service that decides: it reads commands from Kafka, allocates stock in Postgres and
+// publishes events, exactly once. DESIGN.md beside this file argues why that holds through every crash.
+//
+// This package is wiring only: Config, Validate, Run and Migrate. It may import the service's adapters and pkg; the
+// command under cmd/, the operator's command (for Migrate) and the tests call it.
+package allocator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lotline/lotline/pkg/admin"
+	"github.com/lotline/lotline/pkg/kafkaclient"
+	"github.com/lotline/lotline/services/allocator/internal/allocation"
+	"github.com/lotline/lotline/services/allocator/internal/apply"
+	"github.com/lotline/lotline/services/allocator/internal/commandlog"
+	"github.com/lotline/lotline/services/allocator/internal/postgres"
+	"github.com/lotline/lotline/topics"
+)
+
+// Config is what an operator says about an allocator.
+type Config struct {
+	Kafka              kafkaclient.Config `embed:"" prefix:"kafka-"`
+	PostgresURL        string             `name:"postgres-url" help:"Where the state is: a postgres:// URL without a password (give that in PGPASSFILE or --postgres-url-file)." default:"postgres://lotline@127.0.0.1:5432/lotline" placeholder:"URL"`
+	PostgresURLFile    string             `name:"postgres-url-file" help:"File that holds the Postgres URL, password included; overrides --postgres-url." placeholder:"PATH"`
+	InstanceID         string             `help:"Names this process among the allocators, stable over restarts: a restart settles at once what the last life left open. Two processes must not share it. Empty = the host's name." placeholder:"NAME"`
+	Sessions           int                `help:"Members of the consumer group in this process; each has its own Postgres connection and works alone." default:"2"`
+	PollRecordsMax     int                `help:"Commands decided in one transaction at the most." default:"10000"`
+	ProductsCachedMax  int                `help:"SKUs kept in memory by each session; the least recently used leave." default:"100000"`
+	SegmentBytesMax    int                `help:"Size at which an outbox row is closed and the next one begun." default:"4194304"`
+	CutLinesMax        int                `help:"Order lines that one cut of a batch may move; a larger cut is rejected. Must not change while commands may be replayed." default:"100000"`
+	CommandIDRetention time.Duration      `name:"command-id-retention" help:"How long ids of commands are kept to recognise repeats. Must not change while commands may be replayed." default:"168h"`
+	SessionTimeout     time.Duration      `help:"How long the group waits for a silent allocator before others take its partitions over." default:"8s"`
+	TransactionTimeout time.Duration      `help:"How long a dead allocator's transactions, in Kafka and in Postgres, may hold its successor up." default:"10s"`
+	GracePeriod        time.Duration      `help:"How long a stop may take to finish the open transaction." default:"10s"`
+	AdminAddr          string             `help:"Address (host:port) of health and metrics; empty = none." default:"127.0.0.1:9081" placeholder:"HOST:PORT"`
+}
+
+// DefaultConfig returns the configuration of an allocator that is told nothing.
+func DefaultConfig() Config {
+	var cfg Config
+	if err := kong.ApplyDefaults(&cfg); err != nil {
+		panic(err) // a fault in the tags above, which every test would see
+	}
+	return cfg
+}
+
+var instanceID = regexp.MustCompile(`^[a-zA-Z0-9._-]{0,200}$`)
+
+// Validate names every fault of the configuration, a sentence each.
+func (c Config) Validate() error {
+	errs := []error{c.Kafka.Validate()}
+	within := func(flag string, value, least, most int) {
+		if value < least || value > most {
+			errs = append(errs, fmt.Errorf("--%s is %d and must be from %d to %d", flag, value, least, most))
+		}
+	}
+	during := func(flag string, value, least, most time.Duration) {
+		if value < least || value > most {
+			errs = append(errs, fmt.Errorf("--%s is %s and must be from %s to %s", flag, value, least, most))
+		}
+	}
+	if c.PostgresURL == "" && c.PostgresURLFile == "" {
+		errs = append(errs, errors.New("no Postgres is given: set --postgres-url or --postgres-url-file"))
+	}
+	if !instanceID.MatchString(c.InstanceID) {
+		errs = append(errs, fmt.Errorf("the instance id %q may have letters, digits, dots, dashes and underscores only, 200 at the most", c.InstanceID))
+	}
+	within("sessions", c.Sessions, 1, 64)
+	within("poll-records-max", c.PollRecordsMax, 1, 100_000)
+	within("products-cached-max", c.ProductsCachedMax, 1, 100_000_000)
+	within("segment-bytes-max", c.SegmentBytesMax, 1, 64<<20)
+	within("cut-lines-max", c.CutLinesMax, 1, 1_000_000)
+	during("command-id-retention", c.CommandIDRetention, time.Second, 10*365*24*time.Hour)
+	during("session-timeout", c.SessionTimeout, time.Second, 10*time.Minute)
+	during("transaction-timeout", c.TransactionTimeout, time.Second, 10*time.Minute)
+	during("grace-period", c.GracePeriod, 0, 10*time.Minute)
+	return errors.Join(errs...)
+}
+
+// postgresURL is the URL with the file taken into account.
+func (c Config) postgresURL() (string, error) {
+	if c.PostgresURLFile == "" {
+		return c.PostgresURL, nil
+	}
+	content, err := os.ReadFile(c.PostgresURLFile)
+	if err != nil {
+		return "", fmt.Errorf("read the file of --postgres-url-file: %w", err)
+	}
+	return strings.TrimSpace(string(content)), nil
+}
+
+// Migrate brings the database at url to what this build expects. Several may call it at once.
+func Migrate(ctx context.Context, url string) error {
+	if err := postgres.Migrate(ctx, url, slog.Default()); err != nil {
+		return fmt.Errorf("migrate the allocator's database: %w", err)
+	}
+	return nil
+}
+
+// Run works until ctx ends, then finishes the open transactions, leaves the group and returns nil. It waits for Kafka
+// and Postgres for as long as they are away; the admin endpoint says so.
+func Run(ctx context.Context, cfg Config) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	pgURL, err := cfg.postgresURL()
+	if err != nil {
+		return err
+	}
+	if cfg.InstanceID == "" {
+		if cfg.InstanceID, err = os.Hostname(); err != nil {
+			return fmt.Errorf("find the host's name for --instance-id: %w", err)
+		}
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	metrics := commandlog.NewMetrics(registry)
+	health := &admin.Health{}
+	log := slog.Default().With("component", "allocator")
+
+	client, err := kgo.NewClient(cfg.Kafka.Opts("lotline-allocator-admin")...)
+	if err != nil {
+		return fmt.Errorf("configure the Kafka client: %w", err)
+	}
+	defer client.Close()
+
+	group, ctx := errgroup.WithContext(ctx)
+	for slot := range cfg.Sessions {
+		worker, err := newWorker(cfg, pgURL, slot, kadm.NewClient(client), health, metrics, log)
+		if err != nil {
+			return err
+		}
+		group.Go(func() error { return worker.Run(ctx) })
+	}
+	group.Go(func() error { return admin.Serve(ctx, cfg.AdminAddr, health, registry) })
+	log.Info("allocating", "sessions", cfg.Sessions, "instance_id", cfg.InstanceID, "postgres", redacted(pgURL))
+	return group.Wait()
+}
+
+func newWorker(cfg Config, pgURL string, slot int, adm *kadm.Client, health *admin.Health, metrics *commandlog.Metrics, log *slog.Logger) (*commandlog.Worker, error) {
+	store, err := postgres.New(pgURL, cfg.TransactionTimeout)
+	if err != nil {
+		return nil, err
+	}
+	declared := topics.Declared(cfg.Kafka.TopicPrefix)
+	applier, err := apply.New(store, commandlog.Encoder(declared.Commands.Name), apply.Limits{
+		Limits:            allocation.Limits{CutLinesMax: cfg.CutLinesMax, CommandIDRetention: cfg.CommandIDRetention},
+		ProductsCachedMax: cfg.ProductsCachedMax,
+		SegmentBytesMax:   cfg.SegmentBytesMax,
+	})
+	if err != nil {
+		return nil, err
+	}
+	group := cfg.Kafka.TopicPrefix + ".allocator"
+	id := fmt.Sprintf("%s.%s.%d", group, cfg.InstanceID, slot)
+	return commandlog.New(commandlog.Config{
+		Topics:             declared,
+		Group:              group,
+		TransactionalID:    id,
+		Client:             cfg.Kafka.Opts(id),
+		PollRecordsMax:     cfg.PollRecordsMax,
+		SessionTimeout:     cfg.SessionTimeout,
+		TransactionTimeout: cfg.TransactionTimeout,
+		CommandIDRetention: cfg.CommandIDRetention,
+		GracePeriod:        cfg.GracePeriod,
+	}, store, applier, adm, health, metrics, log), nil
+}
+
+// redacted is the URL for the log, without its password.
+func redacted(pgURL string) string {
+	u, err := url.Parse(pgURL)
+	if err != nil || u.Scheme == "" {
+		return "(not a URL)"
+	}
+	return u.Redacted()
+}

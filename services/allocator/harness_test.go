@@ -1,0 +1,224 @@
+//go:build integration
+
+package allocator_test
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/lotline/lotline/pkg/cloudevents"
+	"github.com/lotline/lotline/schemas"
+	"github.com/lotline/lotline/services/allocator"
+	"github.com/lotline/lotline/topics"
+)
+
+// bench is one installation for one test: its own database on a real Postgres, its own topics on a Kafka.
+type bench struct {
+	t      *testing.T
+	config allocator.Config
+	topics topics.Set
+	client *kgo.Client // produces commands, as an upstream system would
+	adm    *kadm.Client
+	fake   *kfake.Cluster // nil on Apache Kafka
+}
+
+// onKfake runs the installation on a Kafka in this process, whose requests a test can make fail.
+func onKfake(t *testing.T) *bench {
+	t.Helper()
+	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"}))
+	require.NoError(t, err)
+	t.Cleanup(fake.Close)
+	b := install(t, fake.ListenAddrs())
+	b.fake = fake
+	return b
+}
+
+// onKafka runs the installation on Apache Kafka.
+func onKafka(t *testing.T) *bench {
+	t.Helper()
+	brokers := os.Getenv("LOTLINE_TEST_KAFKA")
+	require.NotEmpty(t, brokers, "LOTLINE_TEST_KAFKA must name an Apache Kafka broker: run this through make test")
+	return install(t, []string{brokers})
+}
+
+func install(t *testing.T, brokers []string) *bench {
+	t.Helper()
+	prefix := "t" + rand.Text()[:12]
+	b := &bench{t: t, config: allocator.DefaultConfig(), topics: topics.Declared(prefix)}
+	b.config.Kafka.Brokers, b.config.Kafka.TopicPrefix = brokers, prefix
+	b.config.PostgresURL = newDatabase(t, prefix)
+	b.config.InstanceID, b.config.AdminAddr = "test", ""
+	require.NoError(t, allocator.Migrate(t.Context(), b.config.PostgresURL))
+
+	client, err := kgo.NewClient(append(b.config.Kafka.Opts("test"), kgo.DefaultProduceTopic(b.topics.Commands.Name))...)
+	require.NoError(t, err)
+	t.Cleanup(client.Close)
+	b.client, b.adm = client, kadm.NewClient(client)
+	changes, err := topics.Diff(t.Context(), b.adm, b.topics.All(), 1)
+	require.NoError(t, err)
+	require.NoError(t, topics.Apply(t.Context(), b.adm, changes))
+	return b
+}
+
+// newDatabase makes a database for one test and drops it afterwards.
+func newDatabase(t *testing.T, name string) string {
+	t.Helper()
+	server := os.Getenv("LOTLINE_TEST_POSTGRES")
+	require.NotEmpty(t, server, "LOTLINE_TEST_POSTGRES must hold the URL of a Postgres superuser: run this through make test")
+	execute := func(ctx context.Context, sql string) error {
+		conn, err := pgx.Connect(ctx, server)
+		if err != nil {
+			return err
+		}
+		defer conn.Close(ctx)
+		_, err = conn.Exec(ctx, sql)
+		return err
+	}
+	require.NoError(t, execute(t.Context(), `CREATE DATABASE "`+name+`"`))
+	t.Cleanup(func() {
+		if err := execute(context.Background(), `DROP DATABASE "`+name+`" WITH (FORCE)`); err != nil {
+			t.Errorf("drop the test's database: %v", err)
+		}
+	})
+	u, err := url.Parse(server)
+	require.NoError(t, err)
+	u.Path = "/" + name
+	return u.String()
+}
+
+// start boots an allocator and returns a function that stops it and waits for its end.
+func (b *bench) start(change ...func(*allocator.Config)) (stop func()) {
+	b.t.Helper()
+	config := b.config
+	for _, c := range change {
+		c(&config)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- allocator.Run(ctx, config) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		select {
+		case err := <-done:
+			if err != nil {
+				b.t.Errorf("the allocator ended with: %v", err)
+			}
+		case <-time.After(30 * time.Second):
+			b.t.Error("the allocator did not stop")
+		}
+	})
+	b.t.Cleanup(stop)
+	return stop
+}
+
+// command is a record as an upstream system would produce it.
+func (b *bench) command(id string, c schemas.Command) *kgo.Record {
+	return &kgo.Record{
+		Topic: b.topics.Commands.Name,
+		Key:   []byte(c.SKU),
+		Value: schemas.AppendCommand(nil, &c),
+		Headers: cloudevents.Headers(cloudevents.Envelope{
+			ID: id, Source: "test", Type: c.Type.CEType(), ContentType: schemas.ContentTypeJSON,
+		}),
+	}
+}
+
+func (b *bench) send(records ...*kgo.Record) {
+	b.t.Helper()
+	require.NoError(b.t, b.client.ProduceSync(b.t.Context(), records...).FirstErr())
+}
+
+// published is an event as a read_committed consumer sees it.
+type published struct {
+	schemas.Event
+	id string
+	at time.Time
+}
+
+// events reads a topic with read_committed until n records of it are there and then for a moment more, so that one
+// too many is seen as well.
+func (b *bench) records(topic string, n int) []*kgo.Record {
+	b.t.Helper()
+	client, err := kgo.NewClient(append(b.config.Kafka.Opts("reader"), kgo.ConsumeTopics(topic),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()))...)
+	require.NoError(b.t, err)
+	defer client.Close()
+	var got []*kgo.Record
+	deadline, cancel := context.WithTimeout(b.t.Context(), 40*time.Second)
+	defer cancel()
+	for {
+		ctx, done := deadline, context.CancelFunc(func() {})
+		if len(got) >= n {
+			ctx, done = context.WithTimeout(deadline, 300*time.Millisecond)
+		}
+		fetches := client.PollFetches(ctx)
+		ended := ctx.Err()
+		done()
+		fetches.EachRecord(func(r *kgo.Record) { got = append(got, r) })
+		if deadline.Err() != nil {
+			b.t.Fatalf("%d of %d records of %s after 40 s", len(got), n, topic)
+		}
+		if errors.Is(ended, context.DeadlineExceeded) {
+			return got
+		}
+	}
+}
+
+func (b *bench) events(n int) []published {
+	b.t.Helper()
+	var events []published
+	seen := make(map[string]bool)
+	for _, r := range b.records(b.topics.Events.Name, n) {
+		envelope, err := cloudevents.Parse(r.Headers)
+		require.NoError(b.t, err)
+		e, err := schemas.DecodeEvent(envelope.Type, envelope.ContentType, r.Value)
+		require.NoError(b.t, err)
+		require.Equal(b.t, e.SKU, string(r.Key), "events are keyed by SKU")
+		require.False(b.t, seen[envelope.ID], "event %s is there twice", envelope.ID)
+		seen[envelope.ID] = true
+		events = append(events, published{Event: e, id: envelope.ID, at: envelope.Time})
+	}
+	require.Len(b.t, events, n)
+	return events
+}
+
+func (b *bench) postgres() *pgx.Conn {
+	b.t.Helper()
+	conn, err := pgx.Connect(b.t.Context(), b.config.PostgresURL)
+	require.NoError(b.t, err)
+	b.t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
+}
+
+func create(ref, sku string, qty int32) schemas.Command {
+	return schemas.Command{Type: schemas.CommandCreateBatch, Ref: ref, SKU: sku, Qty: qty}
+}
+
+func allocate(order, sku string, qty int32) schemas.Command {
+	return schemas.Command{Type: schemas.CommandAllocate, OrderID: order, SKU: sku, Qty: qty}
+}
+
+func TestMain(m *testing.M) {
+	level := slog.LevelError
+	if os.Getenv("LOTLINE_TEST_LOG") != "" {
+		level = slog.LevelDebug
+	}
+	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})))
+	os.Exit(m.Run())
+}
+
+func name(prefix string, i int) string { return fmt.Sprintf("%s-%04d", prefix, i) }

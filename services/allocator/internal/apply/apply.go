@@ -1,0 +1,196 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"github.com/lotline/lotline/services/allocator/internal/allocation"
+	"github.com/lotline/lotline/services/allocator/internal/outbox"
+)
+
+// Input is one record of the commands topic: a command, or the reason why it cannot be read.
+type Input struct {
+	Offset     int64
+	Time       time.Time // broker's append time
+	Command    allocation.Command
+	DeadLetter string // not "" if the record could not be read; Command is then unset
+}
+
+// Limits bound what an Applier holds and does.
+type Limits struct {
+	allocation.Limits
+	ProductsCachedMax int // SKUs kept between polls; the least recently used leave first
+	SegmentBytesMax   int // an outbox row is closed once it has this many bytes
+}
+
+// Counters count what an Applier did since it was made. They are read between calls of Apply.
+type Counters struct {
+	Commands    uint64
+	Events      uint64
+	DeadLetters uint64
+	Refusals    uint64 // optimistic commits that were refused and decided again
+	Locked      uint64 // chunks committed with their SKUs locked
+}
+
+// Applier decides commands and commits what they change. It is not for concurrent use: each worker has its own,
+// with its own Store.
+type Applier struct {
+	store    Store
+	encode   Encoder
+	limits   Limits
+	products *simplelru.LRU[string, *allocation.Product]
+	scratch  []byte
+	events   []allocation.Event
+	Counters Counters
+}
+
+// lockedTriesMax bounds the locked second try. Locked, a chunk can be refused only because a SKU that it found
+// unknown was created meanwhile, and each SKU is created once.
+const lockedTriesMax = 16
+
+// New makes an Applier with an empty cache. The limits must be positive.
+func New(store Store, encode Encoder, limits Limits) (*Applier, error) {
+	products, err := simplelru.NewLRU[string, *allocation.Product](limits.ProductsCachedMax, nil)
+	if err != nil {
+		return nil, fmt.Errorf("make a cache of %d SKUs: %w", limits.ProductsCachedMax, err)
+	}
+	return &Applier{store: store, encode: encode, limits: limits, products: products}, nil
+}
+
+// Forget drops every cached SKU. What is cached is true only as long as the store's connection lives and no commit
+// has an unknown outcome.
+func (a *Applier) Forget() { a.products.Purge() }
+
+// Apply decides the inputs of [from, next) of a partition, in order, and commits them. It returns the segments that
+// are now in the outbox, in order.
+//
+// ErrRefused means that the partition's next offset is not from: another allocator owns it, or an earlier commit of
+// unknown outcome did happen. After any error the caller reads the next offset again; chunks that were committed
+// before the error are in the outbox and are found there.
+func (a *Applier) Apply(ctx context.Context, partition int32, from, next int64, in []Input) ([]outbox.Segment, error) {
+	var segments []outbox.Segment
+	for from < next {
+		c := &chunk{partition: partition, from: from, next: next, in: in}
+		if err := a.commit(ctx, c); err != nil {
+			a.Forget()
+			return nil, fmt.Errorf("apply commands %d@%d..%d: %w", partition, from, next, err)
+		}
+		segments = append(segments, c.write.Segments...)
+		a.Counters.Commands += uint64(c.decided)
+		a.Counters.Events += c.eventCount
+		a.Counters.DeadLetters += c.deadLetters
+		from, in = c.next, in[c.decided:]
+	}
+	return segments, nil
+}
+
+// commit takes a chunk through: optimistically from the cache first, and if a SKU turns out to have been changed by
+// another allocator, once more with the SKUs locked.
+//
+// The sequence that needs the lock: allocators A and B own two partitions that share SKU X (a producer with another
+// partitioner). A reads X at version 5, B reads X at version 5, A commits 6, B is refused, B reads 6, A commits 7, B
+// is refused again: with a busy A, B never gets through. Holding X's row from before the read ends the race.
+func (a *Applier) commit(ctx context.Context, c *chunk) error {
+	c.plan(a.products.Contains, a.limits.CutLinesMax)
+	err := a.attempt(ctx, a.store, c, a.products.Get)
+	for try := 0; errors.Is(err, ErrRefused) && try < lockedTriesMax; try++ {
+		a.Counters.Refusals++
+		a.Forget()
+		c.reset()
+		c.plan(func(string) bool { return false }, a.limits.CutLinesMax)
+		moved := false
+		err = a.store.Locked(ctx, c.partition, c.from, c.skus, func(s Session) error {
+			moved = true
+			return a.attempt(ctx, s, c, func(string) (*allocation.Product, bool) { return nil, false })
+		})
+		if errors.Is(err, ErrRefused) && !moved {
+			return err // the partition itself: not ours any more
+		}
+		if err == nil {
+			a.Counters.Locked++
+		}
+	}
+	if err != nil {
+		return err
+	}
+	for sku, p := range c.products {
+		p.Settle()
+		a.products.Add(sku, p)
+	}
+	return nil
+}
+
+// attempt loads, decides and commits the chunk through one session.
+func (a *Applier) attempt(ctx context.Context, s Session, c *chunk, cached func(string) (*allocation.Product, bool)) error {
+	loaded, err := s.Load(ctx, c.need)
+	if err != nil {
+		return fmt.Errorf("load what they need: %w", err)
+	}
+	for _, row := range loaded.Products {
+		c.products[row.SKU] = allocation.NewProduct(row.SKU, row.Version, row.Open, a.limits.Limits)
+	}
+	for _, sku := range c.skus {
+		p := c.products[sku]
+		if p == nil {
+			if p, _ = cached(sku); p == nil {
+				p = allocation.NewProduct(sku, 0, nil, a.limits.Limits)
+			}
+			c.products[sku] = p
+		}
+		p.Learn(loaded.Facts[sku])
+	}
+	if err := a.decide(c); err != nil {
+		return err
+	}
+	c.collect()
+	return s.Commit(ctx, c.write)
+}
+
+// decide runs the chunk's commands through the domain and writes what they became into segments. It ends the chunk
+// early, at a command boundary, where a cut needs more lines than were loaded: division changes no event.
+func (a *Applier) decide(c *chunk) error {
+	b := outbox.NewBuilder(c.from)
+	for i := range c.in {
+		in := &c.in[i]
+		if in.DeadLetter != "" {
+			b.DeadLetter(in.Offset, in.Time, in.DeadLetter)
+			c.deadLetters++
+			c.decided++
+		} else {
+			var err error
+			a.events, err = c.products[in.Command.SKU].Decide(in.Command, a.events[:0])
+			if errors.Is(err, allocation.ErrMoreLinesNeeded) && i > 0 {
+				c.next = in.Offset
+				break
+			}
+			if err != nil {
+				return fmt.Errorf("decide the command at %d: %w", in.Offset, err)
+			}
+			a.record(b, in)
+			c.eventCount += uint64(len(a.events))
+			c.decided++
+		}
+		if b.Size() >= a.limits.SegmentBytesMax {
+			c.write.Segments = append(c.write.Segments, b.Segment(in.Offset+1))
+			b = outbox.NewBuilder(in.Offset + 1)
+		}
+	}
+	if last := b.Segment(c.next); last.First < c.next {
+		c.write.Segments = append(c.write.Segments, last)
+	}
+	c.write.Next = c.next
+	return nil
+}
+
+func (a *Applier) record(b *outbox.Builder, in *Input) {
+	b.Begin(in.Offset, in.Time, len(a.events))
+	for i := range a.events {
+		var kind uint8
+		a.scratch, kind = a.encode(a.scratch[:0], &in.Command, &a.events[i])
+		b.Message(kind, a.events[i].SKU, a.scratch)
+	}
+}

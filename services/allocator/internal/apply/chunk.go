@@ -1,0 +1,92 @@
+package apply
+
+import (
+	"slices"
+
+	"github.com/lotline/lotline/services/allocator/internal/allocation"
+)
+
+// chunk is a run of consecutive commands of one partition that is decided and committed together. It starts as all
+// that is left of a poll and may end earlier.
+type chunk struct {
+	partition  int32
+	from, next int64
+	in         []Input
+
+	skus     []string // of its commands, sorted
+	need     Need
+	products map[string]*allocation.Product
+
+	write       Write
+	decided     int
+	eventCount  uint64
+	deadLetters uint64
+}
+
+// reset makes the chunk ready for another attempt: whatever the first one decided was refused. It may have ended
+// early, which stays: the rest follows in the next chunk.
+func (c *chunk) reset() {
+	*c = chunk{partition: c.partition, from: c.from, next: c.next, in: c.in[:c.decided]}
+}
+
+// plan names what the chunk's commands need. Products that the cache holds are not loaded again.
+//
+// The lines of cuts are what makes a load large, so they are bounded together: the first cut gets all the lines that
+// a decision can ever need, the others share a second such budget. A cut that finds too few ends the chunk and is
+// the first of the next one.
+func (c *chunk) plan(cached func(string) bool, cutLinesMax int) {
+	c.products = make(map[string]*allocation.Product)
+	named := make(map[string]bool)
+	cuts := make(map[BatchKey]int)
+	for i := range c.in {
+		if c.in[i].DeadLetter != "" {
+			continue
+		}
+		cmd := &c.in[i].Command
+		if !named[cmd.SKU] {
+			named[cmd.SKU] = true
+			c.skus = append(c.skus, cmd.SKU)
+			if !cached(cmd.SKU) {
+				c.need.Products = append(c.need.Products, cmd.SKU)
+			}
+		}
+		if cmd.ID.Given() {
+			c.need.Seen = append(c.need.Seen, SeenKey{SKU: cmd.SKU, Command: cmd.ID})
+		}
+		switch cmd.Kind {
+		case allocation.Allocate, allocation.Deallocate:
+			c.need.Lines = append(c.need.Lines, LineKey{SKU: cmd.SKU, OrderID: cmd.OrderID})
+		case allocation.CreateBatch:
+			c.need.Batches = append(c.need.Batches, BatchKey{SKU: cmd.SKU, Ref: cmd.Ref})
+		case allocation.ChangeBatchQuantity:
+			key := BatchKey{SKU: cmd.SKU, Ref: cmd.Ref}
+			c.need.Batches = append(c.need.Batches, key)
+			if at, again := cuts[key]; again {
+				c.need.Cuts[at].Qty = min(c.need.Cuts[at].Qty, cmd.Qty)
+				continue
+			}
+			cuts[key] = len(c.need.Cuts)
+			c.need.Cuts = append(c.need.Cuts, Cut{BatchKey: key, Qty: cmd.Qty})
+		}
+	}
+	for i := range c.need.Cuts {
+		c.need.Cuts[i].LinesMax = cutLinesMax + 1
+		if i > 0 {
+			c.need.Cuts[i].LinesMax = cutLinesMax/len(c.need.Cuts) + 1
+		}
+	}
+	slices.Sort(c.skus)
+}
+
+// collect gathers what the decided products have to write, in key order: rows are always locked in that order, so
+// two allocators that share SKUs cannot deadlock.
+func (c *chunk) collect() {
+	c.write.Partition, c.write.From = c.partition, c.from
+	for _, sku := range c.skus {
+		p := c.products[sku]
+		c.write.Products = append(c.write.Products, Moved{SKU: sku, Old: p.SettledVersion(), New: p.Version, Available: p.Available})
+		if p.Dirty() {
+			c.write.Changes = append(c.write.Changes, Changed{SKU: sku, Changes: p.Changes()})
+		}
+	}
+}

@@ -1,0 +1,103 @@
+// Package apply is the allocator's use case: commands of one partition become state, and events that wait in the
+// outbox, in one store transaction.
+//
+// It may import the standard library, the domain (allocation) and the outbox's form, nothing else: the store and the
+// wire are ports that it declares here and that adapters fill. The commands log (commandlog) calls it.
+package apply
+
+import (
+	"context"
+	"errors"
+
+	"github.com/lotline/lotline/services/allocator/internal/allocation"
+	"github.com/lotline/lotline/services/allocator/internal/outbox"
+)
+
+// ErrRefused is returned by Session.Commit when a compare-and-set did not hold: another allocator moved the partition
+// or one of the SKUs. Nothing was written.
+var ErrRefused = errors.New("refused: the partition or a SKU was changed by another allocator")
+
+// Store keeps the state. It belongs to one Applier and is not for concurrent use. Any error other than ErrRefused
+// leaves the outcome of a Commit unknown; the caller must then forget what it holds and read again.
+type Store interface {
+	Session
+	// Locked runs fn in one transaction that holds the partition's row and, in key order, the rows of those SKUs,
+	// so that no other allocator can change them before fn's Commit. It returns ErrRefused if the partition's
+	// next offset is not from.
+	Locked(ctx context.Context, partition int32, from int64, skus []string, fn func(Session) error) error
+	// NextOffset reads up to where the partition is applied.
+	NextOffset(ctx context.Context, partition int32) (int64, error)
+}
+
+// Session loads what a chunk of commands needs, and writes what it decided.
+type Session interface {
+	Load(ctx context.Context, need Need) (Loaded, error)
+	Commit(ctx context.Context, w Write) error
+}
+
+// Need names the rows that a chunk of commands can touch.
+type Need struct {
+	Products []string // SKUs to load whole: version and open batches
+	Lines    []LineKey
+	Batches  []BatchKey
+	Seen     []SeenKey
+	Cuts     []Cut
+}
+
+// LineKey names an order line.
+type LineKey struct{ SKU, OrderID string }
+
+// BatchKey names a batch.
+type BatchKey struct{ SKU, Ref string }
+
+// SeenKey names a command whose repeats must be recognised.
+type SeenKey struct {
+	SKU     string
+	Command allocation.CommandID
+}
+
+// Cut asks for the newest lines of a batch: enough of them that the rest fits into Qty, at the most LinesMax.
+type Cut struct {
+	BatchKey
+	Qty      int32 // the least quantity that the chunk asks for
+	LinesMax int
+}
+
+// Loaded is what the store has of a Need. Unknown SKUs have no product.
+type Loaded struct {
+	Products []Row
+	Facts    map[string]allocation.Facts // by SKU
+}
+
+// Row is a product's stored state.
+type Row struct {
+	SKU     string
+	Version uint64
+	Open    []allocation.Batch
+}
+
+// Write is everything that one chunk decided for one partition; it is written whole or not at all.
+type Write struct {
+	Partition  int32
+	From, Next int64 // compare-and-set of the partition's next offset
+	Products   []Moved
+	Changes    []Changed
+	Segments   []outbox.Segment
+}
+
+// Moved is the compare-and-set of one SKU's version, in order of SKU. Old == New checks a SKU that was only read;
+// Old == 0 expects that the SKU does not exist.
+type Moved struct {
+	SKU       string
+	Old, New  uint64
+	Available int64
+}
+
+// Changed holds the rows of one SKU to upsert.
+type Changed struct {
+	SKU string
+	allocation.Changes
+}
+
+// Encoder appends the wire's bytes of one event of command c to dst and names its type on the wire. It is pure.
+type Encoder func(dst []byte, c *allocation.Command, e *allocation.Event) (data []byte, kind uint8)

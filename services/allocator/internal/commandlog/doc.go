@@ -1,0 +1,14 @@
+// Package commandlog is the allocator's loop on Kafka: it reads commands, has them applied, and publishes the events
+// and dead letters in one Kafka transaction with the group's offsets.
+//
+// Two facts are kept in two places, each atomic with what it describes. Postgres: a partition's next offset, below
+// which every command is applied; it moves with the state and the outbox. Kafka: the group's committed offset, below
+// which every event is published; it moves with the events. Published never passes applied, and what lies between is
+// in the outbox. DESIGN.md beside the service walks through every crash.
+//
+// It may import apply, the domain's and the outbox's types, postgres for positions, schemas, topics, pkg and the Kafka
+// client. The service's root makes a Worker for each slot.
+//
+// One poll's way: Worker.session (worker.go) joins the group; session.step (session.go) polls, applies partition by
+// partition (applying.go), finds what has to be published (publishing.go) and ends the transaction.
+package commandlog

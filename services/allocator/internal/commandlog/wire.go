@@ -1,0 +1,122 @@
+package commandlog
+
+import (
+	"encoding/base64"
+	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/lotline/lotline/pkg/cloudevents"
+	"github.com/lotline/lotline/schemas"
+	"github.com/lotline/lotline/services/allocator/internal/allocation"
+	"github.com/lotline/lotline/services/allocator/internal/apply"
+	"github.com/lotline/lotline/services/allocator/internal/outbox"
+)
+
+// eventSource is the ce_source of every event.
+const eventSource = "/lotline/allocator"
+
+// decode turns a record into a command, or into the verdict that it is a dead letter. Nothing of a record is believed
+// before this: sizes, encodings and ids are checked here, quantities and dates by the domain.
+func decode(r *kgo.Record) apply.Input {
+	in := apply.Input{Offset: r.Offset, Time: r.Timestamp.UTC()}
+	envelope, err := cloudevents.Parse(r.Headers)
+	if err != nil {
+		in.DeadLetter = err.Error()
+		return in
+	}
+	c, err := schemas.DecodeCommand(envelope.Type, envelope.ContentType, r.Value)
+	if err != nil {
+		in.DeadLetter = err.Error()
+		return in
+	}
+	in.Command = allocation.Command{
+		Kind:     allocation.Kind(c.Type),
+		SKU:      c.SKU,
+		OrderID:  c.OrderID,
+		Ref:      c.Ref,
+		Qty:      c.Qty,
+		ETA:      c.ETA,
+		Position: allocation.Position{Partition: r.Partition, Offset: r.Offset},
+		Time:     in.Time,
+	}
+	if envelope.ID != "" {
+		in.Command.ID = allocation.CommandID{Source: envelope.Source, ID: envelope.ID}
+	}
+	return in
+}
+
+// Encoder is the wire that events are decided into: canonical JSON. A command without an id is named by its place in
+// commandsTopic.
+func Encoder(commandsTopic string) apply.Encoder {
+	return func(dst []byte, c *allocation.Command, e *allocation.Event) ([]byte, uint8) {
+		event := schemas.Event{
+			Type:           schemas.EventType(e.Kind),
+			SKU:            e.SKU,
+			Version:        e.Version,
+			CommandID:      c.ID.ID,
+			CommandSource:  c.ID.Source,
+			Seq:            e.Seq,
+			Last:           e.Last,
+			OrderID:        e.OrderID,
+			Qty:            e.Qty,
+			BatchRef:       e.BatchRef,
+			BatchQty:       e.BatchQty,
+			BatchAvailable: e.BatchAvailable,
+			ETA:            e.ETA,
+			Available:      e.Available,
+			Reason:         string(e.Reason),
+			Message:        e.Message,
+		}
+		if event.CommandID == "" {
+			event.CommandID = place(commandsTopic, c.Position.Partition, c.Position.Offset)
+		}
+		return schemas.AppendEvent(dst, &event), uint8(event.Type)
+	}
+}
+
+// place names a record: topic/partition/offset.
+func place(topic string, partition int32, offset int64) string {
+	return topic + "/" + strconv.FormatInt(int64(partition), 10) + "/" + strconv.FormatInt(offset, 10)
+}
+
+// topicName is how Kafka's own tools print a topic's id.
+func topicName(id [16]byte) string { return base64.RawURLEncoding.EncodeToString(id[:]) }
+
+// eventRecords are the records of one command's events. An event's id is made of the command's place and its number:
+// the same in every replay, and distinct for a command that was sent twice.
+func eventRecords(topic, topicID string, partition int32, e outbox.Entry) []*kgo.Record {
+	command := place(topicID, partition, e.Offset)
+	records := make([]*kgo.Record, len(e.Messages))
+	for seq, m := range e.Messages {
+		records[seq] = &kgo.Record{
+			Topic: topic,
+			Key:   m.Key,
+			Value: m.Value,
+			Headers: cloudevents.Headers(cloudevents.Envelope{
+				ID:          command + "/" + strconv.Itoa(seq),
+				Source:      eventSource,
+				Type:        schemas.EventType(m.Type).CEType(),
+				ContentType: schemas.ContentTypeJSON,
+				Time:        e.Time,
+			}),
+		}
+	}
+	return records
+}
+
+// deadLetter is the record as it came, with where it came from and why it could not be read.
+func deadLetter(topic string, r *kgo.Record, reason string) *kgo.Record {
+	headers := append(make([]kgo.RecordHeader, 0, len(r.Headers)+5), r.Headers...)
+	for _, h := range [...]struct{ key, value string }{
+		{"dlq_reason", reason},
+		{"dlq_topic", r.Topic},
+		{"dlq_partition", strconv.FormatInt(int64(r.Partition), 10)},
+		{"dlq_offset", strconv.FormatInt(r.Offset, 10)},
+		{"dlq_timestamp", r.Timestamp.UTC().Format(time.RFC3339Nano)},
+	} {
+		headers = append(headers, kgo.RecordHeader{Key: h.key, Value: []byte(h.value)})
+	}
+	return &kgo.Record{Topic: topic, Key: r.Key, Value: r.Value, Headers: headers}
+}

@@ -1,0 +1,142 @@
+package commandlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/lotline/lotline/pkg/admin"
+	"github.com/lotline/lotline/services/allocator/internal/apply"
+	"github.com/lotline/lotline/services/allocator/internal/postgres"
+	"github.com/lotline/lotline/topics"
+)
+
+// Config is what a Worker is told. All fields are required.
+type Config struct {
+	Topics             topics.Set
+	Group              string
+	TransactionalID    string // stable over restarts and unique: its next life settles what this one left open
+	Client             []kgo.Opt
+	PollRecordsMax     int           // commands decided together at the most
+	SessionTimeout     time.Duration // how long a silent member keeps its partitions
+	TransactionTimeout time.Duration // how long the transaction of a dead member blocks its successor
+	CommandIDRetention time.Duration // ids older than this are forgotten
+	GracePeriod        time.Duration // for finishing the transaction when told to stop
+}
+
+// Worker is one member of the group with one transactional id. Run must be called once.
+type Worker struct {
+	config  Config
+	store   *postgres.Store
+	applier *apply.Applier
+	admin   *kadm.Client
+	health  *admin.Health
+	metrics *Metrics
+	log     *slog.Logger
+	name    string // of this worker in health and logs
+}
+
+// New makes a worker. The admin client is its own business; store and applier must not be used by anyone else.
+func New(config Config, store *postgres.Store, applier *apply.Applier, adm *kadm.Client,
+	health *admin.Health, metrics *Metrics, log *slog.Logger,
+) *Worker {
+	return &Worker{
+		config: config, store: store, applier: applier, admin: adm, health: health, metrics: metrics,
+		log: log.With("transactional_id", config.TransactionalID), name: config.TransactionalID,
+	}
+}
+
+// pauses between sessions that ended by an error: long enough not to spin, short beside a takeover.
+const (
+	sessionPauseMin = 100 * time.Millisecond
+	sessionPauseMax = 5 * time.Second
+)
+
+// Run works until ctx ends, and then finishes the open transaction and leaves the group. It returns an error only if
+// the configuration cannot work; outages are waited out.
+func (w *Worker) Run(ctx context.Context) error {
+	w.health.Set(w.name, errors.New("joining the consumer group"))
+	pause := sessionPauseMin
+	for ctx.Err() == nil {
+		start := time.Now()
+		err := w.session(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		if time.Since(start) > time.Minute {
+			pause = sessionPauseMin
+		}
+		w.metrics.sessions.Inc()
+		w.health.Set(w.name, fmt.Errorf("joining the consumer group again: %w", err))
+		w.log.Warn("joining the consumer group again", "error", err, "pause", pause)
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, sessionPauseMax)
+	}
+	w.store.Close()
+	return nil
+}
+
+// session is one membership: it starts from what Kafka and Postgres say, never from what an earlier session
+// believed. It ends with the reason why only a fresh start is safe.
+func (w *Worker) session(ctx context.Context) error {
+	w.applier.Forget()
+	s := &session{Worker: w, parts: make(map[int32]*part)}
+	kafka, err := kgo.NewGroupTransactSession(append(w.config.Client,
+		kgo.ConsumerGroup(w.config.Group),
+		kgo.ConsumeTopics(w.config.Topics.Commands.Name),
+		kgo.TransactionalID(w.config.TransactionalID),
+		kgo.TransactionTimeout(w.config.TransactionTimeout),
+		kgo.SessionTimeout(w.config.SessionTimeout),
+		kgo.HeartbeatInterval(w.config.SessionTimeout/5),
+		kgo.RebalanceTimeout(w.config.SessionTimeout),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		// Every position is one that was read: a start at the group's commit only, and no reset, ever. A reset to
+		// the start would publish everything again; one to the end would lose commands.
+		kgo.ConsumeStartOffset(kgo.NewOffset().AtCommitted()),
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		kgo.AdjustFetchOffsetsFn(s.adjust),
+		// A transaction begun right after another meets a marker that is still being written; the default pause
+		// of 20 ms would be most of the latency.
+		kgo.ConcurrentTransactionsBackoff(time.Millisecond),
+		kgo.ProducerLinger(0),
+		kgo.ProducerBatchMaxBytesFn(w.batchMaxBytes),
+	)...)
+	if err != nil {
+		return fmt.Errorf("configure the Kafka client: %w", err)
+	}
+	s.kafka = kafka
+	defer kafka.Close()
+	// Settles the transaction that an earlier life of this id left open, so that the fetch of the group's offsets,
+	// which waits for open transactions, need not wait for a timeout.
+	if _, _, err := kafka.Client().ProducerID(ctx); err != nil {
+		return fmt.Errorf("take over the transactional id: %w", err)
+	}
+	for ctx.Err() == nil {
+		if err := s.step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// batchMaxBytes is the size of a batch that each topic accepts. A dead letter may be a record as large as the client
+// would read.
+func (w *Worker) batchMaxBytes(topic string) int32 {
+	if topic == w.config.Topics.DeadLetters.Name {
+		return deadLetterBatchMaxBytes
+	}
+	return eventBatchMaxBytes
+}
+
+const (
+	eventBatchMaxBytes      = 1 << 20
+	deadLetterBatchMaxBytes = 16 << 20
+)

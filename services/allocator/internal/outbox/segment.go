@@ -1,0 +1,174 @@
+// Package outbox is the form in which decided events wait to be published: segments of bytes, each covering a
+// range of one commands partition.
+//
+// A segment holds, for each command in its range, the exact records that the decision produced, or the verdict that
+// the command is a dead letter. The bytes are decided once and stored with the state they describe, so a recovery
+// publishes what an earlier life decided, also when a newer build would encode or judge otherwise.
+//
+// It may import the standard library only. The use case (apply) writes segments, the store keeps them, and the
+// commands log reads them to publish.
+package outbox
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// version of the byte format, the first byte of each segment. Stored segments outlive a deployment: a reader keeps
+// every version it ever wrote.
+const version = 1
+
+// Segment is the decided outcome of the commands in [First, Next) of one partition. Offsets in the range that the
+// segment has no entry for held no command (a transaction's marker, a compacted record).
+type Segment struct {
+	First, Next int64
+	Data        []byte
+}
+
+// Entry is what was decided for the command at Offset: its messages in order of seq, or the reason why it is a
+// dead letter. Exactly one of the two is set.
+type Entry struct {
+	Offset     int64
+	Time       time.Time // broker's append time of the command, milliseconds
+	DeadLetter string
+	Messages   []Message
+}
+
+// Message is one event as it will stand on the topic. Key and Value point into the segment's bytes.
+type Message struct {
+	Type  uint8 // the wire's event type
+	Key   []byte
+	Value []byte
+}
+
+// Builder appends entries to one segment. The zero value is not ready: use NewBuilder.
+type Builder struct {
+	first, next int64
+	data        []byte
+}
+
+// NewBuilder starts a segment at first, the partition's next offset to apply.
+func NewBuilder(first int64) *Builder {
+	return &Builder{first: first, next: first, data: []byte{version}}
+}
+
+// DeadLetter records that the command at offset could not be read, and why.
+func (b *Builder) DeadLetter(offset int64, at time.Time, reason string) {
+	b.entry(offset, at, 0)
+	b.bytes([]byte(reason))
+}
+
+// Begin opens the entry of the command at offset, to be followed by exactly count calls of Message (count >= 1).
+func (b *Builder) Begin(offset int64, at time.Time, count int) {
+	b.entry(offset, at, count)
+}
+
+// Message appends one event of the open entry.
+func (b *Builder) Message(kind uint8, key string, value []byte) {
+	b.data = append(b.data, kind)
+	b.data = binary.AppendUvarint(b.data, uint64(len(key)))
+	b.data = append(b.data, key...)
+	b.bytes(value)
+}
+
+func (b *Builder) entry(offset int64, at time.Time, count int) {
+	b.data = binary.AppendUvarint(b.data, uint64(offset-b.first))
+	b.data = binary.AppendVarint(b.data, at.UnixMilli())
+	b.data = binary.AppendUvarint(b.data, uint64(count))
+	b.next = offset + 1
+}
+
+func (b *Builder) bytes(p []byte) {
+	b.data = binary.AppendUvarint(b.data, uint64(len(p)))
+	b.data = append(b.data, p...)
+}
+
+// Size is the number of bytes so far.
+func (b *Builder) Size() int { return len(b.data) }
+
+// Segment closes the segment at next, which must be past the last entry. The builder must not be used afterwards.
+func (b *Builder) Segment(next int64) Segment {
+	return Segment{First: b.first, Next: max(next, b.next), Data: b.data}
+}
+
+// Entries decodes a segment, in order of offset. An error means that the stored bytes are damaged or were written by
+// a newer build; nothing may be published from such a segment.
+func (s Segment) Entries() ([]Entry, error) {
+	r := reader{data: s.Data}
+	if v := r.byte(); r.err == nil && v != version {
+		return nil, fmt.Errorf("outbox segment %d..%d: format %d is unknown to this build: run the build that wrote it, or a newer one", s.First, s.Next, v)
+	}
+	var entries []Entry
+	for r.err == nil && len(r.data) > 0 {
+		e := Entry{Offset: s.First + int64(r.uvarint()), Time: time.UnixMilli(r.varint()).UTC()}
+		count := r.uvarint()
+		if count == 0 {
+			e.DeadLetter = string(r.bytes())
+		} else if count <= uint64(len(r.data)) {
+			e.Messages = make([]Message, 0, count)
+		} else {
+			r.err = errDamaged
+		}
+		for ; count > 0 && r.err == nil; count-- {
+			e.Messages = append(e.Messages, Message{Type: r.byte(), Key: r.bytes(), Value: r.bytes()})
+		}
+		if e.Offset < s.First || e.Offset >= s.Next {
+			r.err = errDamaged
+		}
+		entries = append(entries, e)
+	}
+	if r.err != nil {
+		return nil, fmt.Errorf("outbox segment %d..%d: %w", s.First, s.Next, r.err)
+	}
+	return entries, nil
+}
+
+var errDamaged = errors.New("the bytes are damaged")
+
+// reader decodes with a sticky error, so that a damaged segment is reported once, at the end.
+type reader struct {
+	data []byte
+	err  error
+}
+
+func (r *reader) byte() uint8 {
+	if r.err != nil || len(r.data) == 0 {
+		r.err = errDamaged
+		return 0
+	}
+	b := r.data[0]
+	r.data = r.data[1:]
+	return b
+}
+
+func (r *reader) uvarint() uint64 {
+	v, n := binary.Uvarint(r.data)
+	return skip(r, v, n)
+}
+
+func (r *reader) varint() int64 {
+	v, n := binary.Varint(r.data)
+	return skip(r, v, n)
+}
+
+func skip[T int64 | uint64](r *reader, v T, n int) T {
+	if r.err != nil || n <= 0 {
+		r.err = errDamaged
+		return 0
+	}
+	r.data = r.data[n:]
+	return v
+}
+
+func (r *reader) bytes() []byte {
+	n := r.uvarint()
+	if r.err != nil || n > uint64(len(r.data)) {
+		r.err = errDamaged
+		return nil
+	}
+	p := r.data[:n:n]
+	r.data = r.data[n:]
+	return p
+}

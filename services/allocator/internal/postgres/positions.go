@@ -1,0 +1,135 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/lotline/lotline/services/allocator/internal/outbox"
+)
+
+// Position is how far a partition is.
+type Position struct {
+	TopicID     string // of the commands topic when the partition was first seen; offsets mean nothing in another
+	NextOffset  int64  // applied below
+	OutboxFloor int64  // published below, its outbox rows may be gone
+}
+
+// Positions reads the positions of partitions over a connection of its own, so that it may be called while a worker
+// uses its Store. A partition that is not known yet is added, at 0 of the topic with that id.
+func (s *Store) Positions(ctx context.Context, topicID string, partitions []int32) (map[int32]Position, error) {
+	conn, err := pgx.ConnectConfig(ctx, s.config.Copy())
+	if err != nil {
+		return nil, fmt.Errorf("connect to Postgres: %w", err)
+	}
+	defer func() { _ = conn.Close(ctx) }() // nothing is open on it
+	if _, err := conn.Exec(ctx, `INSERT INTO partitions (partition, topic_id) SELECT p, $2 FROM unnest($1::integer[]) AS p
+		ON CONFLICT DO NOTHING`, partitions, topicID); err != nil {
+		return nil, fmt.Errorf("add partitions %v: %w", partitions, err)
+	}
+	rows, err := conn.Query(ctx, `SELECT partition, topic_id, next_offset, outbox_floor FROM partitions WHERE partition = ANY ($1)`, partitions)
+	if err != nil {
+		return nil, fmt.Errorf("read the positions of partitions %v: %w", partitions, err)
+	}
+	found := make(map[int32]Position, len(partitions))
+	var partition int32
+	var p Position
+	if _, err := pgx.ForEachRow(rows, []any{&partition, &p.TopicID, &p.NextOffset, &p.OutboxFloor}, func() error {
+		found[partition] = p
+		return nil
+	}); err != nil {
+		return nil, fmt.Errorf("read the positions of partitions %v: %w", partitions, err)
+	}
+	return found, nil
+}
+
+// NextOffsets reads up to where each of the partitions is applied.
+func (s *Store) NextOffsets(ctx context.Context, partitions []int32) (map[int32]int64, error) {
+	found := make(map[int32]int64, len(partitions))
+	err := s.with(ctx, func(c *pgx.Conn) error {
+		rows, err := c.Query(ctx, `SELECT partition, next_offset FROM partitions WHERE partition = ANY ($1)`, partitions)
+		if err != nil {
+			return err
+		}
+		var partition int32
+		var next int64
+		_, err = pgx.ForEachRow(rows, []any{&partition, &next}, func() error {
+			found[partition] = next
+			return nil
+		})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the next offsets of partitions %v: %w", partitions, err)
+	}
+	return found, nil
+}
+
+// Waiting is the part of a partition's outbox that a recovery publishes, as of one moment.
+type Waiting struct {
+	Position
+	Segments []outbox.Segment // those that overlap the range asked for, in order
+}
+
+// Outbox reads the segments of [from, next) together with the position, in one snapshot: read apart, a segment that
+// was published and deleted in between would look as if it had been lost.
+func (s *Store) Outbox(ctx context.Context, partition int32, from, next int64) (Waiting, error) {
+	var w Waiting
+	err := s.with(ctx, func(c *pgx.Conn) error {
+		rows, err := c.Query(ctx, `SELECT p.topic_id, p.next_offset, p.outbox_floor,
+				coalesce(o.first_offset, 0), coalesce(o.next_offset, 0), o.segment
+			FROM partitions p LEFT JOIN outbox o ON o.partition = p.partition AND o.next_offset > $2 AND o.first_offset < $3
+			WHERE p.partition = $1 ORDER BY o.first_offset`, partition, from, next)
+		if err != nil {
+			return err
+		}
+		var seg outbox.Segment
+		_, err = pgx.ForEachRow(rows, []any{&w.TopicID, &w.NextOffset, &w.OutboxFloor, &seg.First, &seg.Next, &seg.Data}, func() error {
+			if seg.Next > 0 {
+				w.Segments = append(w.Segments, seg)
+			}
+			seg.Data = nil
+			return nil
+		})
+		return err
+	})
+	if err != nil {
+		return Waiting{}, fmt.Errorf("read the outbox of %d@%d..%d: %w", partition, from, next, err)
+	}
+	return w, nil
+}
+
+// Published says up to where a partition's events are published: a group offset that was seen to be committed, never
+// a guess, for what is deleted cannot be published again.
+type Published struct {
+	Partition  int32
+	Offset     int64
+	IDsExpired time.Time // ids of commands that this partition brought before are forgotten; zero keeps all
+}
+
+// Trim deletes the segments whose events are all published, raises the outbox floor, and forgets expired ids. The
+// floor never passes the next offset: after a restore, what was published can be ahead of what is applied.
+func (s *Store) Trim(ctx context.Context, done []Published) error {
+	n := len(done)
+	partitions, offsets, expired := make([]int32, n), make([]int64, n), make([]time.Time, n)
+	for i, d := range done {
+		partitions[i], offsets[i], expired[i] = d.Partition, d.Offset, d.IDsExpired
+	}
+	err := s.with(ctx, func(c *pgx.Conn) error {
+		b := &pgx.Batch{}
+		b.Queue(`DELETE FROM outbox o USING unnest($1::integer[], $2::bigint[]) AS k (partition, published)
+			WHERE o.partition = k.partition AND o.next_offset <= k.published`, partitions, offsets)
+		b.Queue(`UPDATE partitions p SET outbox_floor = least(k.published, p.next_offset)
+			FROM unnest($1::integer[], $2::bigint[]) AS k (partition, published)
+			WHERE p.partition = k.partition AND p.outbox_floor < least(k.published, p.next_offset)`, partitions, offsets)
+		b.Queue(`DELETE FROM command_seen s USING unnest($1::integer[], $2::timestamptz[]) AS k (partition, expired)
+			WHERE s.command_partition = k.partition AND s.command_time < k.expired`, partitions, expired)
+		return c.SendBatch(ctx, b).Close()
+	})
+	if err != nil {
+		return fmt.Errorf("trim the outbox: %w", err)
+	}
+	return nil
+}

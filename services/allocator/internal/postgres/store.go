@@ -1,0 +1,161 @@
+// Package postgres keeps the allocator's state: what each partition has applied, the SKUs with their batches and
+// order lines, the ids of commands whose repeats matter, and the outbox. All of it moves in one transaction.
+//
+// It fills the ports of apply. It may import apply, allocation and outbox for their types, pgx, and pkg. The
+// service's root makes one Store a worker.
+package postgres
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/lotline/lotline/pkg/migrate"
+	"github.com/lotline/lotline/services/allocator/internal/apply"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Migrate brings the database's tables to this build's version. It is safe to run from several places at once.
+func Migrate(ctx context.Context, url string, log *slog.Logger) error {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return fmt.Errorf("open the embedded migrations: %w", err)
+	}
+	return migrate.Postgres(ctx, url, files, log)
+}
+
+// sqlstateRefused is raised by the function refuse_unless of the migrations.
+const sqlstateRefused = "LL001"
+
+// Store is one worker's connection. It connects when first used. After an error it drops the connection, so that
+// nothing an old connection read is believed on a new one: behind it may be a database restored from a backup, in
+// which the same version of a SKU has other content. It is not for concurrent use.
+type Store struct {
+	config *pgx.ConnConfig
+	conn   *pgx.Conn
+}
+
+// New parses url (a postgres:// URL or key=value string) without connecting. txTimeout bounds a transaction on the
+// server, so that an allocator that froze in the middle of one cannot block its successor for longer.
+func New(url string, txTimeout time.Duration) (*Store, error) {
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("parse the Postgres URL: %w", err)
+	}
+	ms := strconv.FormatInt(txTimeout.Milliseconds(), 10)
+	params := config.RuntimeParams
+	params["application_name"] = "lotline-allocator"
+	params["transaction_timeout"] = ms
+	params["idle_in_transaction_session_timeout"] = ms
+	// Every statement finds its rows by a key, in sets of a size that the planner cannot see. One generic plan by
+	// index is right for all of them; a plan made while a table was still small would scan it once it is large.
+	params["plan_cache_mode"] = "force_generic_plan"
+	params["enable_seqscan"] = "off"
+	params["jit"] = "off"
+	config.ConnectTimeout = txTimeout
+	return &Store{config: config}, nil
+}
+
+// Close drops the connection, if there is one.
+func (s *Store) Close() {
+	if s.conn == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = s.conn.Close(ctx) // the server rolls back what is open, however the close went
+	s.conn = nil
+}
+
+// with runs fn on the connection and drops it on any error but a refusal.
+func (s *Store) with(ctx context.Context, fn func(*pgx.Conn) error) error {
+	if s.conn == nil {
+		conn, err := pgx.ConnectConfig(ctx, s.config.Copy())
+		if err != nil {
+			return fmt.Errorf("connect to Postgres: %w", err)
+		}
+		s.conn = conn
+	}
+	err := refusal(fn(s.conn))
+	if err != nil && !errors.Is(err, apply.ErrRefused) {
+		s.Close()
+	}
+	return err
+}
+
+// refusal turns the SQLSTATE of refuse_unless into apply.ErrRefused.
+func refusal(err error) error {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == sqlstateRefused {
+		return fmt.Errorf("%w (%s)", apply.ErrRefused, pg.Message)
+	}
+	return err
+}
+
+// NextOffset implements apply.Store.
+func (s *Store) NextOffset(ctx context.Context, partition int32) (int64, error) {
+	var next int64
+	err := s.with(ctx, func(c *pgx.Conn) error {
+		return c.QueryRow(ctx, `SELECT next_offset FROM partitions WHERE partition = $1`, partition).Scan(&next)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("read the next offset of partition %d: %w", partition, err)
+	}
+	return next, nil
+}
+
+// Load implements apply.Session.
+func (s *Store) Load(ctx context.Context, need apply.Need) (loaded apply.Loaded, err error) {
+	err = s.with(ctx, func(c *pgx.Conn) error {
+		loaded, err = load(ctx, c, need)
+		return err
+	})
+	return loaded, err
+}
+
+// Commit implements apply.Session: one round trip, one transaction.
+func (s *Store) Commit(ctx context.Context, w apply.Write) error {
+	return s.with(ctx, func(c *pgx.Conn) error { return write(ctx, c, w) })
+}
+
+// Locked implements apply.Store. The order of locks is the same everywhere: the partition's row, then SKUs by key.
+func (s *Store) Locked(ctx context.Context, partition int32, from int64, skus []string, fn func(apply.Session) error) error {
+	return s.with(ctx, func(c *pgx.Conn) error {
+		return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
+			lock := &pgx.Batch{}
+			lock.Queue(`SELECT refuse_unless(EXISTS (SELECT FROM partitions WHERE partition = $1 AND next_offset = $2 FOR UPDATE), 'the partition moved')`,
+				partition, from)
+			lock.Queue(`SELECT FROM products WHERE sku = ANY ($1) ORDER BY sku FOR UPDATE`, skus)
+			if err := tx.SendBatch(ctx, lock).Close(); err != nil {
+				return fmt.Errorf("lock partition %d and %d SKUs: %w", partition, len(skus), err)
+			}
+			return fn(locked{tx})
+		})
+	})
+}
+
+// locked is a session inside a transaction that holds its rows.
+type locked struct{ tx pgx.Tx }
+
+func (l locked) Load(ctx context.Context, need apply.Need) (apply.Loaded, error) {
+	return load(ctx, l.tx, need)
+}
+
+func (l locked) Commit(ctx context.Context, w apply.Write) error {
+	return refusal(write(ctx, l.tx, w))
+}
+
+// batcher is what a connection and a transaction have in common. On a connection a batch is a transaction of its own.
+type batcher interface {
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+}
