@@ -30,8 +30,8 @@ var topicPrefix = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,199}$`)
 // Config is what an operator says about Kafka. Embedded with the prefix
 // "kafka-" its flags are --kafka-brokers and --kafka-topic-prefix.
 type Config struct {
-	Brokers     []string `help:"Addresses (host:port) of Kafka brokers to start from, separated by commas." default:"127.0.0.1:9092" placeholder:"HOST:PORT"`
-	TopicPrefix string   `help:"What the names of topics and consumer groups start with." default:"lotline" placeholder:"NAME"`
+	Brokers     []string `help:"Addresses (host:port) of Kafka brokers to start from, separated by commas." default:"127.0.0.1:9092"`
+	TopicPrefix string   `help:"What the names of topics and consumer groups start with." default:"lotline"`
 }
 
 // Validate names every fault of the configuration, a sentence each.

@@ -46,7 +46,7 @@ func execute[C any](ctx context.Context, name, description string, args []string
 ) int {
 	var cli struct {
 		Config   C          `embed:""`
-		LogLevel slog.Level `help:"What to log: debug, info, warn or error, and all above." default:"info" placeholder:"LEVEL"`
+		LogLevel slog.Level `help:"What to log: debug, info, warn or error, and all above." default:"info"`
 	}
 	exited := -1
 	parser, err := kong.New(&cli, kong.Name(name), kong.Description(description), kong.DefaultEnvars(EnvPrefix),

@@ -1,0 +1,120 @@
+// Package cli is the operator's `lotline` command: send, tail, topics, migrate.
+//
+// It holds flags and wiring; reading files and rendering records are in
+// internal packages. It may import schemas, topics, pkg and, for their
+// migrations only, the roots of services. cmd/lotline and the tests call Main.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/lotline/lotline/pkg/kafkaclient"
+	"github.com/lotline/lotline/pkg/lifecycle"
+)
+
+// Exit codes. `topics diff` returns exitFailed for differences, as diff(1)
+// does, and exitUsage for trouble.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+const (
+	clientID    = "lotline-cli"
+	pingTimeout = 10 * time.Second
+)
+
+// lotline is the grammar of the command line. Flags of how a process reaches
+// something can be given as LOTLINE_… too, by the same names as for the
+// services; what is asked for once (env:"-") cannot.
+type lotline struct {
+	Kafka    kafkaclient.Config `embed:"" prefix:"kafka-"`
+	LogLevel slog.Level         `help:"What to log to stderr: debug, info, warn or error, and all above." default:"error"`
+
+	Send    sendCmd    `cmd:"" help:"Send commands from a file or stdin."`
+	Tail    tailCmd    `cmd:"" help:"Print commands, events or dead letters, decoded, one JSON object a line."`
+	Topics  topicsCmd  `cmd:"" help:"Compare or bring the cluster's topics to what Lotline declares."`
+	Migrate migrateCmd `cmd:"" help:"Bring the schemas of Postgres and ClickHouse to what this version expects. Can be repeated."`
+}
+
+// env is what a subcommand works with.
+type env struct {
+	ctx            context.Context //nolint:containedctx // kong's Run methods take bound values, and this is one call
+	kafka          kafkaclient.Config
+	stdin          io.Reader
+	stdout, stderr io.Writer
+}
+
+// exit is an error with an exit code of its own; a nil err prints nothing.
+type exit struct {
+	code int
+	err  error
+}
+
+func (e exit) Error() string { return fmt.Sprint(e.err) }
+func (e exit) Unwrap() error { return e.err }
+
+// Main runs one command line and returns the exit code: 0, 1 for what failed,
+// 2 for what cannot be understood.
+func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	var cli lotline
+	exited := -1
+	parser, err := kong.New(&cli, kong.Name("lotline"), kong.DefaultEnvars(lifecycle.EnvPrefix),
+		kong.Description("The operator's command of Lotline, which allocates stock to order lines."),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Writers(stdout, stderr), kong.Exit(func(code int) { exited = code }))
+	if err != nil {
+		fmt.Fprintln(stderr, "lotline:", err)
+		return exitUsage
+	}
+	command, err := parser.Parse(args)
+	if exited >= 0 { // --help
+		return exited
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "lotline: %v\nSee lotline --help.\n", err)
+		return exitUsage
+	}
+	slog.SetDefault(slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: cli.LogLevel})))
+
+	err = command.Run(&env{ctx, cli.Kafka, stdin, stdout, stderr})
+	if err == nil {
+		return exitOK
+	}
+	code := exitFailed
+	var e exit
+	if errors.As(err, &e) {
+		code, err = e.code, e.err
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "lotline:", err)
+	}
+	return code
+}
+
+// connect makes a client of the cluster, and finds out at once whether it
+// answers.
+func (e *env) connect(opts ...kgo.Opt) (*kgo.Client, error) {
+	client, err := kgo.NewClient(append(e.kafka.Opts(clientID), opts...)...)
+	if err != nil {
+		return nil, fmt.Errorf("make a Kafka client: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(e.ctx, pingTimeout)
+	defer cancel()
+	if err := client.Ping(ctx); err != nil {
+		client.Close()
+		return nil, fmt.Errorf("no Kafka broker answers at %s (%w): start one with `make run`, or say where they are with --kafka-brokers or LOTLINE_KAFKA_BROKERS",
+			strings.Join(e.kafka.Brokers, ","), err)
+	}
+	return client, nil
+}

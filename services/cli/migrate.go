@@ -1,0 +1,55 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/lotline/lotline/services/allocator"
+	"github.com/lotline/lotline/services/projector"
+)
+
+// migrateCmd has the flags of the services whose databases it migrates.
+type migrateCmd struct {
+	What            string                     `arg:"" optional:"" enum:"all,postgres,clickhouse" default:"all" help:"all, postgres or clickhouse."`
+	PostgresURL     string                     `name:"postgres-url" default:"postgres://lotline@127.0.0.1:5432/lotline" help:"The allocator's database, without a password (give that in PGPASSFILE or --postgres-url-file)."`
+	PostgresURLFile string                     `name:"postgres-url-file" placeholder:"PATH" help:"File that holds the Postgres URL, password included; overrides --postgres-url."`
+	ClickHouse      projector.ClickHouseConfig `embed:"" prefix:"clickhouse-"`
+}
+
+// Run migrates one database or both; the second is tried even if the first
+// fails.
+func (c *migrateCmd) Run(e *env) error {
+	var errs []error
+	step := func(what string, migrate func() error) {
+		if c.What != "all" && c.What != what {
+			return
+		}
+		err := migrate()
+		if err == nil {
+			fmt.Fprintf(e.stdout, "%s is up to date\n", what)
+		}
+		errs = append(errs, err)
+	}
+	step("postgres", func() error {
+		url, err := c.postgresURL()
+		if err != nil {
+			return err
+		}
+		return allocator.Migrate(e.ctx, url)
+	})
+	step("clickhouse", func() error { return projector.Migrate(e.ctx, c.ClickHouse) })
+	return errors.Join(errs...)
+}
+
+func (c *migrateCmd) postgresURL() (string, error) {
+	if c.PostgresURLFile == "" {
+		return c.PostgresURL, nil
+	}
+	content, err := os.ReadFile(c.PostgresURLFile)
+	if err != nil {
+		return "", fmt.Errorf("read the file of --postgres-url-file: %w", err)
+	}
+	return strings.TrimSpace(string(content)), nil
+}

@@ -1,0 +1,258 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/schollz/progressbar/v3"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/term"
+
+	"github.com/lotline/lotline/pkg/cloudevents"
+	"github.com/lotline/lotline/schemas"
+	"github.com/lotline/lotline/services/cli/internal/commandfile"
+	"github.com/lotline/lotline/topics"
+)
+
+// flushTimeout is how long an interrupted send waits for what is under way.
+const flushTimeout = 10 * time.Second
+
+type sendCmd struct {
+	File        string        `arg:"" optional:"" default:"-" help:"NDJSON or CSV; - is stdin."`
+	Format      string        `env:"-" enum:"auto,ndjson,csv" default:"auto" help:"ndjson or csv; auto goes by the file's name (.csv)."`
+	Type        string        `env:"-" placeholder:"NAME" help:"The type of lines that name none: CreateBatch, Allocate, Deallocate or ChangeBatchQuantity."`
+	Source      string        `env:"-" default:"/lotline/cli" help:"The CloudEvents source; with the id it is what makes a command a repeat."`
+	SkipBad     bool          `env:"-" xor:"bad" help:"Leave out lines that cannot be read, and go on."`
+	SendBad     bool          `env:"-" xor:"bad" help:"Send lines that cannot be read as they are; they become dead letters."`
+	FromLine    int           `env:"-" default:"1" help:"Start at this line, to go on after one that was bad."`
+	InFlightMax int           `env:"-" default:"10000" help:"Commands that wait for the broker's acknowledgement at most."`
+	Timeout     time.Duration `env:"-" default:"2m" help:"Give up when the broker does not acknowledge a command for this long."`
+}
+
+// Help is printed by kong under the description.
+func (*sendCmd) Help() string {
+	return `Each line of NDJSON is a command; id is optional and a UUID by default:
+
+  {"type":"CreateBatch","ref":"b-1","sku":"SMALL-TABLE","qty":100,"eta":"2031-01-02"}
+  {"type":"Allocate","id":"c-2","orderid":"o-1","sku":"SMALL-TABLE","qty":3}
+
+CSV has a header row with the same names: type,id,ref,sku,qty,eta,orderid. With
+--type the column or member type can be left out. A file of commands that have
+ids can be sent twice: repeats change nothing.`
+}
+
+// Validate is called by kong.
+func (c *sendCmd) Validate() error {
+	var errs []error
+	if c.InFlightMax < 1 || c.InFlightMax > 1_000_000 {
+		errs = append(errs, errors.New("--in-flight-max must be 1 to 1000000"))
+	}
+	if c.Timeout < time.Second {
+		errs = append(errs, errors.New("--timeout must be 1s or more"))
+	}
+	if c.FromLine < 1 {
+		errs = append(errs, errors.New("--from-line must be 1 or more"))
+	}
+	if c.Type != "" && !slices.Contains(commandfile.TypeNames, c.Type) {
+		errs = append(errs, fmt.Errorf("--type must be one of %s", strings.Join(commandfile.TypeNames, ", ")))
+	}
+	if _, err := cloudevents.Parse(cloudevents.Headers(cloudevents.Envelope{Type: "-", Source: c.Source})); err != nil {
+		errs = append(errs, fmt.Errorf("--source cannot be used: %w", err))
+	}
+	return errors.Join(errs...)
+}
+
+// Run sends the file, and says on stdout what became of it.
+func (c *sendCmd) Run(e *env) error {
+	in, size, err := c.open(e.stdin)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	client, err := e.connect(kgo.MaxBufferedRecords(c.InFlightMax), kgo.RecordDeliveryTimeout(c.Timeout))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+
+	bar := progressbar.NewOptions64(size, progressbar.OptionSetWriter(e.stderr), progressbar.OptionSetVisibility(isTerminal(e.stderr)),
+		progressbar.OptionShowBytes(true), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish(),
+		progressbar.OptionSetDescription("sending"))
+	defer bar.Close()
+	reader := progressbar.NewReader(in, bar)
+
+	ctx, cancel := context.WithCancelCause(e.ctx)
+	defer cancel(nil)
+	s := &sender{
+		cmd: c, client: client, ctx: ctx, fail: cancel, topic: topics.Declared(e.kafka.TopicPrefix).Commands.Name,
+		report: func(line int, err error) {
+			// Without a bar on the line there is nothing to clear.
+			_ = bar.Clear()
+			fmt.Fprintf(e.stderr, "line %d: %v\n", line, err)
+		},
+	}
+	start := time.Now()
+	err = s.sendAll(c.reader(&reader))
+	flushCtx, stop := context.WithTimeout(context.WithoutCancel(ctx), c.flushLimit(ctx))
+	defer stop()
+	err = errors.Join(err, s.flush(flushCtx))
+	if e.ctx.Err() != nil {
+		err = errors.New("interrupted")
+	}
+	_ = bar.Finish()
+	s.summarize(e.stdout, time.Since(start))
+	return err
+}
+
+// flushLimit is how long to wait at the end: what is under way has its own
+// time limit, but an interrupted user is not kept waiting.
+func (c *sendCmd) flushLimit(ctx context.Context) time.Duration {
+	if ctx.Err() != nil {
+		return flushTimeout
+	}
+	return c.Timeout + flushTimeout
+}
+
+// open returns the file and its size in bytes, -1 if that is not known.
+func (c *sendCmd) open(stdin io.Reader) (io.ReadCloser, int64, error) {
+	if c.File == "-" {
+		return io.NopCloser(stdin), -1, nil
+	}
+	f, err := os.Open(c.File)
+	if err != nil {
+		return nil, 0, fmt.Errorf("open the commands: %w", err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, 0, errors.Join(fmt.Errorf("open the commands: %w", err), f.Close())
+	}
+	if !info.Mode().IsRegular() {
+		return f, -1, nil
+	}
+	return f, info.Size(), nil
+}
+
+func (c *sendCmd) reader(in io.Reader) commandfile.Next {
+	if c.Format == "csv" || c.Format == "auto" && strings.EqualFold(filepath.Ext(c.File), ".csv") {
+		return commandfile.CSV(in, c.Type)
+	}
+	return commandfile.NDJSON(in, c.Type)
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// sender produces entries; ctx ends with the first failure as its cause.
+type sender struct {
+	cmd    *sendCmd
+	client *kgo.Client
+	ctx    context.Context //nolint:containedctx // the life of one send
+	fail   context.CancelCauseFunc
+	topic  string
+	report func(line int, err error)
+
+	produced, bad int
+	acknowledged  atomic.Int64
+}
+
+// sendAll hands all entries to the client, which blocks it while too many are
+// in flight.
+func (s *sender) sendAll(next commandfile.Next) error {
+	for {
+		entry, err := next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read the commands: %w", err)
+		}
+		if s.ctx.Err() != nil {
+			return nil // flush returns why
+		}
+		if entry.Line < s.cmd.FromLine {
+			continue
+		}
+		record, err := s.record(entry)
+		if err != nil {
+			s.bad++
+			s.report(entry.Line, err)
+			if !s.cmd.SkipBad && !s.cmd.SendBad {
+				return fmt.Errorf("stopped at line %d; what is above it was sent: mend it and go on with --from-line=%d, or leave such lines out with --skip-bad",
+					entry.Line, entry.Line)
+			}
+			if record == nil || s.cmd.SkipBad {
+				continue
+			}
+		}
+		s.produced++
+		s.client.Produce(s.ctx, record, s.done)
+	}
+}
+
+// record makes an entry's record. With an error it is the record of bytes that
+// nobody can read, or nil if there are none.
+func (s *sender) record(entry commandfile.Entry) (*kgo.Record, error) {
+	envelope := cloudevents.Envelope{
+		ID: entry.ID, Source: s.cmd.Source, Type: entry.Type, ContentType: schemas.ContentTypeJSON, Time: time.Now(),
+	}
+	if envelope.ID == "" {
+		envelope.ID = uuid.NewString()
+	}
+	r := &kgo.Record{Topic: s.topic, Headers: cloudevents.Headers(envelope)}
+	if entry.Err != nil {
+		if entry.Raw == nil {
+			return nil, entry.Err
+		}
+		r.Value = slices.Clone(entry.Raw)
+		return r, entry.Err
+	}
+	r.Key = []byte(entry.Command.SKU)
+	r.Value = schemas.AppendCommand(nil, &entry.Command)
+	_, err := cloudevents.Parse(r.Headers)
+	return r, err
+}
+
+// done is called by the client for each record, one at a time.
+func (s *sender) done(_ *kgo.Record, err error) {
+	switch {
+	case err == nil:
+		s.acknowledged.Add(1)
+	case errors.Is(err, kerr.UnknownTopicOrPartition):
+		s.fail(fmt.Errorf("the topic %s does not exist: create it with `lotline topics apply`, or check --kafka-topic-prefix", s.topic))
+	default:
+		s.fail(fmt.Errorf("send to %s: %w", s.topic, err))
+	}
+}
+
+// flush waits for what is in flight, and returns why the send ended early.
+func (s *sender) flush(ctx context.Context) error {
+	if err := s.client.Flush(ctx); err != nil {
+		return fmt.Errorf("wait for acknowledgements: %w", err)
+	}
+	return context.Cause(s.ctx)
+}
+
+func (s *sender) summarize(out io.Writer, took time.Duration) {
+	n := s.acknowledged.Load()
+	fmt.Fprintf(out, "sent %d commands in %s (%.0f a second)", n, took.Round(time.Millisecond), float64(n)/max(took.Seconds(), 1e-9))
+	if left := int64(s.produced) - n; left > 0 {
+		fmt.Fprintf(out, "; %d were not acknowledged", left)
+	}
+	if s.bad > 0 {
+		what := map[bool]string{true: "as they are", false: "not"}[s.cmd.SendBad]
+		fmt.Fprintf(out, "; %d bad lines, %s sent", s.bad, what)
+	}
+	fmt.Fprintln(out)
+}
