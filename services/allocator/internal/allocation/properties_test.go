@@ -2,7 +2,6 @@ package allocation
 
 import (
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -13,7 +12,7 @@ import (
 // TestEqualsTheModel: events and rows are those of the model, though the commands
 // come in chunks and products are dropped from memory at random.
 func TestEqualsTheModel(t *testing.T) {
-	met, reloads := map[string]int{}, 0
+	met := map[string]bool{}
 	rapid.Check(t, func(t *rapid.T) {
 		limits, commands := anyLimits(t), anyCommands(t)
 		models := map[string]*model{}
@@ -27,20 +26,14 @@ func TestEqualsTheModel(t *testing.T) {
 		w := newWorld(limits)
 		got := play(t, w, commands)
 		for i, e := range got {
-			met[fmt.Sprintf("%s %s", e.Kind, e.Reason)]++
+			met[fmt.Sprintf("%s %s", e.Kind, e.Reason)] = true
 			got[i].Message = ""
 		}
 		require.Equal(t, want, got)
 		for sku, m := range models {
 			require.Equal(t, m.table(), w.tables[sku])
 		}
-		reloads += w.reloads
 	})
-	if t.Failed() {
-		return
-	}
-	t.Log(reloads, met)
-	require.Positive(t, reloads, "no cut needed more lines")
 	require.Len(t, met, 5+1+4+9, "every kind of event, and every reason, came up: %v", met)
 }
 
@@ -141,7 +134,7 @@ func (f *fold) equal(t require.TestingT, stored *table) {
 // play applies the commands in polls of any size, now and then after a loss of memory.
 func play(t *rapid.T, w *world, commands []Command) (events []Event) {
 	for len(commands) > 0 {
-		n := min(len(commands), rapid.SampledFrom([]int{1, 2, 10, 50, 200}).Draw(t, "poll"))
+		n := min(len(commands), rapid.SampledFrom([]int{50, 10, 200, 2, 1}).Draw(t, "poll"))
 		if rapid.Bool().Draw(t, "forget") {
 			w.forget(commands[0].SKU)
 		}
@@ -173,6 +166,10 @@ func anyCommands(t *rapid.T) []Command {
 		case identity == "repeat" && i > 0:
 			*c = commands[i-1-rapid.IntRange(0, min(20, i-1)).Draw(t, "ago")]
 		}
+		if i > 0 && commands[i-1].Kind == ChangeBatchQuantity && rapid.Bool().Draw(t, "cut on") {
+			*c = commands[i-1] // step by step, deeper than the lines that were loaded
+			c.Qty, c.ID = c.Qty-1, CommandID{}
+		}
 		now = now.Add(time.Duration(rapid.IntRange(-1, 60).Draw(t, "minutes")) * time.Minute)
 		c.Position, c.Time = Position{Offset: int64(i)}, now
 	}
@@ -185,7 +182,7 @@ func anyCommand(t *rapid.T) Command {
 		Kind: anyOf(t, "kind", Allocate, Allocate, Allocate, Allocate, Allocate, Allocate,
 			CreateBatch, Deallocate, ChangeBatchQuantity, ChangeBatchQuantity),
 	}
-	order := fmt.Sprint("o", rapid.SampledFrom(orders).Draw(t, "order"))
+	order := fmt.Sprint("o", rapid.IntRange(1, 40).Draw(t, "order"))
 	ref := anyOf(t, "ref", "b1", "b1", "b1", "b2", "b3", "b4")
 	switch c.Kind {
 	case CreateBatch:
@@ -200,8 +197,6 @@ func anyCommand(t *rapid.T) Command {
 	}
 	return c
 }
-
-var orders = strings.Fields("1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30")
 
 func anyOf[V any](t *rapid.T, label string, values ...V) V {
 	return rapid.SampledFrom(values).Draw(t, label)

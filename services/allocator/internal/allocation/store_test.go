@@ -97,10 +97,9 @@ func (t *table) save(test require.TestingT, p *Product) {
 
 // world plays the use case: it applies polls of commands to products and tables.
 type world struct {
-	limits  Limits
-	tables  map[string]*table
-	cache   map[string]*Product
-	reloads int // chunks that ended early because a cut needed more lines
+	limits Limits
+	tables map[string]*table
+	cache  map[string]*Product
 }
 
 func newWorld(limits Limits) *world {
@@ -113,9 +112,7 @@ func (w *world) poll(t require.TestingT, commands []Command) []Event {
 	for len(commands) > 0 {
 		n := w.chunk(t, commands, &events)
 		require.Positive(t, n, "the first command of a chunk needed more lines")
-		if commands = commands[n:]; len(commands) > 0 {
-			w.reloads++
-		}
+		commands = commands[n:]
 	}
 	return events
 }
