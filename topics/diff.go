@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 // Changes is what separates a cluster from a declaration. Nothing in it ever
@@ -62,11 +61,9 @@ func Diff(ctx context.Context, adm *kadm.Client, want []Topic, replication int16
 	for i, t := range want {
 		names[i] = t.Name
 	}
-	// Asking for authorizations too is what makes the client pass its metadata
-	// cache by, which is seconds old: a diff right after Apply has to see it.
-	found, err := adm.ListTopics(kadm.WithAuthorizedOps(ctx), names...)
+	found, err := list(ctx, adm, names)
 	if err != nil {
-		return changes, fmt.Errorf("list topics: %w", err)
+		return changes, err
 	}
 	for _, topic := range want {
 		topic.Config = topic.configFor(replication)
@@ -83,6 +80,20 @@ func Diff(ctx context.Context, adm *kadm.Client, want []Topic, replication int16
 		}
 	}
 	return changes, nil
+}
+
+// list describes the named topics, none if there are no names.
+func list(ctx context.Context, adm *kadm.Client, names []string) (kadm.TopicDetails, error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	// Asking for authorizations too is what makes the client pass its metadata
+	// cache by, which is seconds old: a diff right after Apply has to see it.
+	found, err := adm.ListTopics(kadm.WithAuthorizedOps(ctx), names...)
+	if err != nil {
+		return nil, fmt.Errorf("list topics: %w", err)
+	}
+	return found, nil
 }
 
 // compare adds what separates an existing topic from its declaration.
@@ -124,41 +135,6 @@ func (c *Changes) compareConfig(ctx context.Context, adm *kadm.Client, want Topi
 	for _, name := range slices.Sorted(maps.Keys(want.Config)) {
 		if to := want.Config[name]; have[name] != to {
 			c.Alter = append(c.Alter, Alteration{want.Name, name, have[name], to})
-		}
-	}
-	return nil
-}
-
-// Apply makes the changes. If any difference was refused it changes nothing and
-// returns that. A topic that another process creates first is no error: the
-// next Diff says whether it is as declared.
-func Apply(ctx context.Context, adm *kadm.Client, changes Changes) error {
-	if err := changes.Err(); err != nil {
-		return err
-	}
-	for _, topic := range changes.Create {
-		config := make(map[string]*string, len(topic.Config))
-		for name, value := range topic.Config {
-			config[name] = &value
-		}
-		_, err := adm.CreateTopic(ctx, topic.Partitions, changes.Replication, config, topic.Name)
-		if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
-			return fmt.Errorf("create topic %s: %w", topic.Name, err)
-		}
-	}
-	for _, grow := range changes.Grow {
-		responses, err := adm.UpdatePartitions(ctx, int(grow.To), grow.Topic)
-		if err = errors.Join(err, responses.Error()); err != nil {
-			return fmt.Errorf("give topic %s %d partitions: %w", grow.Topic, grow.To, err)
-		}
-	}
-	for _, alter := range changes.Alter {
-		responses, err := adm.AlterTopicConfigs(ctx, []kadm.AlterConfig{{Op: kadm.SetConfig, Name: alter.Name, Value: &alter.To}}, alter.Topic)
-		for _, r := range responses {
-			err = errors.Join(err, r.Err)
-		}
-		if err != nil {
-			return fmt.Errorf("set %s of topic %s: %w", alter.Name, alter.Topic, err)
 		}
 	}
 	return nil

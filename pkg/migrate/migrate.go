@@ -26,9 +26,6 @@ const (
 	lockTries         = 600
 )
 
-// clickhouseUnknownDatabase is ClickHouse's error code UNKNOWN_DATABASE.
-const clickhouseUnknownDatabase = 81
-
 // Postgres applies the files of fsys that the database named by dsn has not
 // seen, each in its transaction. Of several processes that start at once one
 // migrates, under a session lock, and the others wait for it. Errors never hold
@@ -65,19 +62,21 @@ func ClickHouse(ctx context.Context, opts *clickhouse.Options, fsys fs.FS, log *
 // createDatabase creates the database only when it is missing, so that an
 // account without that right can migrate one that was made for it.
 func createDatabase(ctx context.Context, opts *clickhouse.Options) (err error) {
-	db := clickhouse.OpenDB(opts)
-	defer func() { err = errors.Join(err, db.Close()) }()
-	err = db.PingContext(ctx)
-	var exception *clickhouse.Exception
-	if err == nil || !errors.As(err, &exception) || exception.Code != clickhouseUnknownDatabase {
-		return err
-	}
 	server := *opts
-	server.Auth.Database = "default"
-	admin := clickhouse.OpenDB(&server)
-	defer func() { err = errors.Join(err, admin.Close()) }()
-	if _, err := admin.ExecContext(ctx, "CREATE DATABASE IF NOT EXISTS {name:Identifier}", clickhouse.Named("name", opts.Auth.Database)); err != nil {
-		return fmt.Errorf("create database %s: %w", opts.Auth.Database, err)
+	server.Auth.Database = "system" // there is always one
+	db := clickhouse.OpenDB(&server)
+	defer func() { err = errors.Join(err, db.Close()) }()
+	name := opts.Auth.Database
+	var found uint64
+	if err := db.QueryRowContext(ctx, "SELECT count() FROM system.databases WHERE name = {name:String}",
+		clickhouse.Named("name", name)).Scan(&found); err != nil {
+		return fmt.Errorf("look for database %s: %w", name, err)
+	}
+	if found > 0 {
+		return nil
+	}
+	if _, err := db.ExecContext(ctx, "CREATE DATABASE IF NOT EXISTS {name:Identifier}", clickhouse.Named("name", name)); err != nil {
+		return fmt.Errorf("create database %s: %w", name, err)
 	}
 	return nil
 }
@@ -91,6 +90,11 @@ func up(ctx context.Context, dialect goose.Dialect, db *sql.DB, fsys fs.FS, log 
 		return fmt.Errorf("read the migration files: %w", err)
 	}
 	results, err := provider.Up(ctx)
+	var partial *goose.PartialError
+	if errors.As(err, &partial) {
+		results = partial.Applied
+		err = fmt.Errorf("apply %s: %w", partial.Failed.Source.Path, partial.Err)
+	}
 	for _, r := range results {
 		log.InfoContext(ctx, "migration applied", "database", string(dialect), "file", r.Source.Path, "duration", r.Duration)
 	}

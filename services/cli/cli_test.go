@@ -79,6 +79,10 @@ func TestTopics(t *testing.T) {
 	require.Empty(t, stderr)
 	golden(t, "topics_missing.txt", stdout)
 
+	code, _, stderr = run(t, "", "topics", "apply", "--kafka-replication=3")
+	require.Equal(t, 1, code)
+	require.Contains(t, stderr, "there are fewer than 3 brokers, give another number with --kafka-replication")
+
 	golden(t, "topics_applied.txt", s.ok("", "topics", "apply"))
 	require.Equal(t, "all 3 topics are as declared\n", s.ok("", "topics", "diff"))
 	require.Equal(t, "all 3 topics are as declared\n", s.ok("", "topics", "apply"))

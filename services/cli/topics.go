@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/lotline/lotline/topics"
 )
@@ -45,8 +47,12 @@ func (topicsApplyCmd) Run(e *env, t *topicsCmd) error {
 	if changes.Empty() {
 		return nil
 	}
-	if err := topics.Apply(e.ctx, adm, changes); err != nil {
-		return fmt.Errorf("%w", err)
+	err = topics.Apply(e.ctx, adm, changes)
+	if errors.Is(err, kerr.InvalidReplicationFactor) {
+		return fmt.Errorf("there are fewer than %d brokers, give another number with --kafka-replication: %w", t.KafkaReplication, err)
+	}
+	if err != nil {
+		return err
 	}
 	fmt.Fprintln(e.stdout, "applied")
 	return nil
