@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestScenarios plays the stories under testdata. Their directives:
+// TestScenarios plays the stories under testdata/stories. Their directives:
 //
 //	limits cut-lines-max=2 retention=48h   (before the first run)
 //	run        commands, one a line, applied as one poll:
@@ -23,7 +23,7 @@ import (
 // Each story is then told again twice, command by command from its rows alone and
 // as one single poll: it must come out the same.
 func TestScenarios(t *testing.T) {
-	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+	datadriven.Walk(t, "testdata/stories", func(t *testing.T, path string) {
 		s := &story{limits: Limits{CutLinesMax: 100_000, CommandIDRetention: 7 * 24 * time.Hour}}
 		datadriven.RunTest(t, path, s.tell)
 		s.tellAgain(t)
