@@ -17,15 +17,6 @@ const (
 	ChangeBatchQuantity                 // SKU, Ref, Qty
 )
 
-// String returns the kind's name, as in the book.
-func (k Kind) String() string {
-	names := [...]string{"", "CreateBatch", "Allocate", "Deallocate", "ChangeBatchQuantity"}
-	if int(k) >= len(names) {
-		return ""
-	}
-	return names[k]
-}
-
 // CommandID is the identity that the producer gave a command, unique for the
 // SKU. Without an ID (the zero value) a command is never taken for a repeat.
 type CommandID struct{ Source, ID string }

@@ -82,8 +82,7 @@ func (p *Product) createBatch(c *Command, dst []Event) []Event {
 			"Batch %s was created before, with qty %d and %s", b.Ref, b.CreatedQty, arrival(b.ETA)), dst)
 	}
 	b := p.add(Batch{Ref: c.Ref, ETA: c.ETA, CreatedVersion: p.Version + 1, CreatedQty: c.Qty, Qty: c.Qty, Available: c.Qty})
-	w := p.work(b)
-	w.changed, w.complete = true, true
+	p.work(b).changed = true
 	return p.record(dst, ofBatch(BatchCreated, b))
 }
 

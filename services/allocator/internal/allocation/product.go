@@ -93,11 +93,8 @@ func (p *Product) learnNewest(b *batch, newest NewestLines) {
 	w.complete = newest.Complete
 	w.newest = make([]*line, 0, len(newest.Lines))
 	for _, row := range slices.Backward(newest.Lines) {
-		l := p.chunk.lines[row.OrderID] // the same line, if a command names it too
-		if l == nil {
-			l = &line{Line: row}
-			p.chunk.lines[row.OrderID] = l
-		}
+		l := &line{Line: row} // in the place of the same line, if a command names it too
+		p.chunk.lines[row.OrderID] = l
 		w.newest = append(w.newest, l)
 	}
 }

@@ -48,8 +48,9 @@ type Facts struct {
 type NewestLines struct {
 	Lines []Line // greatest AllocatedVersion first
 	// Complete: no older line exists, or the older ones fit into the least
-	// quantity that the chunk asks for. If false, Lines holds at least
-	// Limits.CutLinesMax+1.
+	// quantity that the chunk asks for. If false, there are more than Lines: any
+	// number will do, but at least Limits.CutLinesMax+1 of a batch that the chunk's
+	// first command names, so that it can be decided.
 	Complete bool
 }
 
