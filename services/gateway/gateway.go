@@ -1,0 +1,198 @@
+// Package gateway is the service between HTTP and the rest of Lotline: a
+// request that changes something becomes a command on Kafka, one that asks
+// something becomes a query of the read model. It holds no truth of its own.
+//
+// Config and Run are all that others use: cmd/gateway ships them, tests and the
+// development stack boot the same. This package only wires: submit leads to
+// Kafka, reads to ClickHouse, httpapi to clients.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/lotline/lotline/pkg/admin"
+	"github.com/lotline/lotline/pkg/kafkaclient"
+	"github.com/lotline/lotline/services/gateway/internal/httpapi"
+	"github.com/lotline/lotline/services/gateway/internal/reads"
+	"github.com/lotline/lotline/services/gateway/internal/submit"
+	"github.com/lotline/lotline/topics"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// readTimeout bounds one query, and what a request waits for its own.
+	readTimeout = 2 * time.Second
+	// ackWait bounds how long Kafka may take to acknowledge a command.
+	ackWait = time.Second
+
+	checkInterval = 2 * time.Second
+	checkTimeout  = 2 * time.Second
+
+	headerTimeout   = 5 * time.Second
+	bodyTimeout     = 10 * time.Second // headers included
+	answerTimeout   = 10 * time.Second // besides what the client may wait for
+	idleTimeout     = 2 * time.Minute
+	headerBytesMax  = 16 << 10
+	shutdownTimeout = 5 * time.Second
+)
+
+// Config is what an operator says about a gateway.
+type Config struct {
+	HTTPAddr       string             `name:"http-addr" help:"Address (host:port) of the HTTP API." default:"127.0.0.1:8080" placeholder:"HOST:PORT"`
+	AdminAddr      string             `help:"Address (host:port) of health and metrics; empty = none." default:"127.0.0.1:9083" placeholder:"HOST:PORT"`
+	OutcomeWait    time.Duration      `help:"How long a POST waits for its command's outcome, unless the client prefers otherwise." default:"1s"`
+	OutcomeWaitMax time.Duration      `help:"How long a POST waits at most, whatever the client prefers." default:"10s"`
+	RequestsMax    int                `help:"How many commands, and how many questions, may be under way at once." default:"4096"`
+	Kafka          kafkaclient.Config `embed:"" prefix:"kafka-"`
+	ClickHouse     ClickHouseConfig   `embed:"" prefix:"clickhouse-"`
+}
+
+// ClickHouseConfig says where the read model is.
+type ClickHouseConfig struct {
+	Addrs        []string `help:"Addresses (host:port, native protocol) of ClickHouse, separated by commas." default:"127.0.0.1:9000" placeholder:"HOST:PORT"`
+	Database     string   `help:"Database of the read model." default:"lotline"`
+	User         string   `help:"User who may read it." default:"default"`
+	PasswordFile string   `help:"File that holds the user's password; empty = none." placeholder:"PATH"`
+}
+
+// DefaultConfig returns the configuration of a gateway that is told nothing.
+func DefaultConfig() Config {
+	var cfg Config
+	if err := kong.ApplyDefaults(&cfg); err != nil {
+		panic(err) // a fault in the tags above, which every test would see
+	}
+	return cfg
+}
+
+// Validate names every fault of the configuration, a sentence each.
+func (c Config) Validate() error {
+	errs := []error{c.Kafka.Validate()}
+	if _, _, err := net.SplitHostPort(c.HTTPAddr); err != nil {
+		errs = append(errs, fmt.Errorf("the HTTP address %q is not of the form host:port", c.HTTPAddr))
+	}
+	if len(c.ClickHouse.Addrs) == 0 {
+		errs = append(errs, errors.New("no ClickHouse is given: set --clickhouse-addrs or LOTLINE_CLICKHOUSE_ADDRS to host:port"))
+	}
+	for _, addr := range c.ClickHouse.Addrs {
+		if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" {
+			errs = append(errs, fmt.Errorf("the ClickHouse address %q is not of the form host:port", addr))
+		}
+	}
+	if c.ClickHouse.Database == "" {
+		errs = append(errs, errors.New("the ClickHouse database has no name"))
+	}
+	if c.OutcomeWaitMax < 0 || c.OutcomeWaitMax > time.Minute {
+		errs = append(errs, fmt.Errorf("the longest wait for an outcome, %s, is not from 0s to 1m", c.OutcomeWaitMax))
+	}
+	if c.OutcomeWait < 0 || c.OutcomeWait > c.OutcomeWaitMax {
+		errs = append(errs, fmt.Errorf("the wait for an outcome, %s, is not from 0s to the longest, %s", c.OutcomeWait, c.OutcomeWaitMax))
+	}
+	if c.RequestsMax < 1 {
+		errs = append(errs, fmt.Errorf("with at most %d requests at once nothing can be answered", c.RequestsMax))
+	}
+	return errors.Join(errs...)
+}
+
+// Run serves until ctx ends, answers what is under way (those who wait for an
+// outcome hear that it is pending), and returns nil. It starts whether or not
+// Kafka and ClickHouse are there, and says so on /readyz.
+func Run(ctx context.Context, cfg Config) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	log := slog.Default()
+	health := newReadiness(log)
+	set := topics.Declared(cfg.Kafka.TopicPrefix)
+
+	producer, err := kgo.NewClient(append(cfg.Kafka.Opts("lotline-gateway"), submit.ProducerOpts(ackWait)...)...)
+	if err != nil {
+		return fmt.Errorf("configure the Kafka client: %w", err)
+	}
+	defer producer.Close()
+	reader, err := openReader(cfg.ClickHouse, log)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := reader.Close(); err != nil {
+			log.Warn("could not close the connections to ClickHouse", "error", err)
+		}
+	}()
+
+	waiters := new(submit.Waiters)
+	tail := submit.NewTail(cfg.Kafka.Opts("lotline-gateway-tail"), set.Events.Name, waiters, health.reporter("tail"), log)
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	handler := httpapi.New(httpapi.Config{
+		OutcomeWait: cfg.OutcomeWait, OutcomeWaitMax: cfg.OutcomeWaitMax, ReadWait: readTimeout, RequestsMax: cfg.RequestsMax,
+	}, httpapi.Ports{
+		Submitter: submit.New(producer, set.Commands.Name, ackWait, waiters, ctx.Done()),
+		Reader:    reader, NotReady: health.Ready, Log: log, Metrics: registry,
+	})
+
+	kafka, clickhouse := health.reporter("kafka"), health.reporter("clickhouse")
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.Go(func() error { return tail.Run(groupCtx) })
+	group.Go(func() error { return watch(groupCtx, producer.Ping, kafka) })
+	group.Go(func() error { return watch(groupCtx, reader.Check, clickhouse) })
+	group.Go(func() error { return admin.Serve(groupCtx, cfg.AdminAddr, &health.Health, registry) })
+	group.Go(func() error { return serve(groupCtx, cfg, handler, log) })
+	return group.Wait()
+}
+
+func openReader(cfg ClickHouseConfig, log *slog.Logger) (*reads.Reader, error) {
+	var password string
+	if cfg.PasswordFile != "" {
+		content, err := os.ReadFile(cfg.PasswordFile)
+		if err != nil {
+			return nil, fmt.Errorf("read the ClickHouse password: %w", err)
+		}
+		password = strings.TrimRight(string(content), "\r\n")
+	}
+	return reads.Open(reads.Config{
+		Addrs: cfg.Addrs, Database: cfg.Database, User: cfg.User, Password: password, Timeout: readTimeout,
+	}, log)
+}
+
+// serve answers HTTP until ctx ends.
+func serve(ctx context.Context, cfg Config, handler http.Handler, log *slog.Logger) error {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.HTTPAddr)
+	if err != nil {
+		return fmt.Errorf("listen for HTTP: %w", err)
+	}
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       bodyTimeout,
+		WriteTimeout:      bodyTimeout + 2*cfg.OutcomeWaitMax + answerTimeout, // a batch's SKU can be waited for too
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    headerBytesMax,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	stopped := make(chan error, 1)
+	context.AfterFunc(ctx, func() {
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+		defer cancel()
+		stopped <- server.Shutdown(grace)
+	})
+	log.Info("answering HTTP", "addr", listener.Addr().String())
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve HTTP: %w", err)
+	}
+	if err := <-stopped; err != nil {
+		return fmt.Errorf("answer the last requests: %w", errors.Join(err, server.Close()))
+	}
+	return nil
+}

@@ -1,0 +1,206 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lotline/lotline/schemas"
+	"github.com/lotline/lotline/services/gateway/internal/reads"
+	"github.com/lotline/lotline/services/gateway/internal/submit"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+)
+
+const testID = "0199-id"
+
+// fake is both ports: it remembers what was sent and answers what it was told.
+type fake struct {
+	outcome *schemas.Event
+	err     error
+	block   chan struct{} // Submit waits for it, if set
+	entered chan struct{}
+
+	sent *schemas.Command
+	wait time.Duration
+
+	allocations map[string][]reads.Allocation
+	outcomes    map[string]*reads.Outcome
+	skus        map[string][]string
+	skusAfter   int // SKUs finds nothing that many times
+	readErr     error
+	notReady    map[string]string
+	panics      bool
+}
+
+func (f *fake) Submit(_ context.Context, cmd *schemas.Command, wait time.Duration) (submit.Receipt, error) {
+	if f.panics {
+		panic("planted")
+	}
+	if f.block != nil {
+		f.entered <- struct{}{}
+		<-f.block
+	}
+	f.sent, f.wait = cmd, wait
+	if wait == 0 {
+		return submit.Receipt{CommandID: testID}, f.err
+	}
+	return submit.Receipt{CommandID: testID, Outcome: f.outcome}, f.err
+}
+
+func (f *fake) Allocations(_ context.Context, orderID string) ([]reads.Allocation, error) {
+	return f.allocations[orderID], f.readErr
+}
+
+func (f *fake) Outcome(_ context.Context, commandID string) (*reads.Outcome, error) {
+	return f.outcomes[commandID], f.readErr
+}
+
+func (f *fake) SKUs(_ context.Context, ref string) ([]string, error) {
+	if f.skusAfter--; f.skusAfter >= 0 {
+		return nil, f.readErr
+	}
+	return f.skus[ref], f.readErr
+}
+
+func (f *fake) handler(log io.Writer) http.Handler {
+	return New(Config{OutcomeWait: 300 * time.Millisecond, OutcomeWaitMax: 10 * time.Second, ReadWait: time.Second, RequestsMax: 2},
+		Ports{
+			Submitter: f, Reader: f, NotReady: func() map[string]string { return f.notReady },
+			Log: slog.New(slog.NewTextHandler(log, nil)), Metrics: prometheus.NewRegistry(),
+		})
+}
+
+// do sends a request over a real connection: paths are not what they seem
+// before net/http has parsed them.
+func (f *fake) do(t *testing.T, method, path, body string, header ...string) (*http.Response, string) {
+	t.Helper()
+	server := httptest.NewServer(f.handler(io.Discard))
+	t.Cleanup(server.Close)
+	return request(t, server.URL, method, path, body, header...)
+}
+
+func request(t *testing.T, base, method, path, body string, header ...string) (*http.Response, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, base+path, strings.NewReader(body))
+	require.NoError(t, err)
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := http.DefaultTransport.RoundTrip(req) // follows no redirect
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	content, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return resp, strings.TrimSuffix(string(content), "\n")
+}
+
+func TestMethodsAndPaths(t *testing.T) {
+	tests := []struct {
+		method, path, allow, contentType, body string
+		status                                 int
+	}{
+		{"GET", "/allocate", "POST", "application/json", `{"message":"This path answers POST only"}`, 405},
+		{"DELETE", "/allocations/o1", "GET", "application/json", `{"message":"This path answers GET only"}`, 405},
+		{"POST", "/commands/a/b", "GET", "application/problem+json", `{"type":"about:blank","title":"Method Not Allowed","status":405,"detail":"This path answers GET only"}`, 405},
+		{"GET", "/", "", "application/problem+json", `{"type":"about:blank","title":"Not Found","status":404,"detail":"There is nothing at this path"}`, 404},
+		{"GET", "/nothing", "", "application/problem+json", `{"type":"about:blank","title":"Not Found","status":404,"detail":"There is nothing at this path"}`, 404},
+		{"GET", "/healthz", "", "application/json", `{"status":"ok"}`, 200},
+		{"GET", "/readyz", "", "application/json", `{"status":"ready"}`, 200},
+	}
+	for _, test := range tests {
+		t.Run(test.method+" "+test.path, func(t *testing.T) {
+			resp, body := new(fake).do(t, test.method, test.path, "")
+			require.Equal(t, test.status, resp.StatusCode)
+			require.Equal(t, test.allow, resp.Header.Get("Allow"))
+			require.Equal(t, test.contentType, resp.Header.Get("Content-Type"))
+			require.Equal(t, test.body, body)
+		})
+	}
+}
+
+func TestReadyNamesComponentsButNoReasons(t *testing.T) {
+	f := &fake{notReady: map[string]string{"kafka": "dial tcp 10.1.2.3:9092", "clickhouse": "secret"}}
+	resp, body := f.do(t, "GET", "/readyz", "")
+	require.Equal(t, 503, resp.StatusCode)
+	require.Equal(t, "application/problem+json", resp.Header.Get("Content-Type"))
+	require.Equal(t, `{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"Not ready: clickhouse, kafka"}`, body)
+}
+
+func TestPanicIsOneRequestsFault(t *testing.T) {
+	f := &fake{panics: true}
+	var log bytes.Buffer
+	server := httptest.NewServer(f.handler(&log))
+	defer server.Close()
+	for range 3 { // more than there are slots: none is lost
+		resp, body := request(t, server.URL, "POST", "/allocate", `{"orderid":"o","sku":"s","qty":1}`)
+		require.Equal(t, 500, resp.StatusCode)
+		require.Equal(t, `{"message":"Something went wrong here; it was logged"}`, body)
+	}
+	require.Contains(t, log.String(), "planted")
+	resp, _ := request(t, server.URL, "GET", "/healthz", "")
+	require.Equal(t, 200, resp.StatusCode)
+}
+
+func TestTooManyRequests(t *testing.T) {
+	f := &fake{block: make(chan struct{}), entered: make(chan struct{}, 2)}
+	server := httptest.NewServer(f.handler(io.Discard))
+	defer server.Close()
+	answered := make(chan int, 2)
+	for range 2 {
+		go func() {
+			resp, _ := request(t, server.URL, "POST", "/allocate", `{"orderid":"o","sku":"s","qty":1}`)
+			answered <- resp.StatusCode
+		}()
+		<-f.entered
+	}
+	resp, body := request(t, server.URL, "POST", "/add_batch", `{"ref":"b","sku":"s","qty":1,"eta":null}`)
+	require.Equal(t, 503, resp.StatusCode)
+	require.Equal(t, "1", resp.Header.Get("Retry-After"))
+	require.Equal(t, `{"message":"Too many requests are under way; try again"}`, body)
+	resp, _ = request(t, server.URL, "GET", "/allocations/o", "")
+	require.Equal(t, 404, resp.StatusCode, "questions have slots of their own")
+
+	close(f.block)
+	require.Equal(t, 202, <-answered)
+	require.Equal(t, 202, <-answered)
+}
+
+func TestReadFailures(t *testing.T) {
+	tests := map[string]struct {
+		err    error
+		status int
+		text   string
+	}{
+		"away":    {errors.Join(reads.ErrUnavailable, errors.New("secret")), 503, "The read model does not answer; try again"},
+		"timeout": {context.DeadlineExceeded, 503, "The read model does not answer; try again"},
+		"large":   {reads.ErrTooLarge, 422, "The order has more than 10000 lines"},
+		"bug":     {errors.New("secret"), 500, "Something went wrong here; it was logged"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			f := &fake{readErr: test.err}
+			resp, body := f.do(t, "GET", "/allocations/o1", "")
+			require.Equal(t, test.status, resp.StatusCode)
+			require.JSONEq(t, `{"message":"`+test.text+`"}`, body)
+			resp, body = f.do(t, "GET", "/commands/c1", "")
+			require.Equal(t, test.status, resp.StatusCode)
+			require.Contains(t, body, `"detail":"`+test.text+`"`)
+			resp, _ = f.do(t, "POST", "/change_batch_quantity", `{"ref":"b","qty":1}`)
+			require.Equal(t, test.status, resp.StatusCode)
+			require.Nil(t, f.sent)
+			resp, _ = f.do(t, "POST", "/change_batch_quantity", `{"ref":"b","sku":"s","qty":1}`)
+			require.Equal(t, 202, resp.StatusCode, "a command that needs no look-up goes on")
+		})
+	}
+}

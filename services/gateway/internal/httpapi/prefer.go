@@ -1,0 +1,34 @@
+package httpapi
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// preferred reads the Prefer header (RFC 7240): how long to wait for the
+// outcome, and which preference that follows, for Preference-Applied ("" =
+// none). With both wait and respond-async, wait says when to stop waiting, which
+// is what respond-async asks for anyway. A preference that cannot be read is
+// ignored, as the RFC says.
+func (a *api) preferred(header http.Header) (wait time.Duration, applied string) {
+	wait = a.OutcomeWait
+	for preference := range strings.SplitSeq(strings.Join(header.Values("Prefer"), ","), ",") {
+		preference, _, _ = strings.Cut(preference, ";") // parameters: none is defined
+		name, value, _ := strings.Cut(preference, "=")
+		switch strings.ToLower(strings.TrimSpace(name)) {
+		case "wait":
+			seconds, err := strconv.ParseUint(strings.Trim(value, " \t\""), 10, 31)
+			if err != nil {
+				continue
+			}
+			// Bounded to whole seconds: the header has no others.
+			seconds = min(seconds, uint64(a.OutcomeWaitMax/time.Second))
+			return time.Duration(seconds) * time.Second, "wait=" + strconv.FormatUint(seconds, 10)
+		case "respond-async":
+			wait, applied = 0, "respond-async"
+		}
+	}
+	return wait, applied
+}

@@ -1,0 +1,95 @@
+package httpapi
+
+import (
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lotline/lotline/services/gateway/internal/reads"
+	"github.com/stretchr/testify/require"
+)
+
+// oddIDs are ids that the wire format allows and paths make hard.
+var oddIDs = []string{
+	"o1", "a/b", "a//b", "/", "..", ".", "../readyz", "a b", "a+b", "100%", "%2F", "a?b=c#d", `quote"s'`, `back\slash`,
+	"Größe", "🪑/🛋️", "<script>", "a;b", strings.Repeat("x", 255),
+}
+
+func TestAllocations(t *testing.T) {
+	for _, id := range oddIDs {
+		t.Run(id, func(t *testing.T) {
+			f := &fake{allocations: map[string][]reads.Allocation{id: {{SKU: "CHAIR", BatchRef: "b<1>"}, {SKU: "TABLE", BatchRef: "b2"}}}}
+			resp, body := f.do(t, "GET", "/allocations/"+pathSegment(id), "")
+			require.Equal(t, 200, resp.StatusCode)
+			require.Equal(t, "application/json", resp.Header.Get("Content-Type"))
+			require.Equal(t, `[{"sku":"CHAIR","batchref":"b<1>"},{"sku":"TABLE","batchref":"b2"}]`, body)
+		})
+	}
+}
+
+func TestAllocationsOfUnknownOrImpossibleOrders(t *testing.T) {
+	tests := map[string]struct {
+		path, body string
+		status     int
+	}{
+		"unknown":      {"o1", `{"message":"No line of order o1 is allocated"}`, 404},
+		"unknown odd":  {"%3Cb%3E%22", `{"message":"No line of order <b>\" is allocated"}`, 404},
+		"NUL":          {"o%001", `{"message":"The orderid contains a control character"}`, 400},
+		"newline":      {"o%0A1", `{"message":"The orderid contains a control character"}`, 400},
+		"not UTF-8":    {"o%FF", `{"message":"The orderid is not valid UTF-8"}`, 400},
+		"too long":     {strings.Repeat("x", 256), `{"message":"The orderid is 256 bytes; at most 255 are accepted"}`, 400},
+		"empty":        {"", `{"message":"The orderid must not be empty"}`, 400},
+		"two segments": {"a/b", `{"message":"No line of order a/b is allocated"}`, 404},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			resp, body := new(fake).do(t, "GET", "/allocations/"+test.path, "")
+			require.Equal(t, test.status, resp.StatusCode)
+			require.Equal(t, test.body, body)
+		})
+	}
+}
+
+func TestCommand(t *testing.T) {
+	for _, id := range append(oddIDs, "lotline.commands/11/123456") {
+		t.Run(id, func(t *testing.T) {
+			f := &fake{outcomes: map[string]*reads.Outcome{id: {
+				CommandID: "c", CommandSource: "/shop", Type: "Allocated", SKU: "CHAIR", Version: 18446744073709551615, OrderID: "o1",
+				BatchRef: "b1", EventTime: time.UnixMilli(1_900_000_000_123).UTC(),
+			}}}
+			resp, body := f.do(t, "GET", "/commands/"+pathSegment(id), "")
+			require.Equal(t, 200, resp.StatusCode)
+			require.Equal(t, "application/json", resp.Header.Get("Content-Type"))
+			require.Equal(t, `{"commandid":"c","commandsource":"/shop","outcome":"Allocated","sku":"CHAIR","version":18446744073709551615,`+
+				`"orderid":"o1","batchref":"b1","reason":"","message":"","event_time":"2030-03-17T17:46:40.123Z"}`, body)
+		})
+	}
+}
+
+func TestCommandIDMayHaveSlashesInThePath(t *testing.T) {
+	f := &fake{outcomes: map[string]*reads.Outcome{"lotline.commands/3/7": {}}}
+	resp, _ := f.do(t, "GET", "/commands/lotline.commands/3/7", "")
+	require.Equal(t, 200, resp.StatusCode)
+}
+
+func TestUnknownOrImpossibleCommand(t *testing.T) {
+	tests := map[string]struct {
+		path, detail string
+		status       int
+	}{
+		"unknown":   {"c1", "No outcome of command c1 is known, or not yet", 404},
+		"empty":     {"", "The command id must not be empty", 400},
+		"NUL":       {"c%00", "The command id contains a control character", 400},
+		"not UTF-8": {"%ff", "The command id is not valid UTF-8", 400},
+		"too long":  {url.PathEscape(strings.Repeat("x", 513)), "The command id is 513 bytes; at most 512 are accepted", 400},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			resp, body := new(fake).do(t, "GET", "/commands/"+test.path, "")
+			require.Equal(t, test.status, resp.StatusCode)
+			require.Equal(t, "application/problem+json", resp.Header.Get("Content-Type"))
+			require.Contains(t, body, `"detail":"`+test.detail+`"`)
+		})
+	}
+}

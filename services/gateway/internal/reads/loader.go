@@ -1,0 +1,95 @@
+package reads
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// loader makes few queries of many look-ups: what queued while the last query
+// ran is the next query. One look-up alone waits for nothing; a hundred at once
+// cost little more than one. A key that queues while a query for it runs is
+// queried again, so no answer is older than its question.
+//
+// Its queue is as long as there are callers: bounding them is theirs.
+type loader[V any] struct {
+	query   func(ctx context.Context, keys []string) (map[string]V, error)
+	keysMax int           // of one query
+	timeout time.Duration // of one query
+
+	mu     sync.Mutex
+	queue  []string
+	queued map[string]*lookup[V]
+	busy   bool // drain runs
+}
+
+type lookup[V any] struct {
+	done  chan struct{} // closed when the others are set
+	value V
+	err   error
+}
+
+func newLoader[V any](keysMax int, timeout time.Duration, query func(context.Context, []string) (map[string]V, error)) *loader[V] {
+	return &loader[V]{query: query, keysMax: keysMax, timeout: timeout, queued: map[string]*lookup[V]{}}
+}
+
+// load returns the key's value, the zero value if there is none. Callers share
+// what it returns.
+func (l *loader[V]) load(ctx context.Context, key string) (V, error) {
+	l.mu.Lock()
+	found, ok := l.queued[key]
+	if !ok {
+		found = &lookup[V]{done: make(chan struct{})}
+		l.queued[key] = found
+		l.queue = append(l.queue, key)
+	}
+	if !l.busy {
+		l.busy = true
+		go l.drain()
+	}
+	l.mu.Unlock()
+
+	select {
+	case <-found.done:
+		return found.value, found.err
+	case <-ctx.Done():
+		var none V
+		return none, ctx.Err()
+	}
+}
+
+// drain runs one query after the other until nothing is queued.
+func (l *loader[V]) drain() {
+	for {
+		keys, lookups := l.take()
+		if len(keys) == 0 {
+			return
+		}
+		// No caller's context: a query answers many.
+		ctx, cancel := context.WithTimeout(context.Background(), l.timeout)
+		values, err := l.query(ctx, keys)
+		cancel()
+		for i, key := range keys {
+			lookups[i].value, lookups[i].err = values[key], err
+			close(lookups[i].done)
+		}
+	}
+}
+
+func (l *loader[V]) take() ([]string, []*lookup[V]) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := min(len(l.queue), l.keysMax)
+	if n == 0 {
+		l.busy, l.queue = false, nil
+		return nil, nil
+	}
+	keys := l.queue[:n:n]
+	l.queue = l.queue[n:]
+	lookups := make([]*lookup[V], n)
+	for i, key := range keys {
+		lookups[i] = l.queued[key]
+		delete(l.queued, key)
+	}
+	return keys, lookups
+}

@@ -1,0 +1,370 @@
+package submit
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/lotline/lotline/pkg/cloudevents"
+	"github.com/lotline/lotline/pkg/kafkaclient"
+	"github.com/lotline/lotline/schemas"
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"go.uber.org/goleak"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	commands = "test.commands"
+	events   = "test.events"
+	ackWait  = time.Second
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// rig is a gateway's way to Kafka and back, on a cluster of its own.
+type rig struct {
+	*Submitter
+	cluster *kfake.Cluster
+	client  *kgo.Client
+	waiters *Waiters
+	tail    *Tail
+	states  chan error // what the tail reports
+	stop    chan struct{}
+}
+
+func newRig(t *testing.T) *rig {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(3, commands, events))
+	require.NoError(t, err)
+	t.Cleanup(cluster.Close)
+	cfg := kafkaclient.Config{Brokers: cluster.ListenAddrs()}
+	client, err := kgo.NewClient(append(cfg.Opts("test"), ProducerOpts(ackWait)...)...)
+	require.NoError(t, err)
+	t.Cleanup(client.Close)
+	r := &rig{cluster: cluster, client: client, waiters: new(Waiters), states: make(chan error, 100), stop: make(chan struct{})}
+	r.tail = NewTail(cfg.Opts("test-tail"), events, r.waiters, func(err error) { r.states <- err }, slog.New(slog.DiscardHandler))
+	r.Submitter = New(client, commands, ackWait, r.waiters, r.stop)
+	return r
+}
+
+// follow runs the tail until the test ends, and returns when it runs.
+func (r *rig) follow(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- r.tail.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-done)
+	})
+	r.awaitRunning(t)
+}
+
+func (r *rig) awaitRunning(t *testing.T) {
+	timeout := time.After(10 * time.Second)
+	for {
+		select {
+		case err := <-r.states:
+			if err == nil {
+				return
+			}
+		case <-timeout:
+			require.Fail(t, "the tail does not run")
+		}
+	}
+}
+
+func eventRecord(e *schemas.Event) *kgo.Record {
+	return &kgo.Record{
+		Topic: events, Key: []byte(e.SKU), Value: schemas.AppendEvent(nil, e),
+		Headers: cloudevents.Headers(cloudevents.Envelope{ID: "e", Source: "/lotline/allocator", Type: e.Type.CEType()}),
+	}
+}
+
+// allocate answers every command, until the test ends, with an event that is
+// not its last, one that is, and what others' events look like.
+func (r *rig) allocate(t *testing.T) {
+	client, err := kgo.NewClient(kgo.SeedBrokers(r.cluster.ListenAddrs()...), kgo.ConsumeTopics(commands),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.ProducerLinger(0))
+	require.NoError(t, err)
+	done := make(chan struct{})
+	t.Cleanup(func() { client.Close(); <-done })
+	go func() {
+		defer close(done)
+		for {
+			fetches := client.PollFetches(context.Background())
+			if fetches.IsClientClosed() {
+				return
+			}
+			for record := range fetches.RecordsAll() {
+				envelope, _ := cloudevents.Parse(record.Headers)
+				event := schemas.Event{Type: schemas.EventAllocated, SKU: string(record.Key), CommandID: envelope.ID, CommandSource: "/other", Last: true}
+				client.Produce(context.Background(), eventRecord(&event), nil)
+				event.CommandSource, event.Last = Source, false
+				client.Produce(context.Background(), eventRecord(&event), nil)
+				client.Produce(context.Background(), &kgo.Record{Topic: events, Key: record.Key, Value: []byte("\x00 no event")}, nil)
+				event.Type, event.Seq, event.Last, event.Qty = schemas.EventOutOfStock, 1, true, 7
+				client.Produce(context.Background(), eventRecord(&event), nil)
+			}
+		}
+	}()
+}
+
+func command(sku string) *schemas.Command {
+	return &schemas.Command{Type: schemas.CommandAllocate, OrderID: "o1", SKU: sku, Qty: 7}
+}
+
+func TestRecord(t *testing.T) {
+	r := newRig(t)
+	receipt, err := r.Submit(t.Context(), command("CHAIR"), 0)
+	require.NoError(t, err)
+	require.Nil(t, receipt.Outcome)
+	require.Equal(t, uuid.Version(7), uuid.MustParse(receipt.CommandID).Version())
+
+	consumer, err := kgo.NewClient(kgo.SeedBrokers(r.cluster.ListenAddrs()...), kgo.ConsumeTopics(commands),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	require.NoError(t, err)
+	defer consumer.Close()
+	records := consumer.PollFetches(t.Context()).Records()
+	require.Len(t, records, 1)
+	require.Equal(t, "CHAIR", string(records[0].Key))
+	require.Equal(t, `{"orderid":"o1","sku":"CHAIR","qty":7}`, string(records[0].Value))
+	envelope, err := cloudevents.Parse(records[0].Headers)
+	require.NoError(t, err)
+	require.WithinDuration(t, time.Now(), envelope.Time, time.Minute)
+	envelope.Time = time.Time{}
+	require.Equal(t, cloudevents.Envelope{
+		ID: receipt.CommandID, Source: "/lotline/gateway", Type: "lotline.command.v1.Allocate", ContentType: "application/json",
+	}, envelope)
+}
+
+func TestEveryWaiterHearsOfItsOutcome(t *testing.T) {
+	r := newRig(t)
+	r.follow(t)
+	r.allocate(t)
+	var group errgroup.Group
+	for i := range 50 {
+		group.Go(func() error {
+			for j := range 20 {
+				sku := fmt.Sprintf("sku-%d-%d", i, j)
+				receipt, err := r.Submit(t.Context(), command(sku), time.Minute)
+				if err != nil {
+					return err
+				}
+				if e := receipt.Outcome; e == nil || e.Type != schemas.EventOutOfStock || e.SKU != sku || e.CommandID != receipt.CommandID {
+					return fmt.Errorf("the outcome of %s is %+v", sku, e)
+				}
+			}
+			return nil
+		})
+	}
+	require.NoError(t, group.Wait())
+	require.True(t, r.waiters.none(), "nobody is left in the books")
+}
+
+func TestOutcomeBeforeTheAcknowledgement(t *testing.T) {
+	r := newRig(t)
+	// The broker never answers the producer, but the command is in the log.
+	r.cluster.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		r.waiters.mu.Lock()
+		ids := make([]string, 0, 1)
+		for id := range r.waiters.waiting {
+			ids = append(ids, id)
+		}
+		r.waiters.mu.Unlock()
+		for _, id := range ids {
+			r.waiters.wake(schemas.Event{Type: schemas.EventAllocated, CommandID: id})
+		}
+		return nil, fmt.Errorf("cut off"), true
+	})
+	receipt, err := r.Submit(t.Context(), command("CHAIR"), time.Minute)
+	require.NoError(t, err)
+	require.Equal(t, schemas.EventAllocated, receipt.Outcome.Type)
+}
+
+func TestPendingWhenNobodyDecides(t *testing.T) {
+	r := newRig(t)
+	r.follow(t)
+	start := time.Now()
+	receipt, err := r.Submit(t.Context(), command("CHAIR"), 200*time.Millisecond)
+	require.NoError(t, err)
+	require.Nil(t, receipt.Outcome)
+	require.NotEmpty(t, receipt.CommandID)
+	require.GreaterOrEqual(t, time.Since(start), 200*time.Millisecond)
+	require.True(t, r.waiters.none())
+}
+
+func TestOnlyCommittedOutcomesCount(t *testing.T) {
+	r := newRig(t)
+	r.follow(t)
+	allocator, err := kgo.NewClient(kgo.SeedBrokers(r.cluster.ListenAddrs()...), kgo.TransactionalID("allocator"))
+	require.NoError(t, err)
+	defer allocator.Close()
+	outcome, forget := r.waiters.add("c1")
+	defer forget()
+	publish := func(kind schemas.EventType, end kgo.TransactionEndTry) {
+		require.NoError(t, allocator.BeginTransaction())
+		event := &schemas.Event{Type: kind, SKU: "CHAIR", CommandID: "c1", CommandSource: Source, Last: true}
+		require.NoError(t, allocator.ProduceSync(t.Context(), eventRecord(event)).FirstErr())
+		require.NoError(t, allocator.EndTransaction(t.Context(), end))
+	}
+	publish(schemas.EventOutOfStock, kgo.TryAbort)
+	publish(schemas.EventAllocated, kgo.TryCommit)
+	require.Equal(t, schemas.EventAllocated, (<-outcome).Type)
+}
+
+func TestKafkaAway(t *testing.T) {
+	t.Run("gone", func(t *testing.T) {
+		r := newRig(t)
+		_, err := r.Submit(t.Context(), command("CHAIR"), 0)
+		require.NoError(t, err)
+		r.cluster.Close()
+		requireUnacknowledged(t, r)
+	})
+	t.Run("never there", func(t *testing.T) {
+		r := newRig(t)
+		r.cluster.Close()
+		requireUnacknowledged(t, r)
+	})
+	t.Run("silent", func(t *testing.T) {
+		r := newRig(t)
+		silence := make(chan struct{})
+		defer close(silence)
+		r.cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+			r.cluster.SleepControl(func() { <-silence })
+			return nil, nil, false
+		})
+		requireUnacknowledged(t, r)
+	})
+	t.Run("no topic", func(t *testing.T) {
+		r := newRig(t)
+		r.Submitter = New(r.client, "none", ackWait, r.waiters, r.stop)
+		requireUnacknowledged(t, r)
+	})
+}
+
+func requireUnacknowledged(t *testing.T, r *rig) {
+	t.Helper()
+	start := time.Now()
+	receipt, err := r.Submit(t.Context(), command("CHAIR"), time.Minute)
+	require.ErrorIs(t, err, ErrUnacknowledged)
+	require.NotEmpty(t, receipt.CommandID, "it may have arrived: the client can ask")
+	require.Less(t, time.Since(start), ackWait+500*time.Millisecond)
+	require.True(t, r.waiters.none())
+}
+
+func TestClientLeaves(t *testing.T) {
+	r := newRig(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, err := r.Submit(ctx, command("CHAIR"), time.Minute)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.True(t, r.waiters.none())
+}
+
+func TestStopAnswersThoseWhoWait(t *testing.T) {
+	r := newRig(t)
+	r.follow(t)
+	var group errgroup.Group
+	var submitted sync.WaitGroup
+	for range 10 {
+		submitted.Add(1)
+		group.Go(func() error {
+			submitted.Done()
+			receipt, err := r.Submit(t.Context(), command("CHAIR"), time.Minute)
+			if err == nil && receipt.Outcome != nil {
+				err = fmt.Errorf("unexpected outcome %v", receipt.Outcome)
+			}
+			return err
+		})
+	}
+	submitted.Wait()
+	start := time.Now()
+	close(r.stop)
+	require.NoError(t, group.Wait())
+	require.Less(t, time.Since(start), ackWait)
+}
+
+func TestTailBeginsAgainAfterItsTopicWasMadeAnew(t *testing.T) {
+	r := newRig(t)
+	r.follow(t)
+	r.allocate(t)
+	admin := kadm.NewClient(r.client)
+	_, err := admin.DeleteTopic(t.Context(), events)
+	require.NoError(t, err)
+	require.Error(t, <-r.states, "it says that it does not run")
+	_, err = admin.CreateTopic(t.Context(), 3, 1, nil, events)
+	require.NoError(t, err)
+	r.awaitRunning(t)
+	r.requireOutcomes(t)
+}
+
+func TestTailBeginsAgainAfterAFailedFetch(t *testing.T) {
+	r := newRig(t)
+	r.follow(t)
+	r.allocate(t)
+	r.cluster.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		fetch := req.(*kmsg.FetchRequest)
+		if fetch.IsolationLevel != 1 { // not the tail's
+			r.cluster.KeepControl()
+			return nil, nil, false
+		}
+		resp := fetch.ResponseKind().(*kmsg.FetchResponse)
+		for _, topic := range fetch.Topics {
+			failed := kmsg.NewFetchResponseTopic()
+			failed.Topic, failed.TopicID = topic.Topic, topic.TopicID
+			for _, p := range topic.Partitions {
+				partition := kmsg.NewFetchResponseTopicPartition()
+				partition.Partition, partition.ErrorCode = p.Partition, kerr.OffsetOutOfRange.Code
+				failed.Partitions = append(failed.Partitions, partition)
+			}
+			resp.Topics = append(resp.Topics, failed)
+		}
+		if len(resp.Topics) == 0 {
+			r.cluster.KeepControl()
+			return nil, nil, false
+		}
+		return resp, nil, true
+	})
+	go func() { _, _ = r.Submit(context.Background(), command("any"), 0) }() // ends the fetch that waits
+	require.Error(t, <-r.states)
+	r.awaitRunning(t)
+	r.requireOutcomes(t)
+}
+
+func TestTailFindsNewPartitions(t *testing.T) {
+	r := newRig(t)
+	r.tail.partitionsInterval = 50 * time.Millisecond
+	r.follow(t)
+	_, err := kadm.NewClient(r.client).CreatePartitions(t.Context(), 2, events)
+	require.NoError(t, err)
+	producer, err := kgo.NewClient(kgo.SeedBrokers(r.cluster.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	require.NoError(t, err)
+	defer producer.Close()
+	for partition := range int32(5) {
+		id := fmt.Sprint(partition)
+		outcome, forget := r.waiters.add(id)
+		record := eventRecord(&schemas.Event{Type: schemas.EventAllocated, SKU: "s", CommandID: id, CommandSource: Source, Last: true})
+		record.Partition = partition
+		require.NoError(t, producer.ProduceSync(t.Context(), record).FirstErr())
+		require.Equal(t, id, (<-outcome).CommandID)
+		forget()
+	}
+}
+
+// requireOutcomes sees an outcome on each partition.
+func (r *rig) requireOutcomes(t *testing.T) {
+	for i := range 20 {
+		receipt, err := r.Submit(t.Context(), command(fmt.Sprint("sku", i)), 10*time.Second)
+		require.NoError(t, err)
+		require.NotNil(t, receipt.Outcome)
+	}
+}
