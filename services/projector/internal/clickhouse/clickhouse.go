@@ -1,0 +1,84 @@
+// Package clickhouse is the read model in ClickHouse: its tables, as migrations, and the writer of blocks.
+//
+// It may import projection, pkg and the ClickHouse client. The service root opens a Writer and hands it to
+// internal/eventlog; the operator's command reaches Migrate through the service root.
+package clickhouse
+
+import (
+	"context"
+	"embed"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/lotline/lotline/pkg/migrate"
+)
+
+const (
+	dialTimeout = 5 * time.Second
+	// insertTimeout bounds one attempt, which is then made again: a server that died without a word must not
+	// hold the projector for the client's default of five minutes.
+	insertTimeout = time.Minute
+	// ddlTimeout bounds a statement of a migration; one that fills a table may take long.
+	ddlTimeout = time.Hour
+)
+
+//go:embed migrations/*.sql
+var embedded embed.FS
+
+// Config says how to reach ClickHouse.
+type Config struct {
+	Addrs        []string // native protocol, host:port; the first that answers is used
+	Database     string
+	User         string
+	PasswordFile string // empty: no password
+}
+
+// Migrate creates the database if it is missing and brings its tables to this build's version. It may run in
+// several processes at once, and again.
+func Migrate(ctx context.Context, cfg Config, log *slog.Logger) error {
+	opts, err := cfg.options()
+	if err != nil {
+		return err
+	}
+	opts.ReadTimeout = ddlTimeout
+	files, err := fs.Sub(embedded, "migrations")
+	if err != nil {
+		return fmt.Errorf("open the migrations: %w", err)
+	}
+	return migrate.ClickHouse(ctx, opts, files, log)
+}
+
+func (c Config) options() (*clickhouse.Options, error) {
+	password := ""
+	if c.PasswordFile != "" {
+		content, err := os.ReadFile(c.PasswordFile)
+		if err != nil {
+			return nil, fmt.Errorf("read the ClickHouse password: %w", err)
+		}
+		password = strings.TrimRight(string(content), "\r\n")
+	}
+	return &clickhouse.Options{
+		Addr:        c.Addrs,
+		Auth:        clickhouse.Auth{Database: c.Database, Username: c.User, Password: password},
+		Compression: &clickhouse.Compression{Method: clickhouse.CompressionLZ4},
+		DialTimeout: dialTimeout,
+		ReadTimeout: insertTimeout,
+	}, nil
+}
+
+// newestMigration returns the number of the newest migration of this build.
+func newestMigration() (int64, error) {
+	files, err := fs.Glob(embedded, "migrations/*.sql") // sorted by name
+	if err != nil || len(files) == 0 {
+		return 0, fmt.Errorf("list the migrations: %w", err)
+	}
+	number, _, _ := strings.Cut(strings.TrimPrefix(files[len(files)-1], "migrations/"), "_")
+	return strconv.ParseInt(number, 10, 64)
+}

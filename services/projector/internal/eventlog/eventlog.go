@@ -1,0 +1,141 @@
+// Package eventlog reads the events topic into blocks and has them written, in the projector's consumer group.
+//
+// It may import projection, schemas, pkg and the Kafka client; the service root runs it with the read model's
+// writer as its Sink.
+//
+// A partition's committed offset says that every event below it is in the read model: it is committed only after
+// the sink has acknowledged all of them, and never moves back. Everything else may happen twice, since rows are
+// known by key and version: after a crash, a rebalance or a lost acknowledgement events are simply read again.
+package eventlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lotline/lotline/pkg/admin"
+
+	"github.com/lotline/lotline/services/projector/internal/projection"
+)
+
+const (
+	// QuietPeriod is how long nothing must arrive for a block to be written before it is full or due: the least
+	// time that an event waits.
+	QuietPeriod = 50 * time.Millisecond
+
+	// maxBlockBytes bounds the values in a block whatever the number of events.
+	maxBlockBytes = 32 << 20
+	// fetchMaxBytes bounds what the client holds for a broker beside the blocks, before decompression.
+	fetchMaxBytes = 8 << 20
+	// sessionTimeout is after how long a dead projector's partitions are given to another.
+	sessionTimeout = 10 * time.Second
+	// metadataMaxAge is after how long added partitions are seen.
+	metadataMaxAge = 30 * time.Second
+)
+
+// Sink takes blocks. Insert returns nil once every row of the block is stored, however long that takes, and an
+// error only when ctx ends.
+type Sink interface {
+	Insert(ctx context.Context, b *projection.Block) error
+}
+
+// Config says what to read and how to group it.
+type Config struct {
+	Topic, Group string
+	// BlockEventsMax is the largest number of events in a block, at least 1.
+	BlockEventsMax int
+	// FlushInterval is how long an event waits for a block to fill, at most, while the sink is free.
+	FlushInterval time.Duration
+}
+
+// Consumer reads the events topic. Create it with New, call Run once.
+type Consumer struct {
+	cfg     Config
+	client  *kgo.Client
+	sink    Sink
+	owned   *ownership
+	metrics *Metrics
+	health  *admin.Health
+	log     *slog.Logger
+}
+
+// New returns a consumer that reaches Kafka by opts (addresses, client id, security). It does not wait for Kafka.
+func New(cfg Config, opts []kgo.Opt, sink Sink, health *admin.Health, metrics *Metrics, log *slog.Logger) (*Consumer, error) {
+	c := &Consumer{cfg: cfg, sink: sink, metrics: metrics, health: health, log: log}
+	c.owned = newOwnership(cfg.Topic, health, metrics, log)
+	client, err := kgo.NewClient(append(opts,
+		kgo.ConsumerGroup(cfg.Group),
+		kgo.ConsumeTopics(cfg.Topic),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		// Transaction markers take offsets too; committing past them lets the lag come down to 0.
+		kgo.KeepControlRecords(),
+		kgo.DisableAutoCommit(),
+		// A new group starts with the oldest event; an offset that the log does not have is a fault to look at.
+		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		// A poll and the note of who owned its partitions must not be parted by a rebalance.
+		kgo.BlockRebalanceOnPoll(),
+		kgo.OnPartitionsAssigned(c.owned.assigned),
+		kgo.OnPartitionsRevoked(c.owned.released),
+		kgo.OnPartitionsLost(c.owned.released),
+		kgo.SessionTimeout(sessionTimeout),
+		kgo.MetadataMaxAge(metadataMaxAge),
+		kgo.FetchMaxBytes(fetchMaxBytes),
+	)...)
+	if err != nil {
+		return nil, fmt.Errorf("set up the Kafka client: %w", err)
+	}
+	c.client = client
+	health.Set(component, errors.New("not reached yet"))
+	return c, nil
+}
+
+// Run projects events until ctx ends, and then returns nil after leaving the group. What had been read and not
+// written by then is read again by whoever comes next.
+func (c *Consumer) Run(ctx context.Context) error {
+	defer c.client.CloseAllowingRebalance()
+
+	// Two deliveries exist: while one is written, the other fills. Memory is bounded by that.
+	free, ready := make(chan *delivery, 2), make(chan *delivery)
+	free <- newDelivery()
+	free <- newDelivery()
+
+	g, running := errgroup.WithContext(ctx)
+	g.Go(func() error { return c.fill(running, free, ready) })
+	g.Go(func() error { return c.write(running, ready, free) })
+	g.Go(func() error { return c.watchLag(running, kadm.NewClient(c.client)) })
+	if err := g.Wait(); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("project %s: %w", c.cfg.Topic, err)
+	}
+	return nil
+}
+
+// write has full deliveries stored and commits them, in order.
+func (c *Consumer) write(ctx context.Context, ready <-chan *delivery, free chan<- *delivery) error {
+	for {
+		var d *delivery
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case d = <-ready:
+		}
+		if n := d.block.Len(); n > 0 {
+			if err := c.sink.Insert(ctx, &d.block); err != nil {
+				return err
+			}
+			c.metrics.blockEvents.Observe(float64(n))
+			c.metrics.events.Add(float64(n))
+		}
+		if err := c.commit(ctx, d.next); err != nil {
+			return err
+		}
+		d.reset()
+		free <- d
+	}
+}

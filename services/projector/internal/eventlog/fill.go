@@ -1,0 +1,175 @@
+package eventlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/lotline/lotline/pkg/cloudevents"
+	"github.com/lotline/lotline/schemas"
+
+	"github.com/lotline/lotline/services/projector/internal/projection"
+)
+
+// errorPause keeps a poll that fails at once from spinning.
+const errorPause = 100 * time.Millisecond
+
+// delivery is a block on its way to the sink, with the offsets that its acknowledgement completes.
+type delivery struct {
+	block projection.Block
+	next  map[int32]position // for each partition, the place after the last record read
+	bytes int
+	since time.Time // when the first record came
+}
+
+func newDelivery() *delivery { return &delivery{next: make(map[int32]position)} }
+
+func (d *delivery) reset() {
+	d.block.Reset()
+	clear(d.next)
+	d.bytes, d.since = 0, time.Time{}
+}
+
+func (d *delivery) empty() bool { return len(d.next) == 0 }
+
+// fill polls into deliveries and hands each over when it is due and the writer is free.
+func (c *Consumer) fill(ctx context.Context, free <-chan *delivery, ready chan<- *delivery) error {
+	for {
+		var d *delivery
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case d = <-free:
+		}
+		if err := c.fillOne(ctx, d, ready); err != nil {
+			return err
+		}
+	}
+}
+
+// fillOne polls until d is full, or until it is due (its first event is as old as the flush interval, or nothing
+// came for the quiet period) and the writer takes it. While the writer is busy it goes on filling: the slower
+// the sink, the larger its blocks.
+func (c *Consumer) fillOne(ctx context.Context, d *delivery, ready chan<- *delivery) error {
+	for {
+		quiet, err := c.poll(ctx, d)
+		if err != nil {
+			return err
+		}
+		if d.block.Len() >= c.cfg.BlockEventsMax || d.bytes >= maxBlockBytes {
+			select {
+			case ready <- d:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		if d.empty() || !quiet && time.Since(d.since) < c.cfg.FlushInterval {
+			continue
+		}
+		select {
+		case ready <- d:
+			return nil
+		default:
+		}
+	}
+}
+
+// poll adds what has arrived to d, and waits for it a while. quiet says that nothing came.
+func (c *Consumer) poll(ctx context.Context, d *delivery) (quiet bool, err error) {
+	wait, cancel := context.WithTimeout(ctx, QuietPeriod)
+	defer cancel()
+	fetches := c.client.PollRecords(wait, c.cfg.BlockEventsMax-d.block.Len())
+	defer c.client.AllowRebalance()
+	if ctx.Err() != nil {
+		return false, ctx.Err()
+	}
+	// After a data loss the client goes on from elsewhere by itself: stop before taking what it read there.
+	fetches.EachError(func(_ string, p int32, err error) {
+		var loss *kgo.ErrDataLoss
+		if errors.As(err, &loss) {
+			c.stop(p, err)
+		}
+	})
+	failed := false
+	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+		c.take(d, p.Partition, p.Records)
+		if p.Err != nil && !errors.Is(p.Err, context.DeadlineExceeded) { // the end of wait comes as an error too
+			failed = true
+			c.fetchFailed(p.Partition, p.Err)
+		}
+	})
+	if failed {
+		select {
+		case <-time.After(errorPause):
+		case <-ctx.Done():
+		}
+	}
+	return fetches.NumRecords() == 0, nil
+}
+
+// take adds the records of one partition to d, up to the first that cannot be projected.
+func (c *Consumer) take(d *delivery, partition int32, records []*kgo.Record) {
+	if len(records) == 0 {
+		return
+	}
+	assignment, ok := c.owned.running(partition)
+	if !ok {
+		return
+	}
+	if d.empty() {
+		d.since = time.Now()
+	}
+	for _, r := range records {
+		if !r.Attrs.IsControl() {
+			if err := add(&d.block, r); err != nil {
+				c.stop(partition, fmt.Errorf("the record at offset %d is not an event: %w", r.Offset, err))
+				return
+			}
+		}
+		d.bytes += len(r.Value)
+		d.next[partition] = position{assignment: assignment, EpochOffset: kgo.EpochOffset{Epoch: r.LeaderEpoch, Offset: r.Offset + 1}}
+	}
+}
+
+// add decodes r and adds it to the block.
+func add(b *projection.Block, r *kgo.Record) error {
+	envelope, err := cloudevents.Parse(r.Headers)
+	if err != nil {
+		return err
+	}
+	event, err := schemas.DecodeEvent(envelope.Type, envelope.ContentType, r.Value)
+	if err != nil {
+		return err
+	}
+	return b.Add(&projection.Record{
+		Event: event, ID: envelope.ID, Time: envelope.Time, Partition: r.Partition, Offset: r.Offset,
+	})
+}
+
+// fetchFailed stops the partition if going on would lose events or can never succeed; other failures the client
+// tries again by itself, and they are only reported.
+func (c *Consumer) fetchFailed(partition int32, err error) {
+	var tooLarge *kgo.ErrDecompressTooLarge
+	switch {
+	case errors.Is(err, kerr.OffsetOutOfRange):
+		c.stop(partition, fmt.Errorf("the group's offset is not in the log, so events are missing or the topic is another one: %w", err))
+	case errors.Is(err, kerr.UnknownTopicID):
+		c.stop(partition, fmt.Errorf("the topic was deleted and created again: %w", err))
+	case errors.As(err, &tooLarge):
+		c.stop(partition, err)
+	default:
+		c.owned.troubled(partition, err)
+	}
+}
+
+// stop ends the reading of a partition, by name, until it is assigned anew. Its events up to here are still written.
+func (c *Consumer) stop(partition int32, err error) {
+	if c.owned.stop(partition, err) {
+		c.client.PauseFetchPartitions(map[string][]int32{c.cfg.Topic: {partition}})
+	}
+}

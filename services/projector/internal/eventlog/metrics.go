@@ -1,0 +1,106 @@
+package eventlog
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kadm"
+)
+
+const (
+	lagInterval = 5 * time.Second
+	lagTimeout  = 5 * time.Second
+	// component is the connection's name in the readiness report.
+	component = "kafka"
+)
+
+// Metrics are what the consumer counts. DESIGN.md lists the names.
+type Metrics struct {
+	events      prometheus.Counter
+	blockEvents prometheus.Histogram
+	lag         *prometheus.GaugeVec
+	stopped     *prometheus.GaugeVec
+}
+
+// NewMetrics registers the consumer's metrics. It panics if reg has them already.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		events: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "lotline_projector_events_total",
+			Help: "Events written to the read model and acknowledged; one that was read twice counts twice.",
+		}),
+		blockEvents: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "lotline_projector_block_events",
+			Help:    "Events in an acknowledged block.",
+			Buckets: []float64{1, 10, 100, 1000, 2500, 5000, 10000, 20000, 50000, 100000},
+		}),
+		lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "lotline_projector_lag_offsets",
+			Help: "Offsets between the end of the committed events of a partition and what is projected of it; 0 when all is projected.",
+		}, []string{"partition"}),
+		stopped: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "lotline_projector_partition_stopped",
+			Help: "1 if the partition was stopped by a record that is no event or by lost data, else 0.",
+		}, []string{"partition"}),
+	}
+	reg.MustRegister(m.events, m.blockEvents, m.lag, m.stopped)
+	return m
+}
+
+// watchLag measures the lag of the partitions that this process owns until ctx ends. That it cannot is how a
+// Kafka that is away becomes known: the client itself waits for it in silence.
+func (c *Consumer) watchLag(ctx context.Context, admin *kadm.Client) error {
+	tick := time.NewTicker(lagInterval)
+	defer tick.Stop()
+	for {
+		err := c.measureLag(ctx, admin)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			c.log.Warn("could not measure the lag", "error", err)
+		}
+		c.health.Set(component, err)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+func (c *Consumer) measureLag(ctx context.Context, admin *kadm.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, lagTimeout)
+	defer cancel()
+	ends, err := admin.ListCommittedOffsets(ctx, c.cfg.Topic)
+	if err == nil {
+		err = ends.Error()
+	}
+	if err != nil {
+		return fmt.Errorf("read the ends of %s: %w", c.cfg.Topic, err)
+	}
+	starts, err := admin.ListStartOffsets(ctx, c.cfg.Topic)
+	if err != nil {
+		return fmt.Errorf("read the starts of %s: %w", c.cfg.Topic, err)
+	}
+	projected, err := admin.FetchOffsets(ctx, c.cfg.Group)
+	if err != nil {
+		return fmt.Errorf("read the offsets of group %s: %w", c.cfg.Group, err)
+	}
+	ends.Each(func(end kadm.ListedOffset) {
+		if !c.owned.has(end.Partition) {
+			return
+		}
+		at := int64(0)
+		if start, ok := starts.Lookup(end.Topic, end.Partition); ok {
+			at = start.Offset
+		}
+		if committed, ok := projected.Lookup(end.Topic, end.Partition); ok && committed.At >= 0 {
+			at = committed.At
+		}
+		c.metrics.lag.WithLabelValues(label(end.Partition)).Set(float64(max(0, end.Offset-at)))
+	})
+	return nil
+}
