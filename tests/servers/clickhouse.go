@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/ebitengine/purego"
@@ -85,11 +86,16 @@ func serveClickHouse(args []string) error {
 	purego.RegisterLibFunc(&handleSignals, handle, "chdb_set_signal_handlers_enabled")
 	purego.RegisterLibFunc(&queryCmdline, handle, "chdb_query_cmdline")
 	handleSignals(0) // they are this program's
+	if err := surviveAborts(); err != nil {
+		return err
+	}
 
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
+	var stopping atomic.Bool
 	go func() {
 		<-stop
+		stopping.Store(true)
 		_ = release.Close()
 	}()
 	script := fmt.Sprintf("SYSTEM START LISTEN TCP; SYSTEM START LISTEN HTTP; "+
@@ -100,6 +106,28 @@ func serveClickHouse(args []string) error {
 	defer free()
 	queryCmdline(int32(len(argv)-1), &argv[0])
 	runtime.KeepAlive(lifeline)
+	if !stopping.Load() {
+		return errors.New("ClickHouse ended unasked")
+	}
+	return nil
+}
+
+// surviveAborts keeps a client that goes away in mid-sentence from ending the server: "clickhouse local" has a handler
+// for what its connections throw that aborts the process, where the real server's logs. With pause(3) as the handler of
+// SIGABRT only that connection's thread stops, for good; what it held was released before.
+func surviveAborts() error {
+	const libc = "libc.so.6"
+	handle, err := purego.Dlopen(libc, purego.RTLD_NOW|purego.RTLD_GLOBAL)
+	if err != nil {
+		return fmt.Errorf("load %s: %w", libc, err)
+	}
+	pause, err := purego.Dlsym(handle, "pause")
+	if err != nil {
+		return fmt.Errorf("find pause in %s: %w", libc, err)
+	}
+	var setHandler func(signal int32, handler uintptr) uintptr
+	purego.RegisterLibFunc(&setHandler, handle, "signal")
+	setHandler(int32(syscall.SIGABRT), pause)
 	return nil
 }
 

@@ -127,7 +127,8 @@ func (s *Server) launch() error {
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			_ = cmd.Wait() // how it ended is in its log
+			_ = cmd.Wait() // how it ended is no fault of this goroutine's
+			fmt.Fprintf(log, "%s ended at %s: %s\n", s.Name, time.Now().Format(time.TimeOnly), cmd.ProcessState)
 			close(exited)
 		}
 	}()
