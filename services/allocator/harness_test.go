@@ -7,9 +7,13 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
+	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -68,10 +72,15 @@ func install(t *testing.T, brokers []string) *bench {
 	require.NoError(t, err)
 	t.Cleanup(client.Close)
 	b.client, b.adm = client, kadm.NewClient(client)
-	changes, err := topics.Diff(t.Context(), b.adm, b.topics.All(), 1)
-	require.NoError(t, err)
-	require.NoError(t, topics.Apply(t.Context(), b.adm, changes))
+	b.createTopics()
 	return b
+}
+
+func (b *bench) createTopics() {
+	b.t.Helper()
+	changes, err := topics.Diff(b.t.Context(), b.adm, b.topics.All(), 1)
+	require.NoError(b.t, err)
+	require.NoError(b.t, topics.Apply(b.t.Context(), b.adm, changes))
 }
 
 // newDatabase makes a database for one test and drops it afterwards.
@@ -202,6 +211,77 @@ func (b *bench) postgres() *pgx.Conn {
 	require.NoError(b.t, err)
 	b.t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	return conn
+}
+
+func (b *bench) postgresAdmin() *pgx.Conn {
+	b.t.Helper()
+	conn, err := pgx.Connect(context.Background(), os.Getenv("LOTLINE_TEST_POSTGRES"))
+	require.NoError(b.t, err)
+	b.t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
+}
+
+// backupURL is url with the database of that name exchanged for its backup.
+func backupURL(pgURL, database string) string {
+	u, err := url.Parse(pgURL)
+	if err != nil {
+		panic(err)
+	}
+	u.Path = "/" + database + "_backup"
+	return u.String()
+}
+
+// lines are the order lines as stored, without what differs between two lives of a database.
+func (b *bench) lines() []string {
+	b.t.Helper()
+	conn := b.postgres()
+	defer conn.Close(b.t.Context())
+	rows, err := conn.Query(b.t.Context(), `SELECT concat_ws(' ', orderid, sku, qty, batchref, allocated_version, command_id, command_offset) FROM order_lines ORDER BY 1`)
+	require.NoError(b.t, err)
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(b.t, err)
+	return lines
+}
+
+// readiness asks a started allocator's admin endpoint.
+type readiness struct {
+	t   *testing.T
+	url string
+}
+
+func (b *bench) startReady() readiness {
+	b.t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(b.t, err)
+	addr := listener.Addr().String()
+	require.NoError(b.t, listener.Close())
+	b.start(func(c *allocator.Config) { c.AdminAddr = addr })
+	return readiness{b.t, "http://" + addr + "/readyz"}
+}
+
+func (r readiness) says(what string) bool {
+	resp, err := http.Get(r.url)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(r.t, err)
+	return resp.StatusCode == http.StatusServiceUnavailable && strings.Contains(string(body), what)
+}
+
+// otherPartition is a SKU whose commands go to another partition.
+func (b *bench) otherPartition(partition int32) string {
+	b.t.Helper()
+	for i := range 100 {
+		probe := b.command("", allocate("o", name("PROBE", i), 1))
+		key := kgo.StickyKeyPartitioner(nil).ForTopic("").Partition(probe, int(b.topics.Commands.Partitions))
+		if int32(key) != partition {
+			return name("PROBE", i)
+		}
+	}
+	b.t.Fatal("no such SKU")
+	return ""
 }
 
 func create(ref, sku string, qty int32) schemas.Command {

@@ -1,0 +1,349 @@
+//go:build integration
+
+package allocator_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/lotline/lotline/services/allocator"
+)
+
+// orders are commands for one SKU: its batch, and n lines of it.
+func (b *bench) orders(sku string, n int) []*kgo.Record {
+	records := []*kgo.Record{b.command("batch-"+sku, create("b1", sku, 1_000_000))}
+	for i := range n {
+		records = append(records, b.command(fmt.Sprintf("%s-%d", sku, i), allocate(name(sku, i), sku, 1)))
+	}
+	return records
+}
+
+// check holds what a read_committed consumer saw against Postgres: n events, no hole and no repeat in any SKU's
+// versions, and as many allocated lines as Allocated events.
+func (b *bench) check(n int) {
+	b.t.Helper()
+	versions := make(map[string]uint64)
+	for _, e := range b.events(n) {
+		require.Equal(b.t, versions[e.SKU]+1, e.Version, "%s: versions follow each other", e.SKU)
+		versions[e.SKU] = e.Version
+	}
+	conn := b.postgres()
+	defer conn.Close(b.t.Context())
+	for sku, version := range versions {
+		var stored uint64
+		var lines int
+		require.NoError(b.t, conn.QueryRow(b.t.Context(),
+			`SELECT version, (SELECT count(*) FROM order_lines WHERE sku = $1 AND batchref IS NOT NULL) FROM products WHERE sku = $1`, sku).Scan(&stored, &lines))
+		require.Equal(b.t, version, stored, "%s: the stored version is the last event's", sku)
+		require.Equal(b.t, int(version)-1, lines, "%s: a line for each Allocated", sku)
+	}
+}
+
+// small makes polls small and the stop sudden, as in a crash.
+func small(c *allocator.Config) { c.PollRecordsMax, c.Sessions, c.GracePeriod = 3, 1, 0 }
+
+func sudden(c *allocator.Config) { c.Sessions, c.GracePeriod = 1, 0 }
+
+// A life decides everything in one poll and dies before its Kafka transaction ends. The next life polls the same
+// records in pieces of three: each piece must bring exactly its own commands' events.
+func TestCrashAfterPostgresBeforeKafka(t *testing.T) {
+	b := onKfake(t)
+	b.send(b.orders("CHAIR", 20)...)
+	p := newProxy(t, b.config.PostgresURL)
+	blocked, unblock := b.blockEndTxn()
+	stop := b.start(sudden, func(c *allocator.Config) { c.PostgresURL = p.url })
+	<-blocked
+	require.Equal(t, 1, p.seen(), "one commit holds the whole poll")
+	stop()
+	unblock()
+	b.start(small)
+	b.check(21)
+}
+
+// blockEndTxn makes every end of a transaction get lost with its connection, until unblock; blocked is closed when it
+// first happens.
+func (b *bench) blockEndTxn() (blocked <-chan struct{}, unblock func()) {
+	happened := make(chan struct{})
+	var once sync.Once
+	var open atomic.Bool
+	b.fake.ControlKey(int16(kmsg.EndTxn), func(kmsg.Request) (kmsg.Response, error, bool) {
+		if open.Load() {
+			return nil, nil, false
+		}
+		b.fake.KeepControl()
+		once.Do(func() { close(happened) })
+		return nil, errors.New("cut"), true
+	})
+	return happened, func() { open.Store(true) }
+}
+
+// The Kafka transaction commits and its answer says otherwise: the client believes in an abort and goes back. What was
+// published must not be published again.
+func TestKafkaCommitWithALostAnswer(t *testing.T) {
+	b := onKfake(t)
+	b.send(b.orders("CHAIR", 5)...)
+	var lost atomic.Int32
+	b.fake.ControlKey(int16(kmsg.EndTxn), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		end := *req.(*kmsg.EndTxnRequest)
+		if !end.Commit || lost.Load() > 0 { // the commit below comes through here as well
+			b.fake.KeepControl()
+			return nil, nil, false
+		}
+		lost.Add(1)
+		b.fake.SleepControl(func() {
+			resp, err := end.RequestWith(context.Background(), b.client)
+			if err != nil || resp.ErrorCode != 0 {
+				t.Errorf("commit behind the allocator's back: %v %+v", err, resp)
+			}
+		})
+		answer := end.ResponseKind().(*kmsg.EndTxnResponse)
+		answer.ErrorCode = kerr.UnknownServerError.Code
+		return answer, nil, true
+	})
+	b.start()
+	b.check(6)
+	b.send(b.orders("TABLE", 3)...)
+	b.check(10)
+	require.EqualValues(t, 1, lost.Load(), "the fault took effect")
+}
+
+// A record that the broker refuses must turn the transaction into an abort: committing would move the offset past
+// events that nobody can see.
+func TestProduceFailureAborts(t *testing.T) {
+	b := onKfake(t)
+	b.send(b.orders("CHAIR", 5)...)
+	var refused atomic.Int32
+	b.fake.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		produce := req.(*kmsg.ProduceRequest)
+		if produce.TransactionID == nil {
+			b.fake.KeepControl()
+			return nil, nil, false
+		}
+		refused.Add(1)
+		answer := produce.ResponseKind().(*kmsg.ProduceResponse)
+		for _, topic := range produce.Topics {
+			rt := kmsg.NewProduceResponseTopic()
+			rt.Topic, rt.TopicID = topic.Topic, topic.TopicID
+			for _, partition := range topic.Partitions {
+				rp := kmsg.NewProduceResponseTopicPartition()
+				rp.Partition, rp.ErrorCode = partition.Partition, kerr.MessageTooLarge.Code
+				rt.Partitions = append(rt.Partitions, rp)
+			}
+			answer.Topics = append(answer.Topics, rt)
+		}
+		return answer, nil, true
+	})
+	b.start()
+	b.check(6)
+	require.EqualValues(t, 1, refused.Load(), "the fault took effect")
+}
+
+// The answer to Postgres' commit is lost: it happened, and nobody may decide those commands again.
+func TestPostgresCommitWithALostAnswer(t *testing.T) {
+	b := onKfake(t)
+	b.send(b.orders("CHAIR", 20)...)
+	p := newProxy(t, b.config.PostgresURL)
+	p.at(func(l *link) bool {
+		if p.seen()%2 == 1 {
+			l.loseAnswer()
+		}
+		return true
+	})
+	b.start(small, func(c *allocator.Config) { c.PostgresURL = p.url })
+	b.check(21)
+	require.GreaterOrEqual(t, p.seen(), 7)
+}
+
+// The commit never reaches Postgres: nothing happened, and the commands are decided again.
+func TestPostgresCommitThatNeverArrives(t *testing.T) {
+	b := onKfake(t)
+	b.send(b.orders("CHAIR", 20)...)
+	p := newProxy(t, b.config.PostgresURL)
+	p.at(func(*link) bool { return p.seen()%3 != 1 })
+	b.start(small, func(c *allocator.Config) { c.PostgresURL = p.url })
+	b.check(21)
+}
+
+// An allocator freezes with its commit on the way, another takes its partition over and finishes the work, deletes
+// the outbox rows too, and then the first one's commit arrives. The commands are refused ones, which move no SKU's
+// version: only the compare-and-set of the partition's next offset stands between them and a second life.
+func TestAFrozenAllocatorsCommitIsRefused(t *testing.T) {
+	b := onKfake(t)
+	var records []*kgo.Record
+	for i := range 5 {
+		records = append(records, b.command(fmt.Sprint("c", i), allocate(name("o", i), "NO-SUCH-SKU", 1)))
+	}
+	b.send(records...)
+	p := newProxy(t, b.config.PostgresURL)
+	held, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	p.at(func(*link) bool {
+		once.Do(func() { close(held); <-release })
+		return true
+	})
+	stopFrozen := b.start(sudden, func(c *allocator.Config) { c.PostgresURL, c.InstanceID = p.url, "frozen" })
+	<-held
+	b.removeMembers()
+	b.start(func(c *allocator.Config) { c.InstanceID = "successor" })
+	require.Len(t, b.events(5), 5)
+	more := b.command("later", allocate("o9", "NO-SUCH-SKU", 1))
+	b.send(more)
+	b.events(6)
+	conn := b.postgres()
+	var before int64
+	require.Eventually(t, func() bool {
+		var rows int
+		require.NoError(t, conn.QueryRow(t.Context(), `SELECT count(*), (SELECT max(next_offset) FROM partitions) FROM outbox`).Scan(&rows, &before))
+		return rows == 0
+	}, 10*time.Second, 50*time.Millisecond, "the successor deletes what it published")
+	require.EqualValues(t, 6, before)
+	close(release)
+	require.Never(t, func() bool {
+		var now int64
+		require.NoError(t, conn.QueryRow(t.Context(), `SELECT max(next_offset) FROM partitions`).Scan(&now))
+		return now != before
+	}, time.Second, 50*time.Millisecond, "the next offset never goes back")
+	stopFrozen()
+	b.events(6)
+}
+
+// removeMembers makes the group forget its members, as it does with one that is silent for too long.
+func (b *bench) removeMembers() {
+	b.t.Helper()
+	group := b.config.Kafka.TopicPrefix + ".allocator"
+	described, err := b.adm.DescribeGroups(b.t.Context(), group)
+	require.NoError(b.t, err)
+	leave := kmsg.NewPtrLeaveGroupRequest()
+	leave.Group = group
+	for _, m := range described[group].Members {
+		member := kmsg.NewLeaveGroupRequestMember()
+		member.MemberID = m.MemberID
+		leave.Members = append(leave.Members, member)
+	}
+	require.NotEmpty(b.t, leave.Members)
+	_, err = leave.RequestWith(b.t.Context(), b.client)
+	require.NoError(b.t, err)
+}
+
+// Without the group's offsets the start is the outbox floor: what was published and deleted does not appear again,
+// what waits in the outbox does.
+func TestGroupOffsetsDeleted(t *testing.T) {
+	b := onKfake(t)
+	b.send(b.orders("CHAIR", 20)...)
+	stop := b.start(small)
+	b.check(21)
+	conn := b.postgres()
+	require.Eventually(t, func() bool {
+		var rows int
+		require.NoError(t, conn.QueryRow(t.Context(), `SELECT count(*) FROM outbox`).Scan(&rows))
+		return rows == 0
+	}, 10*time.Second, 50*time.Millisecond)
+	stop()
+	_, err := b.adm.DeleteGroup(t.Context(), b.config.Kafka.TopicPrefix+".allocator")
+	require.NoError(t, err)
+	b.start()
+	b.send(b.orders("TABLE", 3)...)
+	b.check(25)
+}
+
+// Postgres comes back from an older backup while Kafka has gone on: the commands that the backup lacks are applied
+// again from the log, to the same state, and nothing is published twice.
+func TestPostgresRestoredFromABackup(t *testing.T) {
+	b := onKfake(t)
+	b.send(b.orders("CHAIR", 10)...)
+	stop := b.start(small)
+	b.check(11)
+	stop()
+	admin := b.postgresAdmin()
+	database := b.config.Kafka.TopicPrefix
+	_, err := admin.Exec(t.Context(), fmt.Sprintf(`CREATE DATABASE "%[1]s_backup" TEMPLATE "%[1]s"`, database))
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		_, err := b.postgresAdmin().Exec(context.Background(), fmt.Sprintf(`DROP DATABASE "%s_backup" WITH (FORCE)`, database))
+		require.NoError(t, err)
+	})
+
+	more := b.orders("CHAIR", 30)[11:]
+	b.send(more...)
+	stop = b.start(small)
+	b.check(31)
+	stop()
+	want := b.lines()
+
+	b.config.PostgresURL = backupURL(b.config.PostgresURL, database)
+	b.start(small)
+	require.Eventually(t, func() bool { return len(b.lines()) == len(want) }, 20*time.Second, 100*time.Millisecond,
+		"the log is applied again while idle")
+	require.Equal(t, want, b.lines())
+	b.send(b.orders("TABLE", 3)...)
+	b.check(35)
+}
+
+// Commands that were never applied are deleted from the log: the partition stops by name. Starting at what is left
+// would lose them in silence.
+func TestTruncatedCommandsHaltThePartition(t *testing.T) {
+	b := onKfake(t)
+	sent := b.orders("CHAIR", 4)
+	b.send(sent...)
+	stop := b.start()
+	b.check(5)
+	stop()
+	b.send(b.orders("CHAIR", 9)[5:]...)
+	partition := sent[0].Partition
+	offsets := kadm.Offsets{}
+	offsets.Add(kadm.Offset{Topic: b.topics.Commands.Name, Partition: partition, At: 8})
+	_, err := b.adm.DeleteRecords(t.Context(), offsets)
+	require.NoError(t, err)
+	ready := b.startReady()
+	require.Eventually(t, func() bool { return ready.says("halted") }, 20*time.Second, 100*time.Millisecond, "readyz names the halt")
+	require.Len(t, b.events(5), 5, "nothing after the hole is decided")
+	other := b.otherPartition(partition)
+	b.send(b.orders(other, 2)...)
+	require.Len(t, b.events(8), 8, "the other partitions go on")
+}
+
+// The topic is deleted and created again: offsets of the old one mean nothing in the new one.
+func TestRecreatedTopicHalts(t *testing.T) {
+	b := onKfake(t)
+	b.send(b.orders("CHAIR", 4)...)
+	stop := b.start()
+	b.check(5)
+	stop()
+	_, err := b.adm.DeleteTopic(t.Context(), b.topics.Commands.Name)
+	require.NoError(t, err)
+	b.client.PurgeTopicsFromClient(b.topics.Commands.Name)
+	b.createTopics()
+	b.send(b.orders("CHAIR", 9)...)
+	ready := b.startReady()
+	require.Eventually(t, func() bool { return ready.says("created anew") }, 20*time.Second, 100*time.Millisecond)
+	require.Len(t, b.events(5), 5)
+}
+
+// A graceful stop hands over within two seconds: the transaction is finished and the group left.
+func TestGracefulStopHandsOver(t *testing.T) {
+	for name, install := range map[string]func(*testing.T) *bench{"kfake": onKfake, "kafka": onKafka} {
+		t.Run(name, func(t *testing.T) {
+			b := install(t)
+			stop := b.start(func(c *allocator.Config) { c.InstanceID = "first" })
+			b.send(b.orders("CHAIR", 10)...)
+			b.check(11)
+			b.start(func(c *allocator.Config) { c.InstanceID = "second" })
+			stop()
+			start := time.Now()
+			b.send(b.orders("TABLE", 3)...)
+			b.check(15)
+			require.Less(t, time.Since(start), 5*time.Second, "taken over and read back")
+		})
+	}
+}
