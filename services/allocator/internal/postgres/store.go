@@ -62,6 +62,7 @@ func New(url string, txTimeout time.Duration) (*Store, error) {
 	params["plan_cache_mode"] = "force_generic_plan"
 	params["enable_seqscan"] = "off"
 	params["jit"] = "off"
+	params["datestyle"] = "ISO" // etas are read as text; the database's own style must not get into events
 	config.ConnectTimeout = txTimeout
 	return &Store{config: config}, nil
 }
@@ -102,11 +103,12 @@ func refusal(err error) error {
 	return err
 }
 
-// NextOffset implements apply.Store.
+// NextOffset implements apply.Store. A partition without a row, as after a restore from before it was first seen, is
+// at -1: below any position, so that its reader starts anew, which adds the row.
 func (s *Store) NextOffset(ctx context.Context, partition int32) (int64, error) {
 	var next int64
 	err := s.with(ctx, func(c *pgx.Conn) error {
-		return c.QueryRow(ctx, `SELECT next_offset FROM partitions WHERE partition = $1`, partition).Scan(&next)
+		return c.QueryRow(ctx, `SELECT coalesce((SELECT next_offset FROM partitions WHERE partition = $1), -1)`, partition).Scan(&next)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("read the next offset of partition %d: %w", partition, err)

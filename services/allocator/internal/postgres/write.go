@@ -31,11 +31,12 @@ func write(ctx context.Context, db batcher, w apply.Write) error {
 	return nil
 }
 
-// queueProducts locks the SKUs in key order, compares their versions and sets the new ones. The rows are compared as
-// one array: a SKU that should not exist and does makes it longer, one that is gone makes it shorter.
+// queueProducts locks the SKUs in key order, compares their versions and sets the new ones. The rows that are there
+// must be those that should be, each at its version: a SKU that was created meanwhile is one too many, one that is gone
+// is missing.
 func queueProducts(b *pgx.Batch, products []apply.Moved) {
 	skus := make([]string, len(products))
-	versions := []int64{}
+	known, versions := []string{}, []int64{}
 	var changed, created struct {
 		skus                 []string
 		versions, availables []int64
@@ -44,7 +45,7 @@ func queueProducts(b *pgx.Batch, products []apply.Moved) {
 		skus[i] = p.SKU
 		to := &created
 		if p.Old > 0 {
-			versions = append(versions, int64(p.Old))
+			known, versions = append(known, p.SKU), append(versions, int64(p.Old))
 			to = &changed
 		}
 		if p.New != p.Old {
@@ -54,8 +55,8 @@ func queueProducts(b *pgx.Batch, products []apply.Moved) {
 		}
 	}
 	if len(skus) > 0 {
-		b.Queue(`SELECT refuse_unless(coalesce(array_agg(version), '{}') = $2::bigint[], 'a SKU moved')
-			FROM (SELECT version FROM products WHERE sku = ANY ($1) ORDER BY sku FOR UPDATE) AS locked`, skus, versions)
+		b.Queue(`SELECT refuse_unless(coalesce(array_agg(sku), '{}') = $2::text[] AND coalesce(array_agg(version), '{}') = $3::bigint[], 'a SKU moved')
+			FROM (SELECT sku, version FROM products WHERE sku = ANY ($1) ORDER BY sku FOR UPDATE) AS locked`, skus, known, versions)
 	}
 	if len(changed.skus) > 0 {
 		b.Queue(`UPDATE products p SET version = k.version, available = k.available
