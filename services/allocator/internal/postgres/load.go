@@ -170,12 +170,13 @@ func (l *loader) queueCuts(b *pgx.Batch, cuts []apply.Cut) {
 		skus[i], refs[i], qtys[i], most[i] = c.SKU, c.Ref, c.Qty, int32(c.LinesMax)
 		wanted[c.BatchKey] = c
 	}
-	b.Queue(`SELECT b.sku, b.allocated - k.qty, `+lineColumns+`
+	// In bigint: qty is any number that a command may hold, and the domain refuses it only after this.
+	b.Queue(`SELECT b.sku, b.allocated::bigint - k.qty, `+lineColumns+`
 		FROM unnest($1::text[], $2::text[], $3::integer[], $4::integer[]) AS k (sku, ref, qty, most)
 		JOIN batches b ON b.sku = k.sku AND b.ref = k.ref AND b.allocated > k.qty
 		CROSS JOIN LATERAL (
 			SELECT * FROM order_lines l WHERE l.sku = k.sku AND l.batchref = k.ref
-			ORDER BY l.allocated_version DESC LIMIT least(k.most, b.allocated - k.qty)) l
+			ORDER BY l.allocated_version DESC LIMIT least(k.most, b.allocated::bigint - k.qty)) l
 		ORDER BY b.sku, b.ref, l.allocated_version DESC`, skus, refs, qtys, most).Query(func(rows pgx.Rows) error {
 		sums := make(map[apply.BatchKey]int64)
 		excess := make(map[apply.BatchKey]int64)
