@@ -171,6 +171,10 @@ func TestInsertEndsWithItsContext(t *testing.T) {
 
 func TestCheckWaitsForTheMigration(t *testing.T) {
 	cfg := newDatabase(t)
+	server := cfg
+	server.Database = "default"
+	// A connection to a database that does not exist ends the ClickHouse that the tests run on.
+	require.NoError(t, connect(t, server).Exec(t.Context(), "CREATE DATABASE "+cfg.Database))
 	w, health := newWriter(t, cfg)
 	done := make(chan error, 1)
 	go func() { done <- w.Check(t.Context()) }()
