@@ -19,7 +19,7 @@ import (
 )
 
 // newDatabase names a database of the test's own on the real server, and drops it at the end.
-func newDatabase(t *testing.T) Config {
+func newDatabase(t testing.TB) Config {
 	t.Helper()
 	addr := os.Getenv("LOTLINE_TEST_CLICKHOUSE")
 	require.NotEmpty(t, addr, "LOTLINE_TEST_CLICKHOUSE must be the host:port of a ClickHouse server's native protocol: run `make test`")
@@ -32,14 +32,14 @@ func newDatabase(t *testing.T) Config {
 	return cfg
 }
 
-func migrated(t *testing.T) Config {
+func migrated(t testing.TB) Config {
 	t.Helper()
 	cfg := newDatabase(t)
 	require.NoError(t, Migrate(t.Context(), cfg, slog.New(slog.DiscardHandler)))
 	return cfg
 }
 
-func connect(t *testing.T, cfg Config) driver.Conn {
+func connect(t testing.TB, cfg Config) driver.Conn {
 	t.Helper()
 	opts, err := cfg.options()
 	require.NoError(t, err)
@@ -49,7 +49,7 @@ func connect(t *testing.T, cfg Config) driver.Conn {
 	return conn
 }
 
-func newWriter(t *testing.T, cfg Config) (*Writer, *admin.Health) {
+func newWriter(t testing.TB, cfg Config) (*Writer, *admin.Health) {
 	t.Helper()
 	health := new(admin.Health)
 	w, err := NewWriter(cfg, health, NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))

@@ -18,12 +18,13 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/lotline/lotline/services/projector/internal/historytest"
 	"github.com/lotline/lotline/services/projector/internal/projection"
 )
 
-func requireReadModel(t *testing.T, conn driver.Conn, h *history) {
+func requireReadModel(t *testing.T, conn driver.Conn, h *historytest.History) {
 	t.Helper()
-	for query, want := range h.tables() {
+	for query, want := range h.Tables() {
 		require.NotEmpty(t, want, "the history must say something about every table: "+query)
 		got := lines(t, conn, query)
 		slices.Sort(got)
@@ -31,13 +32,23 @@ func requireReadModel(t *testing.T, conn driver.Conn, h *history) {
 	}
 }
 
-func block(t *testing.T, records []*projection.Record) *projection.Block {
+func block(t testing.TB, records []*projection.Record) *projection.Block {
 	t.Helper()
 	b := new(projection.Block)
 	for _, r := range records {
 		require.NoError(t, b.Add(r))
 	}
 	return b
+}
+
+func BenchmarkInsert(b *testing.B) {
+	cfg := migrated(b)
+	w, _ := newWriter(b, cfg)
+	rows := block(b, historytest.New(1, 10_000).Records)
+	for b.Loop() {
+		require.NoError(b, w.Insert(b.Context(), rows))
+	}
+	b.ReportMetric(float64(rows.Len()*b.N)/b.Elapsed().Seconds(), "events/s")
 }
 
 func TestMigrationsCanRunAtOnceAndAgain(t *testing.T) {
@@ -64,10 +75,10 @@ func TestMigrationsCanRunAtOnceAndAgain(t *testing.T) {
 func TestAnyOrderAnyNumberOfTimesGivesOneResult(t *testing.T) {
 	for seed := range uint64(3) {
 		cfg := migrated(t)
-		h := newHistory(seed, 2000)
+		h := historytest.New(seed, 2000)
 		random := rand.New(rand.NewPCG(seed, 1))
 		var log []*projection.Record
-		for _, r := range h.records {
+		for _, r := range h.Records {
 			for range 1 + random.IntN(4) {
 				log = append(log, r)
 			}
@@ -98,16 +109,16 @@ func TestAnyOrderAnyNumberOfTimesGivesOneResult(t *testing.T) {
 
 // An event published twice has two offsets; the row must not depend on which copy came last.
 func TestEventPublishedTwiceIsOneRow(t *testing.T) {
-	h := newHistory(7, 300)
-	again := make([]*projection.Record, len(h.records))
-	for i, r := range h.records {
+	h := historytest.New(7, 300)
+	again := make([]*projection.Record, len(h.Records))
+	for i, r := range h.Records {
 		second := *r
 		second.Offset += 1000
 		again[i] = &second
 	}
 	published := *h
-	published.records = again
-	for _, order := range [][][]*projection.Record{{h.records, again}, {again, h.records}} {
+	published.Records = again
+	for _, order := range [][][]*projection.Record{{h.Records, again}, {again, h.Records}} {
 		cfg := migrated(t)
 		w, _ := newWriter(t, cfg)
 		for _, records := range order {
@@ -121,12 +132,12 @@ func TestEventPublishedTwiceIsOneRow(t *testing.T) {
 func TestHalfWrittenBlockIsWrittenAgain(t *testing.T) {
 	cfg := migrated(t)
 	conn := connect(t, cfg)
-	h := newHistory(11, 500)
+	h := historytest.New(11, 500)
 	w, health := newWriter(t, cfg)
 	require.NoError(t, conn.Exec(t.Context(), "RENAME TABLE stock_g1 TO away"))
 
 	done := make(chan error, 1)
-	go func() { done <- w.Insert(t.Context(), block(t, h.records)) }()
+	go func() { done <- w.Insert(t.Context(), block(t, h.Records)) }()
 	require.Eventually(t, func() bool { return testutil.ToFloat64(w.metrics.retries) >= 2 }, 10*time.Second, 10*time.Millisecond)
 	require.Contains(t, health.Ready()[component], "insert into events")
 	require.Contains(t, health.Ready()[component], "stock_g1")
@@ -143,11 +154,11 @@ func TestOutageIsWaitedOut(t *testing.T) {
 	gate := newGate(t, cfg.Addrs[0])
 	through := cfg
 	through.Addrs = []string{gate.addr}
-	h := newHistory(13, 500)
+	h := historytest.New(13, 500)
 	w, health := newWriter(t, through)
 
 	done := make(chan error, 1)
-	go func() { done <- w.Insert(t.Context(), block(t, h.records)) }()
+	go func() { done <- w.Insert(t.Context(), block(t, h.Records)) }()
 	require.Eventually(t, func() bool { return testutil.ToFloat64(w.metrics.retries) >= 2 }, 10*time.Second, 10*time.Millisecond)
 	require.NotEmpty(t, health.Ready()[component])
 
@@ -156,7 +167,7 @@ func TestOutageIsWaitedOut(t *testing.T) {
 	requireReadModel(t, connect(t, cfg), h)
 
 	gate.cut() // the pooled connection is dead now
-	require.NoError(t, w.Insert(t.Context(), block(t, h.records)))
+	require.NoError(t, w.Insert(t.Context(), block(t, h.Records)))
 	require.Empty(t, health.Ready())
 }
 
@@ -166,7 +177,7 @@ func TestInsertEndsWithItsContext(t *testing.T) {
 	w, _ := newWriter(t, cfg)
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	require.ErrorIs(t, w.Insert(ctx, block(t, newHistory(1, 10).records)), context.DeadlineExceeded)
+	require.ErrorIs(t, w.Insert(ctx, block(t, historytest.New(1, 10).Records)), context.DeadlineExceeded)
 }
 
 func TestCheckWaitsForTheMigration(t *testing.T) {

@@ -1,6 +1,7 @@
-//go:build integration
-
-package clickhouse
+// Package historytest makes up the events of an allocator, with what the read model must say after them.
+//
+// Only tests of the projector import it: those of internal/clickhouse and of the service root.
+package historytest
 
 import (
 	"fmt"
@@ -15,10 +16,12 @@ import (
 	"github.com/lotline/lotline/services/projector/internal/projection"
 )
 
-// history makes up what an allocator would publish, and keeps the state that the read model must come to.
-type history struct {
+// History makes up what an allocator would publish, and keeps the state that the read model must come to.
+type History struct {
+	// Records are the events in order. Whoever publishes them sets each one's Partition and Offset to where it went.
+	Records []*projection.Record
+
 	random  *rand.Rand
-	records []*projection.Record
 	lines   map[string]string // orderid|sku -> row of order_lines; absent: not allocated
 	batches map[string]*batch // sku|ref
 	skus    map[string]*sku
@@ -46,26 +49,27 @@ type line struct {
 	ref string
 }
 
-func newHistory(seed uint64, events int) *history {
-	h := &history{
+// New returns a history of at least so many events; the same seed gives the same one.
+func New(seed uint64, events int) *History {
+	h := &History{
 		random: rand.New(rand.NewPCG(seed, 0)), lines: map[string]string{}, batches: map[string]*batch{},
 		skus: map[string]*sku{}, byRef: map[string]bool{},
 	}
 	at := time.Date(2026, 11, 30, 21, 30, 0, 0, time.UTC)
-	for len(h.records) < events {
+	for len(h.Records) < events {
 		at = at.Add(time.Duration(h.random.IntN(4000)) * time.Millisecond) // over hours, and over a month's end
 		h.step(at)
 	}
 	return h
 }
 
-func (h *history) step(at time.Time) {
+func (h *History) step(at time.Time) {
 	name := fmt.Sprintf("SKU-%02d", h.random.IntN(20))
 	s := h.skus[name]
 	if s == nil {
 		s = &sku{name: name, open: map[string]line{}}
 	}
-	e := schemas.Event{SKU: name, CommandID: fmt.Sprintf("c%d", len(h.records)), CommandSource: "/test", Last: h.random.IntN(5) > 0}
+	e := schemas.Event{SKU: name, CommandID: fmt.Sprintf("c%d", len(h.Records)), CommandSource: "/test", Last: h.random.IntN(5) > 0}
 	switch pick := h.random.IntN(10); {
 	case len(s.refs) == 0 || pick == 0:
 		h.skus[name] = s
@@ -86,7 +90,7 @@ func (h *history) step(at time.Time) {
 	}
 }
 
-func (h *history) createBatch(s *sku, e *schemas.Event, at time.Time) {
+func (h *History) createBatch(s *sku, e *schemas.Event, at time.Time) {
 	b := &batch{ref: fmt.Sprintf("b%d", len(s.refs)), qty: 10 + int32(h.random.IntN(90))}
 	b.available = b.qty
 	if h.random.IntN(2) == 0 {
@@ -100,8 +104,8 @@ func (h *history) createBatch(s *sku, e *schemas.Event, at time.Time) {
 	h.publishBatch(s, b, e, at)
 }
 
-func (h *history) allocate(s *sku, e *schemas.Event, at time.Time) {
-	e.OrderID, e.Qty = fmt.Sprintf("o%d", h.random.IntN(len(h.records)+1)), 1+int32(h.random.IntN(9))
+func (h *History) allocate(s *sku, e *schemas.Event, at time.Time) {
+	e.OrderID, e.Qty = fmt.Sprintf("o%d", h.random.IntN(len(h.Records)+1)), 1+int32(h.random.IntN(9))
 	if _, taken := s.open[e.OrderID]; taken {
 		e.Type, e.Version, e.Last, e.Reason = schemas.EventCommandIgnored, s.version, true, "duplicate_line"
 		h.publish(e, at)
@@ -121,7 +125,7 @@ func (h *history) allocate(s *sku, e *schemas.Event, at time.Time) {
 	h.publishSKU(s, e, at)
 }
 
-func (h *history) deallocate(s *sku, e *schemas.Event, at time.Time) {
+func (h *History) deallocate(s *sku, e *schemas.Event, at time.Time) {
 	if len(s.open) == 0 {
 		return
 	}
@@ -136,30 +140,30 @@ func (h *history) deallocate(s *sku, e *schemas.Event, at time.Time) {
 	h.publishBatch(s, b, e, at)
 }
 
-func (h *history) publishBatch(s *sku, b *batch, e *schemas.Event, at time.Time) {
+func (h *History) publishBatch(s *sku, b *batch, e *schemas.Event, at time.Time) {
 	b.version, b.changed = s.version+1, at
 	e.BatchRef, e.BatchQty, e.BatchAvailable, e.ETA = b.ref, b.qty, b.available, b.eta
 	h.publishSKU(s, e, at)
 }
 
-func (h *history) publishSKU(s *sku, e *schemas.Event, at time.Time) {
+func (h *History) publishSKU(s *sku, e *schemas.Event, at time.Time) {
 	s.version++
 	s.changed = at
 	e.Version, e.Available = s.version, s.available
 	h.publish(e, at)
 }
 
-func (h *history) publish(e *schemas.Event, at time.Time) {
-	n := len(h.records)
-	h.records = append(h.records, &projection.Record{
+func (h *History) publish(e *schemas.Event, at time.Time) {
+	n := len(h.Records)
+	h.Records = append(h.Records, &projection.Record{
 		Event: *e, ID: fmt.Sprintf("topic/0/%d/0", n), Time: at, Partition: int32(n % 3), Offset: int64(n / 3),
 	})
 }
 
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05.000") }
 
-// tables are the queries for the read model's content, and what they must answer, sorted.
-func (h *history) tables() map[string][]string {
+// Tables returns the queries for the read model's content, and the rows that each must answer, sorted.
+func (h *History) Tables() map[string][]string {
 	var stock, skus, events, outcomes []string
 	for key, b := range h.batches {
 		name, _, _ := strings.Cut(key, "|")
@@ -168,7 +172,7 @@ func (h *history) tables() map[string][]string {
 	for _, s := range h.skus {
 		skus = append(skus, fmt.Sprintf("%s|%d|%d|%s", s.name, s.version, s.available, stamp(s.changed)))
 	}
-	for _, r := range h.records {
+	for _, r := range h.Records {
 		e := r.Event
 		if e.Type.ChangesState() {
 			events = append(events, fmt.Sprintf("%s|%d|%v|%s|%s|%s|%d|%t|%s|%d|%s|%d|%d|%s|%d|%s|%d|%d", e.SKU, e.Version, e.Type, stamp(r.Time),
