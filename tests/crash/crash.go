@@ -1,0 +1,340 @@
+// Package crash runs the pipeline as processes on real servers, kills them with SIGKILL while commands arrive, and
+// holds what is left against a run without kills: the same commands must end in the same state.
+//
+// The command cmd/crash and the integration tests call it. It may import verify, workload, topics and pkg, and runs the
+// services' binaries, never their packages.
+package crash
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	mathrand "math/rand/v2"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/jackc/pgx/v5"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/lotline/lotline/pkg/kafkaclient"
+	"github.com/lotline/lotline/tests/verify"
+	"github.com/lotline/lotline/tests/workload"
+	"github.com/lotline/lotline/topics"
+)
+
+// Servers are real ones that the scenario may make databases and topics in.
+type Servers struct {
+	Kafka, PostgresURL, ClickHouse string
+}
+
+// FromEnvironment finds the servers that `make test` starts.
+func FromEnvironment() (Servers, error) {
+	s := Servers{os.Getenv("LOTLINE_TEST_KAFKA"), os.Getenv("LOTLINE_TEST_POSTGRES"), os.Getenv("LOTLINE_TEST_CLICKHOUSE")}
+	if s.Kafka == "" || s.PostgresURL == "" || s.ClickHouse == "" {
+		return s, errors.New("LOTLINE_TEST_KAFKA, LOTLINE_TEST_POSTGRES and LOTLINE_TEST_CLICKHOUSE must name servers: run it under tests/cmd/servers")
+	}
+	return s, nil
+}
+
+// Scenario is a workload and how often to kill during it.
+type Scenario struct {
+	Mix    workload.Mix
+	Rounds int // in each the allocator and the projector are killed once, at random moments; 0 = none
+}
+
+// Result is how a run ended.
+type Result struct {
+	Report       *verify.Report
+	Kills        int
+	TakeoverMax  time.Duration // from a kill of an allocator until every command sent before it was published
+	SendDuration time.Duration
+	Rate         float64 // commands/s from the first sent to the last event published, without kills only
+}
+
+// Run sends the workload, kills as the scenario says, and verifies. Progress goes to out.
+func (s Scenario) Run(ctx context.Context, servers Servers, bin string, out io.Writer) (*Result, error) {
+	p, err := newPipeline(ctx, servers, bin, out)
+	if err != nil {
+		return nil, err
+	}
+	defer p.close()
+	lines, counts := workload.Lines(s.Mix)
+	fmt.Fprintf(out, "%d lines: %d unreadable, %d of unknown SKUs, %d repeats; %d rounds of kills\n",
+		counts.Lines, counts.Unreadable, counts.UnknownSKU, counts.Repeats, s.Rounds)
+	for _, instance := range []string{"a", "b"} {
+		if err := p.start(ctx, "allocator", instance); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.start(ctx, "projector", "a"); err != nil {
+		return nil, err
+	}
+	if err := p.warm(ctx); err != nil {
+		return nil, err
+	}
+	result := &Result{}
+	start := time.Now()
+	if s.Rounds == 0 {
+		if err := p.send(ctx, lines); err != nil {
+			return nil, err
+		}
+		result.SendDuration = time.Since(start)
+		if _, err := p.awaitPublished(ctx, start); err != nil {
+			return nil, err
+		}
+		result.Rate = float64(len(lines)) / time.Since(start).Seconds()
+	}
+	rng := mathrand.New(mathrand.NewPCG(s.Mix.Seed, 2))
+	for round := range s.Rounds {
+		share := lines[len(lines)*round/s.Rounds : len(lines)*(round+1)/s.Rounds]
+		took, err := p.round(ctx, share, rng)
+		if err != nil {
+			return nil, fmt.Errorf("round %d: %w", round+1, err)
+		}
+		result.Kills += 2
+		result.TakeoverMax = max(result.TakeoverMax, took)
+		fmt.Fprintf(out, "round %d: killed an allocator and the projector; all published %s after the kill\n", round+1, took.Round(time.Millisecond))
+	}
+	settling, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	result.Report, err = verify.Run(settling, p.target)
+	return result, err
+}
+
+// round sends a share of the lines, kills one allocator of two and the projector at random moments meanwhile, measures
+// until the surviving allocator has published everything, and starts the killed ones again.
+func (p *pipeline) round(ctx context.Context, share []string, rng *mathrand.Rand) (time.Duration, error) {
+	sent := make(chan error, 1)
+	go func() { sent <- p.send(ctx, share) }()
+	time.Sleep(time.Duration(rng.IntN(600)) * time.Millisecond)
+	victim := []string{"a", "b"}[rng.IntN(2)]
+	if err := p.kill("allocator", victim); err != nil {
+		return 0, err
+	}
+	killed := time.Now()
+	time.Sleep(time.Duration(rng.IntN(300)) * time.Millisecond)
+	if err := p.kill("projector", "a"); err != nil {
+		return 0, err
+	}
+	if err := <-sent; err != nil {
+		return 0, err
+	}
+	if err := p.start(ctx, "projector", "a"); err != nil {
+		return 0, err
+	}
+	took, err := p.awaitPublished(ctx, killed)
+	if err != nil {
+		return 0, err
+	}
+	return took, p.start(ctx, "allocator", victim)
+}
+
+// pipeline is one installation: its own topics and databases, and the processes that run on them.
+type pipeline struct {
+	target  verify.Target
+	servers Servers
+	name    string
+	bin     string
+	dir     string
+	out     io.Writer
+	procs   map[string]*exec.Cmd
+	adm     *kadm.Client
+}
+
+func newPipeline(ctx context.Context, servers Servers, bin string, out io.Writer) (*pipeline, error) {
+	name := "crash" + strings.ToLower(rand.Text()[:10])
+	u, err := url.Parse(servers.PostgresURL)
+	if err != nil {
+		return nil, fmt.Errorf("parse LOTLINE_TEST_POSTGRES: %w", err)
+	}
+	u.Path = "/" + name
+	dir, err := os.MkdirTemp("", name)
+	if err != nil {
+		return nil, fmt.Errorf("make a folder for logs: %w", err)
+	}
+	p := &pipeline{
+		servers: servers, name: name, bin: bin, dir: dir, out: out, procs: make(map[string]*exec.Cmd),
+		target: verify.Target{
+			Kafka:       kafkaclient.Config{Brokers: []string{servers.Kafka}, TopicPrefix: name},
+			PostgresURL: u.String(), ClickHouse: servers.ClickHouse, Database: name,
+		},
+	}
+	client, err := kgo.NewClient(p.target.Kafka.Opts("crash")...)
+	if err != nil {
+		return nil, fmt.Errorf("configure the Kafka client: %w", err)
+	}
+	p.adm = kadm.NewClient(client)
+	if err := p.postgres(ctx, `CREATE DATABASE "`+name+`"`); err != nil {
+		return nil, err
+	}
+	for _, args := range [][]string{{"topics", "apply", "--kafka-replication=1"}, {"migrate", "all"}} {
+		if output, err := p.command(ctx, "lotline", args...).CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("lotline %s: %w: %s", strings.Join(args, " "), err, output)
+		}
+	}
+	return p, nil
+}
+
+func (p *pipeline) postgres(ctx context.Context, sql string) error {
+	conn, err := pgx.Connect(ctx, p.servers.PostgresURL)
+	if err != nil {
+		return fmt.Errorf("connect to Postgres: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	_, err = conn.Exec(ctx, sql)
+	return err
+}
+
+// close ends the processes and drops what the installation made. The logs stay if a process left any.
+func (p *pipeline) close() {
+	for _, proc := range p.procs {
+		_ = proc.Process.Kill()
+		_ = proc.Wait()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	set := topics.Declared(p.name)
+	_, kafkaErr := p.adm.DeleteTopics(ctx, set.Commands.Name, set.Events.Name, set.DeadLetters.Name)
+	postgresErr := p.postgres(ctx, `DROP DATABASE "`+p.name+`" WITH (FORCE)`)
+	if err := errors.Join(kafkaErr, postgresErr, p.dropClickHouse(ctx)); err != nil {
+		fmt.Fprintln(p.out, "clean up:", err)
+	}
+	p.adm.Close()
+}
+
+func (p *pipeline) dropClickHouse(ctx context.Context) error {
+	conn, err := clickhouse.Open(&clickhouse.Options{Addr: []string{p.servers.ClickHouse}})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return conn.Exec(ctx, `DROP DATABASE IF EXISTS `+p.name)
+}
+
+// command is one of the project's binaries with the installation's settings in its environment.
+func (p *pipeline) command(ctx context.Context, program string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, filepath.Join(p.bin, program), args...)
+	cmd.Env = append(os.Environ(),
+		"LOTLINE_KAFKA_BROKERS="+p.servers.Kafka,
+		"LOTLINE_KAFKA_TOPIC_PREFIX="+p.name,
+		"LOTLINE_POSTGRES_URL="+p.target.PostgresURL,
+		"LOTLINE_CLICKHOUSE_ADDRS="+p.target.ClickHouse,
+		"LOTLINE_CLICKHOUSE_DATABASE="+p.name,
+		"LOTLINE_ADMIN_ADDR=",
+	)
+	return cmd
+}
+
+func (p *pipeline) start(ctx context.Context, program, instance string) error {
+	logPath := filepath.Join(p.dir, program+"-"+instance+".log")
+	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("open the log of %s: %w", program, err)
+	}
+	defer log.Close()
+	var args []string
+	if program == "allocator" {
+		args = []string{"--instance-id=" + instance}
+	}
+	cmd := p.command(ctx, program, args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start %s: %w", program, err)
+	}
+	p.procs[program+instance] = cmd
+	return nil
+}
+
+// kill ends a process as a crash does. A process that had ended by itself is a fault of its own.
+func (p *pipeline) kill(program, instance string) error {
+	cmd := p.procs[program+instance]
+	delete(p.procs, program+instance)
+	if err := cmd.Process.Kill(); err != nil {
+		return fmt.Errorf("%s %s was not running any more, see %s: %w", program, instance, p.dir, err)
+	}
+	_ = cmd.Wait() // says that it was killed
+	return nil
+}
+
+// send pipes lines into `lotline send`. Exit code 1 says that unreadable lines were sent as they are.
+func (p *pipeline) send(ctx context.Context, lines []string) error {
+	cmd := p.command(ctx, "lotline", "send", "--send-bad", "--format=ndjson", "-")
+	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
+	output, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !(errors.As(err, &exit) && exit.ExitCode() == 1) {
+		return fmt.Errorf("lotline send: %w: %s", err, output)
+	}
+	return nil
+}
+
+// warm waits until the allocators share the partitions and work: one command goes through.
+func (p *pipeline) warm(ctx context.Context) error {
+	if err := p.send(ctx, []string{`{"type":"CreateBatch","id":"warm","ref":"warm","sku":"WARM-UP","qty":1,"eta":null}`}); err != nil {
+		return err
+	}
+	_, err := p.awaitPublished(ctx, time.Now())
+	if err != nil {
+		return err
+	}
+	deadline := time.Now().Add(30 * time.Second)
+	for time.Now().Before(deadline) {
+		groups, err := p.adm.DescribeGroups(ctx, p.name+".allocator")
+		if err == nil && groups[p.name+".allocator"].State == "Stable" && len(groups[p.name+".allocator"].Members) == 4 {
+			return nil
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return fmt.Errorf("the allocators have not formed a group of 4 members within 30 s, see %s", p.dir)
+}
+
+// awaitPublished waits until the allocators' group has committed everything sent so far, which happens in the
+// transactions that publish it, and returns how long after since that was.
+func (p *pipeline) awaitPublished(ctx context.Context, since time.Time) (time.Duration, error) {
+	waiting, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	commands := topics.Declared(p.name).Commands.Name
+	for {
+		committed, err := p.adm.FetchOffsets(waiting, p.name+".allocator")
+		ends, errEnds := p.adm.ListEndOffsets(waiting, commands)
+		if err = errors.Join(err, errEnds); err == nil {
+			done := true
+			ends.Each(func(end kadm.ListedOffset) {
+				at, _ := committed.Lookup(commands, end.Partition)
+				done = done && max(at.At, 0) >= end.Offset
+			})
+			if done {
+				return time.Since(since), nil
+			}
+		}
+		select {
+		case <-waiting.Done():
+			return 0, fmt.Errorf("not everything was published within a minute, see %s: %w", p.dir, errors.Join(err, waiting.Err()))
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// Build makes the binaries that the scenarios run, in a temporary folder that the caller removes.
+func Build(ctx context.Context, root string) (bin string, err error) {
+	bin, err = os.MkdirTemp("", "lotline-bin")
+	if err != nil {
+		return "", fmt.Errorf("make a folder for binaries: %w", err)
+	}
+	for program, module := range map[string]string{"allocator": "allocator", "projector": "projector", "lotline": "cli"} {
+		cmd := exec.CommandContext(ctx, "go", "build", "-o", bin, "./cmd/"+program)
+		cmd.Dir = filepath.Join(root, "services", module)
+		if output, err := cmd.CombinedOutput(); err != nil {
+			return bin, fmt.Errorf("build %s: %w: %s", program, err, output)
+		}
+	}
+	return bin, nil
+}

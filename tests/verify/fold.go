@@ -1,0 +1,219 @@
+package verify
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/lotline/lotline/pkg/cloudevents"
+	"github.com/lotline/lotline/schemas"
+)
+
+// Keys and rows of the folded state. The rows are what all stores must agree on.
+type (
+	lineKey  struct{ orderid, sku string }
+	lineRow  struct{ batchref string }
+	batchKey struct{ sku, ref string }
+	batchRow struct {
+		qty, available int32
+		eta            string
+	}
+	skuRow struct {
+		version   uint64
+		available int64
+	}
+)
+
+// state is what the events say, and what was counted on the way.
+type state struct {
+	lines    map[lineKey]lineRow
+	qtys     map[lineKey]int32
+	batches  map[batchKey]batchRow
+	skus     map[string]skuRow
+	changes  int            // events that changed a SKU
+	outcomes map[string]int // last events by the command's place
+	seqs     map[string]int // events by the command's place
+}
+
+// fold replays the events and checks what must hold at every version.
+func fold(report *Report, records []*kgo.Record) *state {
+	s := &state{
+		lines: map[lineKey]lineRow{}, qtys: map[lineKey]int32{}, batches: map[batchKey]batchRow{}, skus: map[string]skuRow{},
+		outcomes: map[string]int{}, seqs: map[string]int{},
+	}
+	ids := make(map[string]bool, len(records))
+	for _, r := range records {
+		envelope, err := cloudevents.Parse(r.Headers)
+		if err != nil {
+			report.fault("event %d@%d: %v", r.Partition, r.Offset, err)
+			continue
+		}
+		e, err := schemas.DecodeEvent(envelope.Type, envelope.ContentType, r.Value)
+		if err != nil {
+			report.fault("event %s: %v", envelope.ID, err)
+			continue
+		}
+		if ids[envelope.ID] {
+			report.fault("event %s is there twice", envelope.ID)
+			continue
+		}
+		ids[envelope.ID] = true
+		s.count(report, envelope.ID, &e)
+		s.apply(report, envelope.ID, &e)
+	}
+	report.compared("events, each id once, versions of every SKU without a hole", len(ids))
+	return s
+}
+
+// count checks that a command's events come in order and end once.
+func (s *state) count(report *Report, id string, e *schemas.Event) {
+	cut := strings.LastIndexByte(id, '/')
+	if cut < 0 {
+		report.fault("event id %q is not topic/partition/offset/seq", id)
+		return
+	}
+	command := id[:cut]
+	if seq := strconv.Itoa(s.seqs[command]); id[cut+1:] != seq || strconv.Itoa(int(e.Seq)) != seq {
+		report.fault("event %s (seq %d) comes where seq %s was due", id, e.Seq, seq)
+	}
+	s.seqs[command]++
+	if e.Last {
+		s.outcomes[command]++
+	}
+}
+
+func (s *state) apply(report *Report, id string, e *schemas.Event) {
+	before := s.skus[e.SKU]
+	if !e.Type.ChangesState() {
+		if e.Version != before.version {
+			report.fault("event %s of %s changes nothing and says version %d at %d", id, e.SKU, e.Version, before.version)
+		}
+		return
+	}
+	s.changes++
+	if e.Version != before.version+1 {
+		report.fault("event %s of %s is version %d after %d", id, e.SKU, e.Version, before.version)
+	}
+	s.skus[e.SKU] = skuRow{e.Version, e.Available}
+	line := lineKey{e.OrderID, e.SKU}
+	switch e.Type {
+	case schemas.EventAllocated:
+		if held, ok := s.lines[line]; ok {
+			report.fault("event %s allocates line %v to %s, and it is in %s", id, line, e.BatchRef, held.batchref)
+		}
+		s.lines[line], s.qtys[line] = lineRow{e.BatchRef}, e.Qty
+	case schemas.EventDeallocated:
+		if held := s.lines[line]; held.batchref != e.BatchRef {
+			report.fault("event %s takes line %v out of %s, and it is in %q", id, line, e.BatchRef, held.batchref)
+		}
+		delete(s.lines, line)
+		delete(s.qtys, line)
+	}
+	if e.BatchRef == "" {
+		return
+	}
+	if e.BatchAvailable < 0 || e.BatchAvailable > e.BatchQty {
+		report.fault("event %s: batch %s has %d of %d available", id, e.BatchRef, e.BatchAvailable, e.BatchQty)
+	}
+	key := batchKey{e.SKU, e.BatchRef}
+	available := before.available + int64(e.BatchAvailable) - int64(s.batches[key].available)
+	if available != e.Available {
+		report.fault("event %s says that %d of %s are available, its batches have %d", id, e.Available, e.SKU, available)
+	}
+	s.batches[key] = batchRow{e.BatchQty, e.BatchAvailable, e.ETA}
+}
+
+// checkOutcomes: exactly one outcome for each command that can be read, and no event of anything else.
+func checkOutcomes(report *Report, readable map[string]bool, s *state) {
+	byPlace := make(map[string]int, len(s.outcomes))
+	for command, n := range s.outcomes {
+		_, place, _ := strings.Cut(command, "/") // without the topic's id
+		byPlace[place] += n
+		if !readable[place] {
+			report.fault("the events of %s belong to no command that can be read", command)
+		}
+	}
+	for place := range readable {
+		if n := byPlace[place]; n != 1 {
+			report.fault("command %s has %d outcomes", place, n)
+		}
+	}
+	report.compared("outcomes, exactly one for each of them", len(byPlace))
+}
+
+// checkDeadLetters: exactly the unreadable commands, each once, with its bytes.
+func checkDeadLetters(report *Report, unreadable map[string]*kgo.Record, dead []*kgo.Record) {
+	seen := make(map[string]bool, len(dead))
+	for _, r := range dead {
+		headers := make(map[string]string)
+		for _, h := range r.Headers {
+			headers[h.Key] = string(h.Value)
+		}
+		place := headers["dlq_partition"] + "/" + headers["dlq_offset"]
+		original := unreadable[place]
+		switch {
+		case original == nil:
+			report.fault("dead letter of %s, which can be read: %s", place, headers["dlq_reason"])
+		case seen[place]:
+			report.fault("dead letter of %s is there twice", place)
+		case string(original.Value) != string(r.Value) || string(original.Key) != string(r.Key):
+			report.fault("dead letter of %s has other bytes than the command", place)
+		case headers["dlq_reason"] == "":
+			report.fault("dead letter of %s does not say why", place)
+		}
+		seen[place] = true
+	}
+	for place := range unreadable {
+		if !seen[place] {
+			report.fault("unreadable command %s has no dead letter", place)
+		}
+	}
+	report.compared("dead letters, exactly the unreadable commands", len(dead))
+}
+
+// split decodes the commands by place (partition/offset).
+func split(records []*kgo.Record) (readable map[string]bool, unreadable map[string]*kgo.Record) {
+	readable, unreadable = map[string]bool{}, map[string]*kgo.Record{}
+	for _, r := range records {
+		place := fmt.Sprintf("%d/%d", r.Partition, r.Offset)
+		envelope, err := cloudevents.Parse(r.Headers)
+		if err == nil {
+			_, err = schemas.DecodeCommand(envelope.Type, envelope.ContentType, r.Value)
+		}
+		if err != nil {
+			unreadable[place] = r
+		} else {
+			readable[place] = true
+		}
+	}
+	return readable, unreadable
+}
+
+// digest names the state: equal states have equal digests.
+func (s *state) digest() string {
+	hash := sha256.New()
+	write := func(rows []string) {
+		slices.Sort(rows)
+		for _, row := range rows {
+			fmt.Fprintln(hash, row)
+		}
+	}
+	write(rowsOf(s.lines))
+	write(rowsOf(s.batches))
+	write(rowsOf(s.skus))
+	return hex.EncodeToString(hash.Sum(nil)[:16])
+}
+
+func rowsOf[K comparable, V any](m map[K]V) []string {
+	rows := make([]string, 0, len(m))
+	for k := range maps.Keys(m) {
+		rows = append(rows, fmt.Sprintf("%v %v", k, m[k]))
+	}
+	return rows
+}
