@@ -1,0 +1,131 @@
+//go:build integration
+
+package postgres
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/lotline/lotline/services/allocator/internal/apply"
+	"github.com/lotline/lotline/services/allocator/internal/outbox"
+)
+
+// TestPositions: unknown partitions are added at 0, known ones keep what they have, the topic's id above all.
+func TestPositions(t *testing.T) {
+	d := newDatabase(t)
+	s := d.store(time.Minute)
+	require.NoError(t, s.Commit(t.Context(), step(0)))
+	got, err := s.Positions(t.Context(), "another topic", []int32{0, 5})
+	require.NoError(t, err)
+	require.Equal(t, map[int32]Position{0: {TopicID: "topic", NextOffset: 1}, 5: {TopicID: "another topic"}}, got)
+	var rows int
+	d.row(`SELECT count(*) FROM partitions`, &rows)
+	require.Equal(t, 3, rows)
+}
+
+// segments commits segments [0,3) [3,5) [5,9) of partition 0, and one of partition 1.
+func segments(t *testing.T, s *Store) []outbox.Segment {
+	all := []outbox.Segment{{First: 0, Next: 3, Data: []byte{1}}, {First: 3, Next: 5, Data: []byte{2}}, {First: 5, Next: 9, Data: []byte{3}}}
+	require.NoError(t, s.Commit(t.Context(), apply.Write{From: 0, Next: 5, Segments: all[:2]}))
+	require.NoError(t, s.Commit(t.Context(), apply.Write{From: 5, Next: 9, Segments: all[2:]}))
+	require.NoError(t, s.Commit(t.Context(), apply.Write{Partition: 1, From: 0, Next: 4, Segments: []outbox.Segment{{First: 0, Next: 4, Data: []byte{9}}}}))
+	return all
+}
+
+// TestOutbox: exactly the segments that overlap the range, in order, and the position as of the same moment.
+func TestOutbox(t *testing.T) {
+	s := newDatabase(t).store(time.Minute)
+	all := segments(t, s)
+	for _, c := range []struct {
+		from, next int64
+		want       []outbox.Segment
+	}{
+		{0, 9, all}, {0, 3, all[:1]}, {2, 4, all[:2]}, {3, 5, all[1:2]}, {4, 6, all[1:]}, {8, 100, all[2:]}, {9, 100, nil}, {1, 2, all[:1]},
+	} {
+		got, err := s.Outbox(t.Context(), 0, c.from, c.next)
+		require.NoError(t, err)
+		require.Equal(t, Waiting{Position: Position{TopicID: "topic", NextOffset: 9}, Segments: c.want}, got, "%d..%d", c.from, c.next)
+	}
+	got, err := s.Outbox(t.Context(), 42, 0, 9)
+	require.NoError(t, err)
+	require.Equal(t, Waiting{}, got, "nothing is applied of a partition without a row")
+}
+
+// TestOutboxIsOneSnapshot: while another commits and trims without pause, each answer covers its range: every offset
+// below next is in a segment or below the floor. Read apart, a segment that was deleted in between would be missing.
+func TestOutboxIsOneSnapshot(t *testing.T) {
+	d := newDatabase(t)
+	writer, reader := d.store(time.Minute), d.store(time.Minute)
+	const commits = 300
+	done := make(chan error, 1)
+	go func() {
+		for n := range int64(commits) {
+			w := step(n)
+			w.Segments = []outbox.Segment{{First: n, Next: n + 1, Data: []byte{1}}}
+			if err := writer.Commit(t.Context(), w); err != nil {
+				done <- err
+				return
+			}
+			if err := writer.Trim(t.Context(), []Published{{Partition: 0, Offset: n - 1}}); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	for seen := int64(0); seen < commits; {
+		got, err := reader.Outbox(t.Context(), 0, 0, commits)
+		require.NoError(t, err)
+		covered := got.OutboxFloor
+		for _, s := range got.Segments {
+			require.LessOrEqual(t, s.First, covered)
+			covered = s.Next
+		}
+		require.Equal(t, got.NextOffset, covered)
+		seen = got.NextOffset
+	}
+	require.NoError(t, <-done)
+}
+
+// TestTrim: a segment goes when all of it is published; the floor follows, never back, never past what is applied.
+func TestTrim(t *testing.T) {
+	d := newDatabase(t)
+	s := d.store(time.Minute)
+	all := segments(t, s)
+	for _, c := range []struct {
+		published, floor int64
+		left             []outbox.Segment
+	}{
+		{0, 0, all}, {2, 2, all}, {3, 3, all[1:]}, {1, 3, all[1:]}, {8, 8, all[2:]}, {1000, 9, nil},
+	} {
+		require.NoError(t, s.Trim(t.Context(), []Published{{Partition: 0, Offset: c.published}}))
+		got, err := s.Outbox(t.Context(), 0, 0, 100)
+		require.NoError(t, err)
+		require.Equal(t, c.left, got.Segments, "published %d", c.published)
+		require.Equal(t, c.floor, got.OutboxFloor, "published %d", c.published)
+		require.EqualValues(t, 9, got.NextOffset)
+	}
+	other, err := s.Outbox(t.Context(), 1, 0, 100)
+	require.NoError(t, err)
+	require.Len(t, other.Segments, 1, "the other partition keeps its own")
+	require.Zero(t, other.OutboxFloor)
+	require.NoError(t, s.Trim(t.Context(), []Published{{Partition: 42, Offset: 7}}), "a partition without a row")
+}
+
+// TestTrimForgetsExpiredIDs: of the partition that brought them, and only those older than the time given.
+func TestTrimForgetsExpiredIDs(t *testing.T) {
+	d := newDatabase(t)
+	s := d.store(time.Minute)
+	d.exec(`INSERT INTO command_seen SELECT 'CHAIR', 'shop', p || '/' || i, '\x00', p, i, timestamptz '2030-06-01 12:00Z' + i * interval '1 hour'
+		FROM generate_series(0, 1) p, generate_series(0, 9) i`)
+	left := func() (ids string) {
+		d.row(`SELECT string_agg(command_id, ' ' ORDER BY command_partition, command_offset) FROM command_seen WHERE command_offset IN (0, 4, 5)`, &ids)
+		return ids
+	}
+	require.NoError(t, s.Trim(t.Context(), []Published{{Partition: 0}, {Partition: 1}}))
+	require.Equal(t, "0/0 0/4 0/5 1/0 1/4 1/5", left(), "no time given")
+	require.NoError(t, s.Trim(t.Context(), []Published{{Partition: 0}, {Partition: 1, IDsExpired: time.Date(2030, 6, 1, 17, 0, 0, 0, time.UTC)}}))
+	require.Equal(t, "0/0 0/4 0/5 1/5", left())
+}
