@@ -81,7 +81,10 @@ func (r *rig) awaitRunning(t *testing.T) {
 	}
 }
 
+// eventRecord completes e as the allocator would: an event without ids cannot
+// be read.
 func eventRecord(e *schemas.Event) *kgo.Record {
+	e.OrderID, e.BatchRef = "o1", "b1"
 	return &kgo.Record{
 		Topic: events, Key: []byte(e.SKU), Value: schemas.AppendEvent(nil, e),
 		Headers: cloudevents.Headers(cloudevents.Envelope{ID: "e", Source: "/lotline/allocator", Type: e.Type.CEType()}),
@@ -145,6 +148,18 @@ func TestRecord(t *testing.T) {
 	}, envelope)
 }
 
+// await fails the test rather than waiting for an outcome for ever.
+func await(t *testing.T, outcome <-chan schemas.Event) schemas.Event {
+	t.Helper()
+	select {
+	case event := <-outcome:
+		return event
+	case <-time.After(10 * time.Second):
+		require.Fail(t, "no outcome is seen")
+		return schemas.Event{}
+	}
+}
+
 func TestEveryWaiterHearsOfItsOutcome(t *testing.T) {
 	r := newRig(t)
 	r.follow(t)
@@ -154,7 +169,7 @@ func TestEveryWaiterHearsOfItsOutcome(t *testing.T) {
 		group.Go(func() error {
 			for j := range 20 {
 				sku := fmt.Sprintf("sku-%d-%d", i, j)
-				receipt, err := r.Submit(t.Context(), command(sku), time.Minute)
+				receipt, err := r.Submit(t.Context(), command(sku), 10*time.Second)
 				if err != nil {
 					return err
 				}
@@ -218,7 +233,7 @@ func TestOnlyCommittedOutcomesCount(t *testing.T) {
 	}
 	publish(schemas.EventOutOfStock, kgo.TryAbort)
 	publish(schemas.EventAllocated, kgo.TryCommit)
-	require.Equal(t, schemas.EventAllocated, (<-outcome).Type)
+	require.Equal(t, schemas.EventAllocated, await(t, outcome).Type)
 }
 
 func TestKafkaAway(t *testing.T) {
@@ -355,7 +370,7 @@ func TestTailFindsNewPartitions(t *testing.T) {
 		record := eventRecord(&schemas.Event{Type: schemas.EventAllocated, SKU: "s", CommandID: id, CommandSource: Source, Last: true})
 		record.Partition = partition
 		require.NoError(t, producer.ProduceSync(t.Context(), record).FirstErr())
-		require.Equal(t, id, (<-outcome).CommandID)
+		require.Equal(t, id, await(t, outcome).CommandID)
 		forget()
 	}
 }
