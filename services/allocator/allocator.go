@@ -44,8 +44,9 @@ type Config struct {
 	SegmentBytesMax    int                `help:"Size at which an outbox row is closed and the next one begun." default:"4194304"`
 	CutLinesMax        int                `help:"Order lines that one cut of a batch may move; a larger cut is rejected. Must not change while commands may be replayed." default:"100000"`
 	CommandIDRetention time.Duration      `name:"command-id-retention" help:"How long ids of commands are kept to recognise repeats. Must not change while commands may be replayed." default:"168h"`
-	SessionTimeout     time.Duration      `help:"How long the group waits for a silent allocator before others take its partitions over." default:"8s"`
-	TransactionTimeout time.Duration      `help:"How long a dead allocator's transactions, in Kafka and in Postgres, may hold its successor up." default:"10s"`
+	SessionTimeout     time.Duration      `help:"How long the group waits for a silent allocator before others take its partitions over." default:"6s"`
+	TransactionTimeout time.Duration      `help:"How long the Kafka transaction of a dead allocator stays open. Brokers look every 10 s by default, so a successor may wait that much longer." default:"4s"`
+	PostgresTimeout    time.Duration      `help:"How long one Postgres transaction may take; one of a frozen allocator blocks its successor no longer than that." default:"10s"`
 	GracePeriod        time.Duration      `help:"How long a stop may take to finish the open transaction." default:"10s"`
 	AdminAddr          string             `help:"Address (host:port) of health and metrics; empty = none." default:"127.0.0.1:9081" placeholder:"HOST:PORT"`
 }
@@ -88,6 +89,7 @@ func (c Config) Validate() error {
 	during("command-id-retention", c.CommandIDRetention, time.Second, 10*365*24*time.Hour)
 	during("session-timeout", c.SessionTimeout, time.Second, 10*time.Minute)
 	during("transaction-timeout", c.TransactionTimeout, time.Second, 10*time.Minute)
+	during("postgres-timeout", c.PostgresTimeout, time.Second, 10*time.Minute)
 	during("grace-period", c.GracePeriod, 0, 10*time.Minute)
 	return errors.Join(errs...)
 }
@@ -153,7 +155,7 @@ func Run(ctx context.Context, cfg Config) error {
 }
 
 func newWorker(cfg Config, pgURL string, slot int, adm *kadm.Client, health *admin.Health, metrics *commandlog.Metrics, log *slog.Logger) (*commandlog.Worker, error) {
-	store, err := postgres.New(pgURL, cfg.TransactionTimeout)
+	store, err := postgres.New(pgURL, cfg.PostgresTimeout)
 	if err != nil {
 		return nil, err
 	}

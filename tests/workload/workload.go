@@ -33,8 +33,10 @@ func Lines(m Mix) ([]string, Counts) {
 	var counts Counts
 	var orders []string // "orderid sku" that were allocated
 	sku := func() string { return fmt.Sprintf("SKU-%04d", rng.IntN(m.SKUs)) }
+	var readable []string
 	add := func(format string, args ...any) {
 		lines = append(lines, fmt.Sprintf(format, args...))
+		readable = append(readable, lines[len(lines)-1])
 	}
 	perSKU := max(1, m.Commands/m.SKUs)
 	for s := range m.SKUs {
@@ -52,15 +54,13 @@ func Lines(m Mix) ([]string, Counts) {
 		switch dice := rng.IntN(100); {
 		case dice < 1:
 			counts.Unreadable++
-			add("%s", unreadable(rng, id))
+			lines = append(lines, unreadable(rng, id))
 		case dice < 2:
 			counts.UnknownSKU++
 			add(`{"type":"Allocate","id":"w-%d","orderid":"o-%d","sku":"NO-SUCH-%d","qty":1}`, id, id, rng.IntN(50))
 		case dice < 4:
-			if earlier := lines[rng.IntN(len(lines))]; strings.HasSuffix(earlier, "}") && strings.Contains(earlier, `"id":"w-`) {
-				counts.Repeats++
-				add("%s", earlier)
-			}
+			counts.Repeats++
+			add("%s", readable[rng.IntN(len(readable))])
 		case dice < 6:
 			add(`{"type":"ChangeBatchQuantity","id":"w-%d","ref":"batch-%d","sku":"%s","qty":%d}`,
 				id, rng.IntN(batchesPerSKU), sku(), rng.IntN(perSKU))
