@@ -18,6 +18,10 @@ import (
 // errorPause keeps a poll that fails at once from spinning.
 const errorPause = 100 * time.Millisecond
 
+// troubleWindow is after how long without another failure a partition counts as readable again. The client
+// tries at least every few seconds.
+const troubleWindow = 10 * time.Second
+
 // delivery is a block on its way to the sink, with the offsets that its acknowledgement completes.
 type delivery struct {
 	block projection.Block
@@ -103,6 +107,7 @@ func (c *Consumer) poll(ctx context.Context, d *delivery) (quiet bool, err error
 			c.fetchFailed(p.Partition, p.Err)
 		}
 	})
+	c.owned.calm(time.Now().Add(-troubleWindow))
 	if failed {
 		select {
 		case <-time.After(errorPause):

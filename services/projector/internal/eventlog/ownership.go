@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -39,7 +40,7 @@ type ownership struct {
 type partition struct {
 	assignment uint64
 	stopped    bool
-	troubled   bool // the last fetch failed, and the client is trying again
+	troubled   time.Time // when a fetch failed last, while the client tries again; zero: no trouble
 }
 
 func newOwnership(topic string, health *admin.Health, metrics *Metrics, log *slog.Logger) *ownership {
@@ -87,12 +88,30 @@ func (o *ownership) running(p int32) (assignment uint64, ok bool) {
 	if part == nil || part.stopped {
 		return 0, false
 	}
-	if part.troubled {
-		part.troubled = false
-		o.health.Set(o.component(p), nil)
-		o.log.Info("partition is read again", "topic", o.topic, "partition", p)
-	}
+	o.recovered(p, part)
 	return part.assignment, true
+}
+
+// calm ends the trouble of partitions whose last failure is before the given time: one that has no events to
+// bring would otherwise never be seen to recover.
+func (o *ownership) calm(before time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for p, part := range o.partitions {
+		if part.troubled.Before(before) {
+			o.recovered(p, part)
+		}
+	}
+}
+
+// recovered is called with o.mu held.
+func (o *ownership) recovered(p int32, part *partition) {
+	if part.stopped || part.troubled.IsZero() {
+		return
+	}
+	part.troubled = time.Time{}
+	o.health.Set(o.component(p), nil)
+	o.log.Info("partition is read again", "topic", o.topic, "partition", p)
 }
 
 // troubled reports that a partition cannot be read at the moment.
@@ -100,10 +119,14 @@ func (o *ownership) troubled(p int32, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	part := o.partitions[p]
-	if part == nil || part.stopped || part.troubled {
+	if part == nil || part.stopped {
 		return
 	}
-	part.troubled = true
+	known := !part.troubled.IsZero()
+	part.troubled = time.Now()
+	if known {
+		return
+	}
 	o.health.Set(o.component(p), fmt.Errorf("cannot be read at the moment: %w", err))
 	o.log.Warn("partition cannot be read, trying again", "topic", o.topic, "partition", p, "error", err)
 }
