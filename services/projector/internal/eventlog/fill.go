@@ -18,10 +18,6 @@ import (
 // errorPause keeps a poll that fails at once from spinning.
 const errorPause = 100 * time.Millisecond
 
-// troubleWindow is after how long without another failure a partition counts as readable again. The client
-// tries at least every few seconds.
-const troubleWindow = 10 * time.Second
-
 // delivery is a block on its way to the sink, with the offsets that its acknowledgement completes.
 type delivery struct {
 	block projection.Block
@@ -104,10 +100,9 @@ func (c *Consumer) poll(ctx context.Context, d *delivery) (quiet bool, err error
 		c.take(d, p.Partition, p.Records)
 		if p.Err != nil && !errors.Is(p.Err, context.DeadlineExceeded) { // the end of wait comes as an error too
 			failed = true
-			c.fetchFailed(p.Partition, p.Err)
+			c.fetchFailed(p.Topic, p.Partition, p.Err)
 		}
 	})
-	c.owned.calm(time.Now().Add(-troubleWindow))
 	if failed {
 		select {
 		case <-time.After(errorPause):
@@ -157,8 +152,13 @@ func add(b *projection.Block, r *kgo.Record) error {
 }
 
 // fetchFailed stops the partition if going on would lose events or can never succeed; other failures the client
-// tries again by itself, and they are only reported.
-func (c *Consumer) fetchFailed(partition int32, err error) {
+// tries again by itself, or needs a new assignment for; they are reported until an event of the partition comes.
+func (c *Consumer) fetchFailed(topic string, partition int32, err error) {
+	if topic != c.cfg.Topic {
+		// A failure of the group or of a whole response comes as partition 0 or -1 of no topic. The client has
+		// logged it and tries again.
+		return
+	}
 	var tooLarge *kgo.ErrDecompressTooLarge
 	switch {
 	case errors.Is(err, kerr.OffsetOutOfRange):

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"strconv"
 	"sync"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -40,7 +39,9 @@ type ownership struct {
 type partition struct {
 	assignment uint64
 	stopped    bool
-	troubled   time.Time // when a fetch failed last, while the client tries again; zero: no trouble
+	// troubled says that the last fetch failed. Only an event ends it: some failures the client reports once, and
+	// then reads the partition no more.
+	troubled bool
 }
 
 func newOwnership(topic string, health *admin.Health, metrics *Metrics, log *slog.Logger) *ownership {
@@ -88,30 +89,12 @@ func (o *ownership) running(p int32) (assignment uint64, ok bool) {
 	if part == nil || part.stopped {
 		return 0, false
 	}
-	o.recovered(p, part)
+	if part.troubled {
+		part.troubled = false
+		o.health.Set(o.component(p), nil)
+		o.log.Info("partition is read again", "topic", o.topic, "partition", p)
+	}
 	return part.assignment, true
-}
-
-// calm ends the trouble of partitions whose last failure is before the given time: one that has no events to
-// bring would otherwise never be seen to recover.
-func (o *ownership) calm(before time.Time) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for p, part := range o.partitions {
-		if part.troubled.Before(before) {
-			o.recovered(p, part)
-		}
-	}
-}
-
-// recovered is called with o.mu held.
-func (o *ownership) recovered(p int32, part *partition) {
-	if part.stopped || part.troubled.IsZero() {
-		return
-	}
-	part.troubled = time.Time{}
-	o.health.Set(o.component(p), nil)
-	o.log.Info("partition is read again", "topic", o.topic, "partition", p)
 }
 
 // troubled reports that a partition cannot be read at the moment.
@@ -119,14 +102,10 @@ func (o *ownership) troubled(p int32, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	part := o.partitions[p]
-	if part == nil || part.stopped {
+	if part == nil || part.stopped || part.troubled {
 		return
 	}
-	known := !part.troubled.IsZero()
-	part.troubled = time.Now()
-	if known {
-		return
-	}
+	part.troubled = true
 	o.health.Set(o.component(p), fmt.Errorf("cannot be read at the moment: %w", err))
 	o.log.Warn("partition cannot be read, trying again", "topic", o.topic, "partition", p, "error", err)
 }
