@@ -97,6 +97,9 @@ func (a *Applier) Apply(ctx context.Context, partition int32, from, next int64, 
 func (a *Applier) commit(ctx context.Context, c *chunk) error {
 	c.plan(a.products.Contains, a.limits.CutLinesMax)
 	err := a.attempt(ctx, a.store, c, a.products.Get)
+	if contradictory(err) {
+		err = fmt.Errorf("%w: %w", ErrRefused, err)
+	}
 	for try := 0; errors.Is(err, ErrRefused) && try < lockedTriesMax; try++ {
 		a.Counters.Refusals++
 		a.Forget()
@@ -122,6 +125,12 @@ func (a *Applier) commit(ctx context.Context, c *chunk) error {
 		a.products.Add(sku, p)
 	}
 	return nil
+}
+
+// contradictory reports whether the domain met rows that do not fit together. Without a lock they may be of different
+// moments, the cached ones older than those just loaded: that is what the commit would have been refused for.
+func contradictory(err error) bool {
+	return errors.Is(err, allocation.ErrInconsistent) || errors.Is(err, allocation.ErrMoreLinesNeeded)
 }
 
 // attempt loads, decides and commits the chunk through one session.
@@ -164,7 +173,7 @@ func (a *Applier) decide(c *chunk) error {
 			var err error
 			a.events, err = c.products[in.Command.SKU].Decide(in.Command, a.events[:0])
 			if errors.Is(err, allocation.ErrMoreLinesNeeded) && i > 0 {
-				c.next = in.Offset
+				c.next, c.in = in.Offset, c.in[:i]
 				break
 			}
 			if err != nil {

@@ -26,7 +26,7 @@ type chunk struct {
 // reset makes the chunk ready for another attempt: whatever the first one decided was refused. It may have ended
 // early, which stays: the rest follows in the next chunk.
 func (c *chunk) reset() {
-	*c = chunk{partition: c.partition, from: c.from, next: c.next, in: c.in[:c.decided]}
+	*c = chunk{partition: c.partition, from: c.from, next: c.next, in: c.in}
 }
 
 // plan names what the chunk's commands need. Products that the cache holds are not loaded again.

@@ -1,0 +1,229 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/lotline/lotline/services/allocator/internal/allocation"
+	"github.com/lotline/lotline/services/allocator/internal/outbox"
+)
+
+var errLost = errors.New("the connection was lost")
+
+// product is all that the fake store has of a SKU.
+type product struct {
+	version   uint64
+	available int64
+	batches   map[string]allocation.Batch
+	lines     map[string]allocation.Line
+	seen      map[allocation.CommandID]allocation.Seen
+}
+
+// fakeStore is a Store in memory that does on demand what a real one does by bad luck. Several Appliers may share it, each
+// call is atomic.
+type fakeStore struct {
+	products map[string]*product
+	next     map[int32]int64
+	outbox   map[int32][]outbox.Segment
+
+	beforeCommit func(locked bool)        // another allocator, between load and commit
+	fate         func() (lost, done bool) // of a commit: its answer is lost, and whether it happened
+	commits      []Write                  // that happened
+	needs        []Need
+	locks        [][]string
+}
+
+func newFakeStore() *fakeStore {
+	return &fakeStore{products: map[string]*product{}, next: map[int32]int64{}, outbox: map[int32][]outbox.Segment{}}
+}
+
+func (f *fakeStore) NextOffset(_ context.Context, partition int32) (int64, error) {
+	return f.next[partition], nil
+}
+
+func (f *fakeStore) Load(_ context.Context, need Need) (Loaded, error) {
+	f.needs = append(f.needs, need)
+	got := Loaded{Facts: map[string]allocation.Facts{}}
+	of := func(sku string, add func(*product, *allocation.Facts)) {
+		if p := f.products[sku]; p != nil {
+			facts := got.Facts[sku]
+			add(p, &facts)
+			got.Facts[sku] = facts
+		}
+	}
+	for _, sku := range need.Products {
+		of(sku, func(p *product, _ *allocation.Facts) {
+			row := Row{SKU: sku, Version: p.version}
+			for _, b := range p.batches {
+				if b.Available > 0 {
+					row.Open = append(row.Open, b)
+				}
+			}
+			got.Products = append(got.Products, row)
+		})
+	}
+	for _, k := range need.Lines {
+		of(k.SKU, func(p *product, facts *allocation.Facts) {
+			if l, ok := p.lines[k.OrderID]; ok {
+				facts.Lines = append(facts.Lines, l)
+				if b, ok := p.batches[l.BatchRef]; ok {
+					facts.Batches = append(facts.Batches, b)
+				}
+			}
+		})
+	}
+	for _, k := range need.Batches {
+		of(k.SKU, func(p *product, facts *allocation.Facts) {
+			if b, ok := p.batches[k.Ref]; ok {
+				facts.Batches = append(facts.Batches, b)
+			}
+		})
+	}
+	for _, k := range need.Seen {
+		of(k.SKU, func(p *product, facts *allocation.Facts) {
+			if s, ok := p.seen[k.Command]; ok {
+				facts.Seen = append(facts.Seen, s)
+			}
+		})
+	}
+	for _, c := range need.Cuts {
+		of(c.SKU, func(p *product, facts *allocation.Facts) {
+			if facts.Newest == nil {
+				facts.Newest = map[string]allocation.NewestLines{}
+			}
+			facts.Newest[c.Ref] = p.newest(c)
+		})
+	}
+	return got, nil
+}
+
+// newest are the lines that a cut needs, by the rules that the real store is held to.
+func (p *product) newest(c Cut) (n allocation.NewestLines) {
+	for _, l := range p.lines {
+		if l.BatchRef == c.Ref {
+			n.Lines = append(n.Lines, l)
+		}
+	}
+	slices.SortFunc(n.Lines, func(a, b allocation.Line) int { return int(b.AllocatedVersion) - int(a.AllocatedVersion) })
+	excess := int64(p.batches[c.Ref].Qty) - int64(p.batches[c.Ref].Available) - int64(c.Qty)
+	n.Lines = n.Lines[:max(0, min(int64(len(n.Lines)), int64(c.LinesMax), excess))]
+	var sum int64
+	for _, l := range n.Lines {
+		sum += int64(l.Qty)
+	}
+	n.Complete = sum >= excess || len(n.Lines) < c.LinesMax
+	return n
+}
+
+func (f *fakeStore) Commit(_ context.Context, w Write) error { return f.commit(w, false) }
+
+func (f *fakeStore) commit(w Write, locked bool) error {
+	if f.beforeCommit != nil {
+		f.beforeCommit(locked)
+	}
+	lost, done := false, true
+	if f.fate != nil {
+		lost, done = f.fate()
+	}
+	if !done {
+		return errLost
+	}
+	if f.next[w.Partition] != w.From {
+		return ErrRefused
+	}
+	for _, m := range w.Products {
+		if version := f.version(m.SKU); version != m.Old {
+			return ErrRefused
+		}
+	}
+	f.next[w.Partition] = w.Next
+	f.outbox[w.Partition] = append(f.outbox[w.Partition], w.Segments...)
+	for _, m := range w.Products {
+		if m.New != m.Old {
+			p := f.product(m.SKU)
+			p.version, p.available = m.New, m.Available
+		}
+	}
+	for _, c := range w.Changes {
+		p := f.product(c.SKU)
+		for _, b := range c.Batches {
+			p.batches[b.Ref] = b
+		}
+		for _, l := range c.Lines {
+			p.lines[l.OrderID] = l
+		}
+		for _, s := range c.Seen {
+			p.seen[s.Command] = s
+		}
+	}
+	f.commits = append(f.commits, w)
+	if lost {
+		return errLost
+	}
+	return nil
+}
+
+func (f *fakeStore) version(sku string) uint64 {
+	if p := f.products[sku]; p != nil {
+		return p.version
+	}
+	return 0
+}
+
+func (f *fakeStore) product(sku string) *product {
+	if f.products[sku] == nil {
+		f.products[sku] = &product{
+			batches: map[string]allocation.Batch{}, lines: map[string]allocation.Line{}, seen: map[allocation.CommandID]allocation.Seen{},
+		}
+	}
+	return f.products[sku]
+}
+
+func (f *fakeStore) Locked(_ context.Context, partition int32, from int64, skus []string, fn func(Session) error) error {
+	if f.next[partition] != from {
+		return ErrRefused
+	}
+	f.locks = append(f.locks, skus)
+	return fn(lockedFake{f})
+}
+
+type lockedFake struct{ *fakeStore }
+
+func (l lockedFake) Commit(_ context.Context, w Write) error { return l.commit(w, true) }
+
+// published are the outbox's messages of a partition by offset, after checking that segments cover [0, next) gaplessly.
+func (f *fakeStore) published(t require.TestingT, partition int32) map[int64][]string {
+	all := map[int64][]string{}
+	covered := int64(0)
+	for _, s := range f.outbox[partition] {
+		require.Equal(t, covered, s.First, "segments have no gap and no overlap")
+		require.Less(t, s.First, s.Next)
+		covered = s.Next
+		entries, err := s.Entries()
+		require.NoError(t, err)
+		for _, e := range entries {
+			require.NotContains(t, all, e.Offset, "decided twice")
+			if e.DeadLetter != "" {
+				all[e.Offset] = []string{"dead: " + e.DeadLetter}
+			}
+			for _, m := range e.Messages {
+				all[e.Offset] = append(all[e.Offset], string(m.Value))
+			}
+		}
+	}
+	require.Equal(t, f.next[partition], covered)
+	return all
+}
+
+// rows are the products that exist, for comparison.
+func (f *fakeStore) rows() map[string]product {
+	rows := map[string]product{}
+	for sku, p := range maps.All(f.products) {
+		rows[sku] = *p
+	}
+	return rows
+}
