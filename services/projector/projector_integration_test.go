@@ -68,6 +68,8 @@ func install(t testing.TB) *bench {
 	t.Cleanup(func() {
 		_, err := b.adm.DeleteTopics(context.Background(), b.topic)
 		require.NoError(t, err)
+		_, err = b.adm.DeleteGroup(context.Background(), b.group)
+		require.NoError(t, err)
 		client.Close()
 		require.NoError(t, conn.Exec(context.Background(), "DROP DATABASE "+prefix))
 		require.NoError(t, conn.Close())

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -211,4 +212,17 @@ func waitNew(t *testing.T, s *sink, n int) []string {
 	t.Helper()
 	eventually(t, func() bool { return len(s.all()) > n }, func() string { return fmt.Sprintf("only %v", s.all()) })
 	return s.all()[n:]
+}
+
+func TestTopicThatComesLateIsWaitedFor(t *testing.T) {
+	b := newBroker(t)
+	_, err := b.adm.DeleteTopics(t.Context(), topic)
+	require.NoError(t, err)
+	s := newSink()
+	p := b.start(s)
+	eventually(t, func() bool { return strings.Contains(p.health.Ready()["kafka"], topic) }, func() string { return fmt.Sprint(p.health.Ready()) })
+	_, err = b.adm.CreateTopic(t.Context(), 2, 1, nil, topic)
+	require.NoError(t, err)
+	b.plain.ForceMetadataRefresh()
+	s.waitFor(t, b.produce(0, "a", 3))
 }
