@@ -23,7 +23,7 @@ func StartClickHouse(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start clickhouse: %w", err)
 	}
-	cache, err := npmPackages.dir(ctx)
+	cache, err := npmPackages.Dir(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("start clickhouse: %w", err)
 	}
@@ -32,7 +32,7 @@ func StartClickHouse(ctx context.Context, o Options) (*Server, error) {
 		return nil, fmt.Errorf("start clickhouse: package-lock.json has no ClickHouse for %s/%s", runtime.GOOS, runtime.GOARCH)
 	}
 	for _, config := range []string{"clickhouse/config.xml", "clickhouse/users.xml"} {
-		if err := copyEmbedded(config, o.DataDir); err != nil {
+		if err := writeEmbedded(config, o.DataDir); err != nil {
 			return nil, fmt.Errorf("start clickhouse: %w", err)
 		}
 	}

@@ -23,14 +23,14 @@ func StartKafka(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start kafka: %w", err)
 	}
-	if err := kafkaJars.checkTools(); err != nil {
+	if err := kafkaJars.CheckTools(); err != nil {
 		return nil, fmt.Errorf("start kafka: %w", err)
 	}
-	cache, err := kafkaJars.dir(ctx)
+	cache, err := kafkaJars.Dir(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("start kafka: %w", err)
 	}
-	if err := copyEmbedded("kafka/log4j2.properties", o.DataDir); err != nil {
+	if err := writeEmbedded("kafka/log4j2.properties", o.DataDir); err != nil {
 		return nil, fmt.Errorf("start kafka: %w", err)
 	}
 	properties := filepath.Join(o.DataDir, "server.properties")

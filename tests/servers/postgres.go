@@ -28,7 +28,7 @@ func StartPostgres(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start postgres: %w", err)
 	}
-	cache, err := npmPackages.dir(ctx)
+	cache, err := npmPackages.Dir(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("start postgres: %w", err)
 	}

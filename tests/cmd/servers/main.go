@@ -29,7 +29,8 @@ import (
 type flags struct {
 	Postgres   bool     `help:"Start Postgres."`
 	ClickHouse bool     `name:"clickhouse" help:"Start ClickHouse."`
-	Kafka      bool     `help:"Start Apache Kafka (needs a JVM)."`
+	Kafka      bool     `help:"Start Apache Kafka (needs a JVM)." xor:"kafka"`
+	Kfake      bool     `help:"Start kfake in its place: a Kafka in Go, without a JVM." xor:"kafka"`
 	Data       string   `help:"Keep the servers' data in this directory instead of a temporary one." type:"path"`
 	Command    []string `arg:"" optional:"" passthrough:"" help:"What to run under them, after --."`
 }
@@ -100,6 +101,7 @@ func (f flags) start(ctx context.Context, dir string) ([]*servers.Server, error)
 		{f.Postgres, "postgres", servers.StartPostgres},
 		{f.ClickHouse, "clickhouse", servers.StartClickHouse},
 		{f.Kafka, "kafka", servers.StartKafka},
+		{f.Kfake, "kfake", servers.StartKfake},
 	} {
 		if !kind.wanted {
 			continue
@@ -127,7 +129,7 @@ func environment(running []*servers.Server) []string {
 			env = append(env, "LOTLINE_TEST_POSTGRES="+s.DSN)
 		case "clickhouse":
 			env = append(env, "LOTLINE_TEST_CLICKHOUSE="+s.Addr, "LOTLINE_TEST_CLICKHOUSE_HTTP="+s.HTTPAddr)
-		case "kafka":
+		case "kafka", "kfake":
 			env = append(env, "LOTLINE_TEST_KAFKA="+s.Addr)
 		}
 	}

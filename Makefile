@@ -1,0 +1,49 @@
+# Lotline's development commands; `make` alone lists them. They work on every module of go.work.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help run test test-fast lint generate build
+
+MODULES := $(shell sed -n 's|^[[:space:]]*\./||p' go.work)
+PACKAGES := $(MODULES:%=./%/...)
+
+# Servers and tools come into the user's cache directory, once.
+SERVERS := go run ./tests/cmd/servers --postgres --clickhouse
+TOOL := go run ./tests/cmd/tools
+
+# A package's tests may take this long on a busy two-core machine; go stops what hangs.
+TEST_TIMEOUT := 10m
+# Without Apache Kafka its own tests, named …OnApacheKafka or a subtest kafka, are left out; others that need a Kafka get kfake.
+NO_APACHE := -skip 'OnApacheKafka$$|.*/^kafka$$'
+
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Run all of Lotline on this machine (KAFKA=apache: on Apache Kafka instead of kfake)
+	@go build -o bin/devstack ./tests/cmd/devstack
+	@exec bin/devstack
+
+test: build ## Run all tests on real servers (KAFKA=kfake leaves Apache Kafka, which needs a JVM, out)
+ifeq ($(KAFKA),kfake)
+	@echo "KAFKA=kfake: the tests of Apache Kafka itself are left out, and kfake stands in for it in others."
+	$(SERVERS) --kfake -- go test -tags integration -timeout $(TEST_TIMEOUT) $(NO_APACHE) $(PACKAGES)
+else
+	@for tool in java mvn; do command -v $$tool >/dev/null || { \
+		echo "The tests on Apache Kafka need $$tool: install a Java runtime, 17 or newer, and Maven (Debian: default-jre-headless maven), or leave them out with KAFKA=kfake." >&2; exit 1; }; done
+	$(SERVERS) --kafka -- go test -tags integration -timeout $(TEST_TIMEOUT) $(PACKAGES)
+endif
+
+test-fast: ## Run the tests that need no server
+	go test -timeout $(TEST_TIMEOUT) $(PACKAGES)
+
+lint: ## Check the code, the wire's definition and that every go.mod is tidy
+	lint="$$($(TOOL) golangci-lint)"; for module in $(MODULES); do (cd $$module && "$$lint" run --build-tags integration ./...); done
+	buf="$$($(TOOL) buf)"; cd schemas && "$$buf" format -d --exit-code && "$$buf" lint
+	@for module in $(MODULES); do (cd $$module && GOWORK=off go mod tidy -diff); done
+
+generate: ## Generate Go from the .proto files
+	buf="$$($(TOOL) buf)"; cd schemas && "$$buf" generate
+
+build: ## Build the programs into bin, and every module on its own
+	go build -o bin/ ./services/*/cmd/*
+	@for module in $(MODULES); do (cd $$module && GOWORK=off go build ./...); done
