@@ -50,7 +50,10 @@ func newRig(t *testing.T) *rig {
 	require.NoError(t, err)
 	t.Cleanup(client.Close)
 	r := &rig{cluster: cluster, client: client, waiters: new(Waiters), states: make(chan error, 100), stop: make(chan struct{})}
-	r.tail = NewTail(cfg.Opts("test-tail"), events, r.waiters, func(err error) { r.states <- err }, slog.New(slog.DiscardHandler))
+	// By default the client sees a new partition after up to 5 s of cached
+	// metadata and reads it when a fetch that waits up to 5 s has ended.
+	tailOpts := append(cfg.Opts("test-tail"), kgo.MetadataMinAge(50*time.Millisecond), kgo.FetchMaxWait(100*time.Millisecond))
+	r.tail = NewTail(tailOpts, events, r.waiters, func(err error) { r.states <- err }, slog.New(slog.DiscardHandler))
 	r.Submitter = New(client, commands, ackWait, r.waiters, r.stop)
 	return r
 }
