@@ -31,6 +31,7 @@ type fakeStore struct {
 	outbox   map[int32][]outbox.Segment
 
 	beforeCommit func(locked bool)        // another allocator, between load and commit
+	refuseNext   bool                     // the next commit
 	fate         func() (lost, done bool) // of a commit: its answer is lost, and whether it happened
 	commits      []Write                  // that happened
 	needs        []Need
@@ -124,6 +125,10 @@ func (f *fakeStore) Commit(_ context.Context, w Write) error { return f.commit(w
 func (f *fakeStore) commit(w Write, locked bool) error {
 	if f.beforeCommit != nil {
 		f.beforeCommit(locked)
+	}
+	if f.refuseNext {
+		f.refuseNext = false
+		return ErrRefused
 	}
 	lost, done := false, true
 	if f.fate != nil {
