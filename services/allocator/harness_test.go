@@ -302,3 +302,20 @@ func TestMain(m *testing.M) {
 }
 
 func name(prefix string, i int) string { return fmt.Sprintf("%s-%04d", prefix, i) }
+
+const (
+	waitMax = 20 * time.Second
+	tick    = 50 * time.Millisecond
+)
+
+// place is where a produced record stands: partition/offset.
+func place(r *kgo.Record) string { return fmt.Sprintf("%d/%d", r.Partition, r.Offset) }
+
+func headerOf(r *kgo.Record, key string) string {
+	for _, h := range r.Headers {
+		if h.Key == key {
+			return string(h.Value)
+		}
+	}
+	return ""
+}

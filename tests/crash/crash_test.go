@@ -1,4 +1,4 @@
-//go:build integration && kafka
+//go:build integration
 
 package crash_test
 
@@ -13,7 +13,7 @@ import (
 )
 
 // The same commands, once without and once with kills of allocators and projector, end in the same state.
-func TestKilledProcessesLoseAndDoubleNothing(t *testing.T) {
+func TestKilledProcessesLoseAndDoubleNothingOnApacheKafka(t *testing.T) {
 	servers, err := crash.FromEnvironment()
 	require.NoError(t, err)
 	bin, err := crash.Build(t.Context(), "../..")
