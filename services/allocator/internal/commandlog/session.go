@@ -170,14 +170,11 @@ func (s *session) keyMismatch(r *kgo.Record, sku string) {
 // fetchErrors halts partitions whose log is not what it was. Everything else is an outage that the client waits out.
 func (s *session) fetchErrors(fetches kgo.Fetches) {
 	var outage error
-	fetches.EachError(func(_ string, partition int32, err error) {
-		var lost *kgo.ErrDataLoss
+	fetches.EachError(func(topic string, partition int32, err error) {
 		switch {
 		case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled):
 			// No records within the poll's wait.
-		case errors.Is(err, kerr.OffsetOutOfRange), errors.As(err, &lost),
-			errors.Is(err, kgo.ErrMaxDecompress), errors.Is(err, kerr.CorruptMessage),
-			errors.Is(err, kerr.UnknownTopicID), errors.Is(err, kerr.InconsistentTopicID):
+		case topic == s.config.Topics.Commands.Name && unreadable(err): // faults of the group come without a topic
 			s.mu.Lock()
 			s.halt(partition, fmt.Errorf("its log cannot be read on from where it was left: %w", err))
 			s.mu.Unlock()
@@ -190,6 +187,13 @@ func (s *session) fetchErrors(fetches kgo.Fetches) {
 		s.log.Warn("reading commands", "error", outage)
 	}
 	s.setHealth("kafka", outage)
+}
+
+// unreadable tells errors after which a partition's log is not what it was from those that pass.
+func unreadable(err error) bool {
+	var lost *kgo.ErrDataLoss
+	return errors.As(err, &lost) || errors.Is(err, kerr.OffsetOutOfRange) || errors.Is(err, kgo.ErrMaxDecompress) ||
+		errors.Is(err, kerr.CorruptMessage) || errors.Is(err, kerr.UnknownTopicID) || errors.Is(err, kerr.InconsistentTopicID)
 }
 
 // pause makes the client leave a halted partition alone.
