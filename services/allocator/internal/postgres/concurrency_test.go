@@ -132,8 +132,8 @@ func TestSharedSKUs(t *testing.T) {
 					if err == nil {
 						break
 					}
-					if !errors.Is(err, apply.ErrRefused) {
-						t.Errorf("commit %d of partition %d: %v", n, partition, err)
+					if !errors.Is(err, apply.ErrRefused) || try > 16 {
+						t.Errorf("commit %d of partition %d, try %d: %v", n, partition, try, err)
 						return
 					}
 					refusals[partition]++

@@ -101,6 +101,9 @@ func (s *Store) Outbox(ctx context.Context, partition int32, from, next int64) (
 	return w, nil
 }
 
+// expiredMax is how many ids of a partition one Trim forgets at the most.
+const expiredMax = 10_000
+
 // Published says up to where a partition's events are published: a group offset that was seen to be committed, never
 // a guess, for what is deleted cannot be published again.
 type Published struct {
@@ -110,7 +113,8 @@ type Published struct {
 }
 
 // Trim deletes the segments whose events are all published, raises the outbox floor, and forgets expired ids. The
-// floor never passes the next offset: after a restore, what was published can be ahead of what is applied.
+// floor never passes the next offset: after a restore, what was published can be ahead of what is applied. Of expired
+// ids it deletes a bounded number: all that gathered during an outage could take longer than a transaction may.
 func (s *Store) Trim(ctx context.Context, done []Published) error {
 	n := len(done)
 	partitions, offsets, expired := make([]int32, n), make([]int64, n), make([]time.Time, n)
@@ -125,7 +129,9 @@ func (s *Store) Trim(ctx context.Context, done []Published) error {
 			FROM unnest($1::integer[], $2::bigint[]) AS k (partition, published)
 			WHERE p.partition = k.partition AND p.outbox_floor < least(k.published, p.next_offset)`, partitions, offsets)
 		b.Queue(`DELETE FROM command_seen s USING unnest($1::integer[], $2::timestamptz[]) AS k (partition, expired)
-			WHERE s.command_partition = k.partition AND s.command_time < k.expired`, partitions, expired)
+			CROSS JOIN LATERAL (SELECT ctid FROM command_seen e WHERE e.command_partition = k.partition AND e.command_time < k.expired
+				ORDER BY e.command_time LIMIT $3) AS e
+			WHERE s.ctid = e.ctid AND s.command_partition = k.partition AND s.command_time < k.expired`, partitions, expired, expiredMax)
 		return c.SendBatch(ctx, b).Close()
 	})
 	if err != nil {

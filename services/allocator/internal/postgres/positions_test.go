@@ -129,3 +129,18 @@ func TestTrimForgetsExpiredIDs(t *testing.T) {
 	require.NoError(t, s.Trim(t.Context(), []Published{{Partition: 0}, {Partition: 1, IDsExpired: time.Date(2030, 6, 1, 17, 0, 0, 0, time.UTC)}}))
 	require.Equal(t, "0/0 0/4 0/5 1/5", left())
 }
+
+// TestTrimForgetsABoundedNumber: however many ids expired at once, each Trim is short, the oldest go first, and all go.
+func TestTrimForgetsABoundedNumber(t *testing.T) {
+	d := newDatabase(t)
+	s := d.store(time.Minute)
+	d.exec(`INSERT INTO command_seen SELECT 'CHAIR', 'shop', i, '\x00', 0, i, timestamptz '2030-06-01 12:00Z' + i * interval '1 second'
+		FROM generate_series(1, 25000) i`)
+	for _, left := range []int{15_000, 5_000, 0} {
+		require.NoError(t, s.Trim(t.Context(), []Published{{Partition: 0, IDsExpired: time.Date(2031, 1, 1, 0, 0, 0, 0, time.UTC)}}))
+		var ids, newest int
+		d.row(`SELECT count(*), coalesce(25000 - min(command_offset) + 1, 0) FROM command_seen`, &ids, &newest)
+		require.Equal(t, left, ids)
+		require.Equal(t, left, newest)
+	}
+}
