@@ -6,8 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/url"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -235,4 +239,60 @@ func TestAKilledBackend(t *testing.T) {
 	})
 	require.Error(t, err)
 	require.NoError(t, s.Commit(t.Context(), step(8)))
+}
+
+// TestASilentNetwork: the connection stays open and carries nothing any more. The wait for an answer ends, long before
+// the operating system gives up, with an error: the outcome is not known.
+func TestASilentNetwork(t *testing.T) {
+	d := newDatabase(t)
+	u, err := url.Parse(d.url)
+	require.NoError(t, err)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = listener.Close() })
+	var silent atomic.Bool
+	server := u.Host
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			upstream, err := net.Dial("tcp", server)
+			if err != nil {
+				t.Errorf("dial Postgres: %v", err)
+				return
+			}
+			t.Cleanup(func() { _, _ = client.Close(), upstream.Close() })
+			go func() { _, _ = io.Copy(client, upstream) }()
+			go func() {
+				buffer := make([]byte, 1<<16)
+				for {
+					n, err := client.Read(buffer)
+					if err != nil {
+						return
+					}
+					if !silent.Load() {
+						_, _ = upstream.Write(buffer[:n])
+					}
+				}
+			}()
+		}
+	}()
+	u.Host = listener.Addr().String()
+	d.url = u.String()
+	s := d.store(500 * time.Millisecond)
+	require.NoError(t, s.Commit(t.Context(), step(0)))
+	silent.Store(true)
+	start := time.Now()
+	err = s.Commit(t.Context(), step(1))
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.NotErrorIs(t, err, apply.ErrRefused)
+	_, err = s.Positions(t.Context(), "topic", []int32{0})
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.Less(t, time.Since(start), 5*time.Second)
+	silent.Store(false)
+	next, err := s.NextOffset(t.Context(), 0)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, next)
 }

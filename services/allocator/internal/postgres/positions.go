@@ -20,6 +20,8 @@ type Position struct {
 // Positions reads the positions of partitions over a connection of its own, so that it may be called while a worker
 // uses its Store. A partition that is not known yet is added, at 0 of the topic with that id.
 func (s *Store) Positions(ctx context.Context, topicID string, partitions []int32) (map[int32]Position, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.answerMax)
+	defer cancel()
 	conn, err := pgx.ConnectConfig(ctx, s.config.Copy())
 	if err != nil {
 		return nil, fmt.Errorf("connect to Postgres: %w", err)
@@ -48,7 +50,7 @@ func (s *Store) Positions(ctx context.Context, topicID string, partitions []int3
 // NextOffsets reads up to where each of the partitions is applied.
 func (s *Store) NextOffsets(ctx context.Context, partitions []int32) (map[int32]int64, error) {
 	found := make(map[int32]int64, len(partitions))
-	err := s.with(ctx, func(c *pgx.Conn) error {
+	err := s.with(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		rows, err := c.Query(ctx, `SELECT partition, next_offset FROM partitions WHERE partition = ANY ($1)`, partitions)
 		if err != nil {
 			return err
@@ -77,7 +79,7 @@ type Waiting struct {
 // was published and deleted in between would look as if it had been lost.
 func (s *Store) Outbox(ctx context.Context, partition int32, from, next int64) (Waiting, error) {
 	var w Waiting
-	err := s.with(ctx, func(c *pgx.Conn) error {
+	err := s.with(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		rows, err := c.Query(ctx, `SELECT p.topic_id, p.next_offset, p.outbox_floor,
 				coalesce(o.first_offset, 0), coalesce(o.next_offset, 0), o.segment
 			FROM partitions p LEFT JOIN outbox o ON o.partition = p.partition AND o.next_offset > $2 AND o.first_offset < $3
@@ -121,7 +123,7 @@ func (s *Store) Trim(ctx context.Context, done []Published) error {
 	for i, d := range done {
 		partitions[i], offsets[i], expired[i] = d.Partition, d.Offset, d.IDsExpired
 	}
-	err := s.with(ctx, func(c *pgx.Conn) error {
+	err := s.with(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		b := &pgx.Batch{}
 		b.Queue(`DELETE FROM outbox o USING unnest($1::integer[], $2::bigint[]) AS k (partition, published)
 			WHERE o.partition = k.partition AND o.next_offset <= k.published`, partitions, offsets)

@@ -41,12 +41,14 @@ const sqlstateRefused = "LL001"
 // nothing an old connection read is believed on a new one: behind it may be a database restored from a backup, in
 // which the same version of a SKU has other content. It is not for concurrent use.
 type Store struct {
-	config *pgx.ConnConfig
-	conn   *pgx.Conn
+	config    *pgx.ConnConfig
+	conn      *pgx.Conn
+	answerMax time.Duration // for waiting for an answer
 }
 
 // New parses url (a postgres:// URL or key=value string) without connecting. txTimeout bounds a transaction on the
-// server, so that an allocator that froze in the middle of one cannot block its successor for longer.
+// server, so that an allocator that froze in the middle of one cannot block its successor for longer. An answer is waited for twice as long: what
+// has not come by then was lost with the network, which may take a quarter of an hour to say so.
 func New(url string, txTimeout time.Duration) (*Store, error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
@@ -64,7 +66,7 @@ func New(url string, txTimeout time.Duration) (*Store, error) {
 	params["jit"] = "off"
 	params["datestyle"] = "ISO" // etas are read as text; the database's own style must not get into events
 	config.ConnectTimeout = txTimeout
-	return &Store{config: config}, nil
+	return &Store{config: config, answerMax: 2 * txTimeout}, nil
 }
 
 // Close drops the connection, if there is one.
@@ -79,7 +81,9 @@ func (s *Store) Close() {
 }
 
 // with runs fn on the connection and drops it on any error but a refusal.
-func (s *Store) with(ctx context.Context, fn func(*pgx.Conn) error) error {
+func (s *Store) with(ctx context.Context, fn func(context.Context, *pgx.Conn) error) error {
+	ctx, cancel := context.WithTimeout(ctx, s.answerMax)
+	defer cancel()
 	if s.conn == nil {
 		conn, err := pgx.ConnectConfig(ctx, s.config.Copy())
 		if err != nil {
@@ -87,7 +91,7 @@ func (s *Store) with(ctx context.Context, fn func(*pgx.Conn) error) error {
 		}
 		s.conn = conn
 	}
-	err := refusal(fn(s.conn))
+	err := refusal(fn(ctx, s.conn))
 	if err != nil && !errors.Is(err, apply.ErrRefused) {
 		s.Close()
 	}
@@ -107,7 +111,7 @@ func refusal(err error) error {
 // at -1: below any position, so that its reader starts anew, which adds the row.
 func (s *Store) NextOffset(ctx context.Context, partition int32) (int64, error) {
 	var next int64
-	err := s.with(ctx, func(c *pgx.Conn) error {
+	err := s.with(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		return c.QueryRow(ctx, `SELECT coalesce((SELECT next_offset FROM partitions WHERE partition = $1), -1)`, partition).Scan(&next)
 	})
 	if err != nil {
@@ -118,7 +122,7 @@ func (s *Store) NextOffset(ctx context.Context, partition int32) (int64, error) 
 
 // Load implements apply.Session.
 func (s *Store) Load(ctx context.Context, need apply.Need) (loaded apply.Loaded, err error) {
-	err = s.with(ctx, func(c *pgx.Conn) error {
+	err = s.with(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		loaded, err = load(ctx, c, need)
 		return err
 	})
@@ -127,12 +131,12 @@ func (s *Store) Load(ctx context.Context, need apply.Need) (loaded apply.Loaded,
 
 // Commit implements apply.Session: one round trip, one transaction.
 func (s *Store) Commit(ctx context.Context, w apply.Write) error {
-	return s.with(ctx, func(c *pgx.Conn) error { return write(ctx, c, w) })
+	return s.with(ctx, func(ctx context.Context, c *pgx.Conn) error { return write(ctx, c, w) })
 }
 
 // Locked implements apply.Store. The order of locks is the same everywhere: the partition's row, then SKUs by key.
 func (s *Store) Locked(ctx context.Context, partition int32, from int64, skus []string, fn func(apply.Session) error) error {
-	return s.with(ctx, func(c *pgx.Conn) error {
+	return s.with(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
 			lock := &pgx.Batch{}
 			lock.Queue(`SELECT refuse_unless(EXISTS (SELECT FROM partitions WHERE partition = $1 AND next_offset = $2 FOR UPDATE), 'the partition moved')`,
@@ -141,20 +145,23 @@ func (s *Store) Locked(ctx context.Context, partition int32, from int64, skus []
 			if err := tx.SendBatch(ctx, lock).Close(); err != nil {
 				return fmt.Errorf("lock partition %d and %d SKUs: %w", partition, len(skus), err)
 			}
-			return fn(locked{tx})
+			return fn(locked{tx: tx, ctx: ctx})
 		})
 	})
 }
 
 // locked is a session inside a transaction that holds its rows.
-type locked struct{ tx pgx.Tx }
-
-func (l locked) Load(ctx context.Context, need apply.Need) (apply.Loaded, error) {
-	return load(ctx, l.tx, need)
+type locked struct {
+	tx  pgx.Tx
+	ctx context.Context // of the transaction: the caller's, with the time that is left for all of it
 }
 
-func (l locked) Commit(ctx context.Context, w apply.Write) error {
-	return refusal(write(ctx, l.tx, w))
+func (l locked) Load(_ context.Context, need apply.Need) (apply.Loaded, error) {
+	return load(l.ctx, l.tx, need)
+}
+
+func (l locked) Commit(_ context.Context, w apply.Write) error {
+	return refusal(write(l.ctx, l.tx, w))
 }
 
 // batcher is what a connection and a transaction have in common. On a connection a batch is a transaction of its own.
