@@ -1,0 +1,157 @@
+package gateway_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lotline/lotline/pkg/cloudevents"
+	"github.com/lotline/lotline/schemas"
+	"github.com/lotline/lotline/services/gateway"
+	"github.com/lotline/lotline/topics"
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+const allocate = `{"orderid":"o1","sku":"CHAIR","qty":3}`
+
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, listener.Close())
+	return listener.Addr().String()
+}
+
+// start runs a gateway with a Kafka of its own and a ClickHouse that is away,
+// until the test ends.
+func start(t *testing.T) (base string, cluster *kfake.Cluster) {
+	t.Helper()
+	cfg := gateway.DefaultConfig()
+	set := topics.Declared(cfg.Kafka.TopicPrefix)
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(2, set.Commands.Name, set.Events.Name))
+	require.NoError(t, err)
+	t.Cleanup(cluster.Close)
+	cfg.Kafka.Brokers = cluster.ListenAddrs()
+	cfg.ClickHouse.Addrs = []string{freeAddr(t)}
+	cfg.HTTPAddr, cfg.AdminAddr = freeAddr(t), ""
+
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- gateway.Run(ctx, cfg) }()
+	t.Cleanup(func() {
+		stop()
+		require.NoError(t, <-done)
+	})
+	base = "http://" + cfg.HTTPAddr
+	require.Eventually(t, func() bool {
+		status, body := ask(t, http.MethodGet, base+"/readyz", "")
+		return status == 503 && strings.Contains(body, "Not ready: clickhouse\"")
+	}, 10*time.Second, 20*time.Millisecond, "Kafka and the tail are ready, ClickHouse is not")
+	return base, cluster
+}
+
+// ask returns status 0 if nobody listens yet.
+func ask(t *testing.T, method, url, body string) (status int, answer string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	require.NoError(t, err)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer resp.Body.Close()
+	content, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return resp.StatusCode, string(content)
+}
+
+// decide answers each command with what an allocator that knows no sku but
+// CHAIR would say.
+func decide(t *testing.T, cluster *kfake.Cluster) {
+	t.Helper()
+	set := topics.Declared("lotline")
+	client, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.ConsumeTopics(set.Commands.Name),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	require.NoError(t, err)
+	done := make(chan struct{})
+	t.Cleanup(func() { client.Close(); <-done })
+	go func() {
+		defer close(done)
+		for {
+			fetches := client.PollFetches(context.Background())
+			if fetches.IsClientClosed() {
+				return
+			}
+			for record := range fetches.RecordsAll() {
+				envelope, _ := cloudevents.Parse(record.Headers)
+				event := schemas.Event{
+					Type: schemas.EventAllocated, SKU: string(record.Key), Version: 1, CommandID: envelope.ID, CommandSource: envelope.Source,
+					Last: true, OrderID: "o1", BatchRef: "b1", Qty: 3,
+				}
+				if event.SKU != "CHAIR" {
+					event.Type, event.Reason, event.Message = schemas.EventCommandRejected, "invalid_sku", "never seen"
+				}
+				client.Produce(context.Background(), &kgo.Record{
+					Topic: set.Events.Name, Key: record.Key, Value: schemas.AppendEvent(nil, &event),
+					Headers: cloudevents.Headers(cloudevents.Envelope{ID: "e", Type: event.Type.CEType()}),
+				}, nil)
+			}
+		}
+	}()
+}
+
+func TestWritesGoOnWithoutClickHouse(t *testing.T) {
+	base, cluster := start(t)
+	decide(t, cluster)
+	status, body := ask(t, http.MethodPost, base+"/allocate", allocate)
+	require.Equal(t, 202, status, body)
+	require.Contains(t, body, `"outcome":"Allocated"`)
+	status, body = ask(t, http.MethodPost, base+"/allocate", `{"orderid":"o1","sku":"NO-CHAIR","qty":3}`)
+	require.Equal(t, 400, status)
+	require.Equal(t, "{\"message\":\"Invalid sku NO-CHAIR\"}\n", body)
+
+	for _, path := range []string{"/allocations/o1", "/commands/c1"} {
+		began := time.Now()
+		status, body = ask(t, http.MethodGet, base+path, "")
+		require.Equal(t, 503, status)
+		require.Contains(t, body, "The read model does not answer; try again")
+		require.Less(t, time.Since(began), 3*time.Second)
+	}
+	status, _ = ask(t, http.MethodGet, base+"/healthz", "")
+	require.Equal(t, 200, status)
+}
+
+func TestKafkaAwayIsSaidWithinASecondOrSo(t *testing.T) {
+	base, cluster := start(t)
+	cluster.Close()
+	for i := range 3 {
+		began := time.Now()
+		status, body := ask(t, http.MethodPost, base+"/allocate", allocate)
+		require.Equal(t, 503, status, fmt.Sprint(i, body))
+		require.Contains(t, body, "Kafka did not acknowledge the command in time")
+		require.Less(t, time.Since(began), 1500*time.Millisecond)
+	}
+	require.Eventually(t, func() bool {
+		_, body := ask(t, http.MethodGet, base+"/readyz", "")
+		return strings.Contains(body, "kafka")
+	}, 10*time.Second, 50*time.Millisecond, "readiness follows")
+}
+
+func TestValidateNamesEveryFault(t *testing.T) {
+	require.NoError(t, gateway.DefaultConfig().Validate())
+	err := gateway.Config{HTTPAddr: "x", OutcomeWait: 2, OutcomeWaitMax: 1}.Validate()
+	for _, fault := range []string{
+		"no Kafka broker is given", `the HTTP address "x" is not of the form host:port`, "no ClickHouse is given",
+		"the ClickHouse database has no name", "the wait for an outcome, 2ns, is not from 0s to the longest, 1ns", "with at most 0 requests at once",
+	} {
+		require.ErrorContains(t, err, fault)
+	}
+}
