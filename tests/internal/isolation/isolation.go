@@ -1,0 +1,80 @@
+// Package isolation gives each black-box test names of its own on the servers that `make test` starts.
+//
+// The integration tests of this module call it. It imports the servers' client libraries, tests/servers, tests/stack
+// and topics.
+package isolation
+
+import (
+	"context"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/lotline/lotline/tests/servers"
+	"github.com/lotline/lotline/tests/stack"
+	"github.com/lotline/lotline/topics"
+)
+
+// OnEachKafka runs a test on kfake and on Apache Kafka, in subtests of these names: "kfake" and "kafka". TestMain has
+// to call servers.Init.
+func OnEachKafka(t *testing.T, test func(t *testing.T, s stack.Servers)) {
+	t.Helper()
+	t.Run("kfake", func(t *testing.T) {
+		fake, err := servers.StartKfake(t.Context(), servers.Options{DataDir: filepath.Join(t.TempDir(), "kfake")})
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, fake.Stop()) })
+		test(t, newServers(t, fake.Addr))
+	})
+	t.Run("kafka", func(t *testing.T) { test(t, newServers(t, Setting(t, "LOTLINE_TEST_KAFKA"))) })
+}
+
+// Setting returns the value of a variable that tests/cmd/servers sets.
+func Setting(t *testing.T, variable string) string {
+	t.Helper()
+	value := os.Getenv(variable)
+	require.NotEmpty(t, value, "%s is not set: run this through tests/cmd/servers, as `make test` does", variable)
+	return value
+}
+
+// newServers makes a Postgres database and names for topics and a ClickHouse database, all removed after the test.
+func newServers(t *testing.T, broker string) stack.Servers {
+	t.Helper()
+	name := "test_" + strings.ReplaceAll(uuid.NewString(), "-", "")
+	pg, native := Setting(t, "LOTLINE_TEST_POSTGRES"), Setting(t, "LOTLINE_TEST_CLICKHOUSE")
+	conn, err := pgx.Connect(t.Context(), pg)
+	require.NoError(t, err)
+	_, err = conn.Exec(t.Context(), "CREATE DATABASE "+name)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		ctx := context.WithoutCancel(t.Context())
+		_, err := conn.Exec(ctx, "DROP DATABASE "+name+" WITH (FORCE)")
+		require.NoError(t, err)
+		require.NoError(t, conn.Close(ctx))
+		ch, err := clickhouse.Open(&clickhouse.Options{Addr: []string{native}})
+		require.NoError(t, err)
+		require.NoError(t, ch.Exec(ctx, "DROP DATABASE IF EXISTS "+name))
+		require.NoError(t, ch.Close())
+		client, err := kgo.NewClient(kgo.SeedBrokers(broker))
+		require.NoError(t, err)
+		defer client.Close()
+		set := topics.Declared(name)
+		_, err = kadm.NewClient(client).DeleteTopics(ctx, set.Commands.Name, set.Events.Name, set.DeadLetters.Name)
+		require.NoError(t, err)
+	})
+	database, err := url.Parse(pg)
+	require.NoError(t, err)
+	database.Path = "/" + name
+	return stack.Servers{
+		Kafka: []string{broker}, TopicPrefix: name, PostgresURL: database.String(), ClickHouse: native, Database: name,
+		Replication: 1,
+	}
+}
