@@ -95,7 +95,7 @@ func TestHealthMayBeUsedConcurrently(t *testing.T) {
 		}
 	}()
 	for range 1000 {
-		for range h.Ready() { //nolint:revive // the race detector watches the reads
+		for range h.Ready() {
 		}
 	}
 	<-done

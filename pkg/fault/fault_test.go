@@ -58,7 +58,7 @@ func TestRetryIsSilentWhenAllIsWell(t *testing.T) {
 
 func TestRetryEndsAtAPermanentError(t *testing.T) {
 	calls := 0
-	err := fault.Retry(t.Context(), slog.New(slog.NewTextHandler(io.Discard, nil)), "write", func(context.Context) error {
+	err := fault.Retry(t.Context(), slog.New(slog.DiscardHandler), "write", func(context.Context) error {
 		calls++
 		if calls < 2 {
 			return errDown
@@ -76,7 +76,7 @@ func TestRetryEndsWithItsContext(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
 		start := time.Now()
-		err := fault.Retry(ctx, slog.New(slog.NewTextHandler(io.Discard, nil)), "write", func(context.Context) error { return errDown })
+		err := fault.Retry(ctx, slog.New(slog.DiscardHandler), "write", func(context.Context) error { return errDown })
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.ErrorIs(t, err, errDown)
 		require.Equal(t, 3*time.Second, time.Since(start), "not a pause longer")
