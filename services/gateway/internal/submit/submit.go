@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/lotline/lotline/pkg/cloudevents"
 	"github.com/lotline/lotline/schemas"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -96,6 +97,11 @@ func (s *Submitter) Submit(ctx context.Context, cmd *schemas.Command, wait time.
 	select {
 	case err := <-acked:
 		if err != nil {
+			if errors.Is(err, kerr.UnknownTopicID) {
+				// The topic was made anew. The client refuses it until it is told to
+				// forget the old one; the next command finds the new.
+				s.client.PurgeTopicsFromProducing(s.topic)
+			}
 			return receipt, fmt.Errorf("%w: %w", ErrUnacknowledged, err)
 		}
 	case event := <-outcome: // stronger than an acknowledgement

@@ -14,7 +14,6 @@ import (
 	"github.com/lotline/lotline/schemas"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -220,25 +219,6 @@ func TestPendingWhenNobodyDecides(t *testing.T) {
 	require.True(t, r.waiters.none())
 }
 
-func TestOnlyCommittedOutcomesCount(t *testing.T) {
-	r := newRig(t)
-	r.follow(t)
-	allocator, err := kgo.NewClient(kgo.SeedBrokers(r.cluster.ListenAddrs()...), kgo.TransactionalID("allocator"))
-	require.NoError(t, err)
-	defer allocator.Close()
-	outcome, forget := r.waiters.add("c1")
-	defer forget()
-	publish := func(kind schemas.EventType, end kgo.TransactionEndTry) {
-		require.NoError(t, allocator.BeginTransaction())
-		event := &schemas.Event{Type: kind, SKU: "CHAIR", CommandID: "c1", CommandSource: Source, Last: true}
-		require.NoError(t, allocator.ProduceSync(t.Context(), eventRecord(event)).FirstErr())
-		require.NoError(t, allocator.EndTransaction(t.Context(), end))
-	}
-	publish(schemas.EventOutOfStock, kgo.TryAbort)
-	publish(schemas.EventAllocated, kgo.TryCommit)
-	require.Equal(t, schemas.EventAllocated, await(t, outcome).Type)
-}
-
 func TestKafkaAway(t *testing.T) {
 	t.Run("gone", func(t *testing.T) {
 		r := newRig(t)
@@ -279,6 +259,21 @@ func requireUnacknowledged(t *testing.T, r *rig) {
 	require.True(t, r.waiters.none())
 }
 
+func TestCommandsTopicMadeAnew(t *testing.T) {
+	r := newRig(t)
+	_, err := r.Submit(t.Context(), command("CHAIR"), 0)
+	require.NoError(t, err)
+	admin := kadm.NewClient(r.client)
+	_, err = admin.DeleteTopic(t.Context(), commands)
+	require.NoError(t, err)
+	_, err = admin.CreateTopic(t.Context(), 3, 1, nil, commands)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		_, err = r.Submit(t.Context(), command("CHAIR"), 0)
+		return err == nil
+	}, 15*time.Second, 100*time.Millisecond)
+}
+
 func TestClientLeaves(t *testing.T) {
 	r := newRig(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -309,80 +304,4 @@ func TestStopAnswersThoseWhoWait(t *testing.T) {
 	close(r.stop)
 	require.NoError(t, group.Wait())
 	require.Less(t, time.Since(start), ackWait)
-}
-
-func TestTailBeginsAgainAfterItsTopicWasMadeAnew(t *testing.T) {
-	r := newRig(t)
-	r.follow(t)
-	r.allocate(t)
-	admin := kadm.NewClient(r.client)
-	_, err := admin.DeleteTopic(t.Context(), events)
-	require.NoError(t, err)
-	require.Error(t, <-r.states, "it says that it does not run")
-	_, err = admin.CreateTopic(t.Context(), 3, 1, nil, events)
-	require.NoError(t, err)
-	r.awaitRunning(t)
-	r.requireOutcomes(t)
-}
-
-func TestTailBeginsAgainAfterAFailedFetch(t *testing.T) {
-	r := newRig(t)
-	r.follow(t)
-	r.allocate(t)
-	r.cluster.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
-		fetch := req.(*kmsg.FetchRequest)
-		if fetch.IsolationLevel != 1 { // not the tail's
-			r.cluster.KeepControl()
-			return nil, nil, false
-		}
-		resp := fetch.ResponseKind().(*kmsg.FetchResponse)
-		for _, topic := range fetch.Topics {
-			failed := kmsg.NewFetchResponseTopic()
-			failed.Topic, failed.TopicID = topic.Topic, topic.TopicID
-			for _, p := range topic.Partitions {
-				partition := kmsg.NewFetchResponseTopicPartition()
-				partition.Partition, partition.ErrorCode = p.Partition, kerr.OffsetOutOfRange.Code
-				failed.Partitions = append(failed.Partitions, partition)
-			}
-			resp.Topics = append(resp.Topics, failed)
-		}
-		if len(resp.Topics) == 0 {
-			r.cluster.KeepControl()
-			return nil, nil, false
-		}
-		return resp, nil, true
-	})
-	go func() { _, _ = r.Submit(context.Background(), command("any"), 0) }() // ends the fetch that waits
-	require.Error(t, <-r.states)
-	r.awaitRunning(t)
-	r.requireOutcomes(t)
-}
-
-func TestTailFindsNewPartitions(t *testing.T) {
-	r := newRig(t)
-	r.tail.partitionsInterval = 50 * time.Millisecond
-	r.follow(t)
-	_, err := kadm.NewClient(r.client).CreatePartitions(t.Context(), 2, events)
-	require.NoError(t, err)
-	producer, err := kgo.NewClient(kgo.SeedBrokers(r.cluster.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
-	require.NoError(t, err)
-	defer producer.Close()
-	for partition := range int32(5) {
-		id := fmt.Sprint(partition)
-		outcome, forget := r.waiters.add(id)
-		record := eventRecord(&schemas.Event{Type: schemas.EventAllocated, SKU: "s", CommandID: id, CommandSource: Source, Last: true})
-		record.Partition = partition
-		require.NoError(t, producer.ProduceSync(t.Context(), record).FirstErr())
-		require.Equal(t, id, await(t, outcome).CommandID)
-		forget()
-	}
-}
-
-// requireOutcomes sees an outcome on each partition.
-func (r *rig) requireOutcomes(t *testing.T) {
-	for i := range 20 {
-		receipt, err := r.Submit(t.Context(), command(fmt.Sprint("sku", i)), 10*time.Second)
-		require.NoError(t, err)
-		require.NotNil(t, receipt.Outcome)
-	}
 }
