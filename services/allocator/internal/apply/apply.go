@@ -39,18 +39,23 @@ type Counters struct {
 // Applier decides commands and commits what they change. It is not for concurrent use: each worker has its own,
 // with its own Store.
 type Applier struct {
-	store    Store
-	encode   Encoder
-	limits   Limits
-	products *simplelru.LRU[string, *allocation.Product]
-	scratch  []byte
-	events   []allocation.Event
-	Counters Counters
+	store     Store
+	encode    Encoder
+	limits    Limits
+	products  *simplelru.LRU[string, *allocation.Product]
+	scratch   []byte
+	eventsMax uint64
+	events    []allocation.Event
+	Counters  Counters
 }
 
 // lockedTriesMax bounds the locked second try. Locked, a chunk can be refused only because a SKU that it found
 // unknown was created meanwhile, and each SKU is created once.
 const lockedTriesMax = 16
+
+// chunkEventsMax ends a chunk: a poll of large cuts can decide far more events than it has commands, and memory and the
+// transaction must stay bounded. One command is never divided.
+const chunkEventsMax = 200_000
 
 // New makes an Applier with an empty cache. The limits must be positive.
 func New(store Store, encode Encoder, limits Limits) (*Applier, error) {
@@ -58,7 +63,7 @@ func New(store Store, encode Encoder, limits Limits) (*Applier, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a cache of %d SKUs: %w", limits.ProductsCachedMax, err)
 	}
-	return &Applier{store: store, encode: encode, limits: limits, products: products}, nil
+	return &Applier{store: store, encode: encode, limits: limits, products: products, eventsMax: chunkEventsMax}, nil
 }
 
 // Forget drops every cached SKU. What is cached is true only as long as the store's connection lives and no commit
@@ -160,7 +165,8 @@ func (a *Applier) attempt(ctx context.Context, s Session, c *chunk, cached func(
 }
 
 // decide runs the chunk's commands through the domain and writes what they became into segments. It ends the chunk
-// early, at a command boundary, where a cut needs more lines than were loaded: division changes no event.
+// early, at a command boundary, where a cut needs more lines than were loaded or there are very many events: division
+// changes no event.
 func (a *Applier) decide(c *chunk) error {
 	b := outbox.NewBuilder(c.from)
 	for i := range c.in {
@@ -182,6 +188,10 @@ func (a *Applier) decide(c *chunk) error {
 			a.record(b, in)
 			c.eventCount += uint64(len(a.events))
 			c.decided++
+			if c.eventCount >= a.eventsMax {
+				c.next, c.in = in.Offset+1, c.in[:i+1]
+				break
+			}
 		}
 		if b.Size() >= a.limits.SegmentBytesMax {
 			c.write.Segments = append(c.write.Segments, b.Segment(in.Offset+1))

@@ -269,3 +269,23 @@ func TestTheCacheIsBounded(t *testing.T) {
 	_, err := New(f, wire, Limits{})
 	require.ErrorContains(t, err, "make a cache of 0 SKUs")
 }
+
+// TestManyEventsEndAChunk: memory and the transaction stay bounded however many events a poll's cuts make; the events
+// are the same.
+func TestManyEventsEndAChunk(t *testing.T) {
+	commands := []allocation.Command{create("S", "b1", 50), create("S", "b2", 50)}
+	for i := range 10 {
+		commands = append(commands, allocate("S", fmt.Sprint("o", i), 5))
+	}
+	commands = append(commands, cut("S", "b1", 0), allocate("S", "late", 5))
+	one, many := newFakeStore(), newFakeStore()
+	_, err := newApplier(t, one).Apply(t.Context(), 0, 0, int64(len(commands)), at(0, commands...))
+	require.NoError(t, err)
+	require.Len(t, one.commits, 1)
+	a := newApplier(t, many)
+	a.eventsMax = 4
+	_, err = a.Apply(t.Context(), 0, 0, int64(len(commands)), at(0, commands...))
+	require.NoError(t, err)
+	require.Len(t, many.commits, 5, "three of four commands, the cut's 21 events, the rest")
+	require.Equal(t, one.published(t, 0), many.published(t, 0))
+}

@@ -17,6 +17,10 @@ import (
 // or one of the SKUs. Nothing was written.
 var ErrRefused = errors.New("refused: the partition or a SKU was changed by another allocator")
 
+// ErrBroken is returned by Session.Commit when the store's own checks refuse rows that the decision made: a batch would
+// be oversold, a key doubled. It is the last line of defence; trying again will not help.
+var ErrBroken = errors.New("the stored rows contradict the decision")
+
 // Store keeps the state. It belongs to one Applier and is not for concurrent use. Any error other than ErrRefused
 // leaves the outcome of a Commit unknown; the caller must then forget what it holds and read again.
 type Store interface {

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/lotline/lotline/services/allocator/internal/allocation"
 	"github.com/lotline/lotline/services/allocator/internal/apply"
 	"github.com/lotline/lotline/services/allocator/internal/outbox"
 	"github.com/lotline/lotline/services/allocator/internal/postgres"
@@ -18,11 +21,11 @@ import (
 // offset were applied by an earlier life; for those nothing is decided.
 func (s *session) apply(ctx context.Context, p *polled, generation int32) error {
 	s.mu.Lock()
-	state := s.parts[p.partition]
-	position := state.position
+	position := p.state.position
 	s.mu.Unlock()
+	broken := 0
 	for pause := applyPauseMin; ; pause = min(2*pause, applyPauseMax) {
-		err := s.applyOnce(ctx, p, state, position)
+		err := s.applyOnce(ctx, p, position)
 		if err == nil {
 			s.setHealth("postgres", nil)
 			return nil
@@ -31,9 +34,15 @@ func (s *session) apply(ctx context.Context, p *polled, generation int32) error 
 			return err
 		}
 		// Whatever went wrong, what happened in Postgres is not known: believe nothing, read again.
-		s.setApplied(state, unknown)
+		s.setApplied(p.state, unknown)
 		p.decided = nil
 		s.applier.Forget()
+		if errors.Is(err, apply.ErrBroken) || errors.Is(err, allocation.ErrInconsistent) {
+			if broken++; broken > 1 { // decided twice, the second time from nothing but what is stored
+				s.stop(p.partition, err)
+				return fmt.Errorf("%w: %w", errStale, err)
+			}
+		}
 		if !errors.Is(err, apply.ErrRefused) {
 			s.setHealth("postgres", err)
 			s.log.Warn("commands wait for Postgres", "partition", p.partition, "error", err, "pause", pause)
@@ -54,9 +63,9 @@ const (
 	applyPauseMax = 2 * time.Second
 )
 
-func (s *session) applyOnce(ctx context.Context, p *polled, state *part, position int64) error {
+func (s *session) applyOnce(ctx context.Context, p *polled, position int64) error {
 	s.mu.Lock()
-	applied := state.applied
+	applied := p.state.applied
 	s.mu.Unlock()
 	if applied == unknown {
 		next, err := s.store.NextOffset(ctx, p.partition)
@@ -64,7 +73,7 @@ func (s *session) applyOnce(ctx context.Context, p *polled, state *part, positio
 			return err
 		}
 		applied = next
-		s.setApplied(state, next)
+		s.setApplied(p.state, next)
 	}
 	if position > applied {
 		// Applying from here would leave a hole: the commands between were applied to a state that is gone.
@@ -75,13 +84,27 @@ func (s *session) applyOnce(ctx context.Context, p *polled, state *part, positio
 	}
 	first := sort.Search(len(p.inputs), func(i int) bool { return p.inputs[i].Offset >= applied })
 	segments, err := s.applier.Apply(ctx, p.partition, applied, p.next, p.inputs[first:])
+	s.countShared()
 	if err != nil {
 		return err
 	}
 	p.decided = segments
 	s.metrics.commands.Add(float64(len(p.inputs) - first))
-	s.setApplied(state, p.next)
+	s.setApplied(p.state, p.next)
 	return nil
+}
+
+// countShared counts what SKUs cost that other allocators change too, and explains the first time.
+func (s *session) countShared() {
+	now := s.applier.Counters
+	s.metrics.refusals.Add(float64(now.Refusals - s.counted.Refusals))
+	s.metrics.locked.Add(float64(now.Locked - s.counted.Locked))
+	if now.Locked > s.counted.Locked {
+		s.metrics.warnSharedOnce.Do(func() {
+			s.log.Warn("commands of one SKU come over several partitions, to several allocators: they are decided correctly and more slowly; key commands by SKU with the murmur2 partitioner")
+		})
+	}
+	s.counted = now
 }
 
 func (s *session) setApplied(state *part, next int64) {
@@ -95,9 +118,8 @@ func (s *session) setApplied(state *part, next int64) {
 // other boundaries; only the commands of this poll are taken from it.
 func (s *session) toPublish(ctx context.Context, p *polled) ([]*kgo.Record, error) {
 	s.mu.Lock()
-	state := s.parts[p.partition]
-	from := max(state.position, state.published)
-	topicID := state.topicID
+	from := max(p.state.position, p.state.published)
+	topicID := p.state.topicID
 	s.mu.Unlock()
 	first := sort.Search(len(p.records), func(i int) bool { return p.records[i].Offset >= from })
 	wanted := p.records[first:]
@@ -114,18 +136,27 @@ func (s *session) toPublish(ctx context.Context, p *polled) ([]*kgo.Record, erro
 		if waiting.NextOffset < p.next {
 			return nil, fmt.Errorf("%w: partition %d is applied to %d and was to %d", errBehind, p.partition, waiting.NextOffset, p.next)
 		}
+		for _, r := range wanted {
+			if len(segments) == 0 || r.Offset < segments[0].First {
+				s.metrics.recovered.Inc()
+			}
+		}
 		segments, floor = waiting.Segments, waiting.OutboxFloor
-		s.metrics.recovered.Add(float64(len(wanted)))
 	}
 	records, err := s.match(p, topicID, wanted, segments, floor)
 	if err != nil {
-		s.mu.Lock()
-		s.halt(p.partition, err)
-		s.mu.Unlock()
-		s.pause(p.partition)
+		s.stop(p.partition, err)
 		return nil, fmt.Errorf("%w: %w", errStale, err)
 	}
 	return records, nil
+}
+
+// stop halts a partition and has the client leave it alone.
+func (s *session) stop(partition int32, reason error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.halt(partition, reason)
+	s.pause(partition)
 }
 
 // match walks the wanted commands and the decided entries, both in order of offset. A command that is neither in a
@@ -164,14 +195,16 @@ func (s *session) match(p *polled, topicID string, wanted []*kgo.Record, segment
 	return out, nil
 }
 
+// assigned are the partitions that this member has now, sorted: the client forgets those that it lost.
+func (s *session) assigned() []int32 {
+	return slices.Sorted(maps.Keys(s.kafka.Client().CommittedOffsets()[s.config.Topics.Commands.Name]))
+}
+
 // idle looks for a restored database while there is nothing to do, so that the commands which the backup lacks are
 // applied again at once, and not when the next command happens to come.
 func (s *session) idle(ctx context.Context) error {
 	s.trim(ctx)
-	var partitions []int32 // assigned now: the client forgets those that it lost
-	for p := range s.kafka.Client().CommittedOffsets()[s.config.Topics.Commands.Name] {
-		partitions = append(partitions, p)
-	}
+	partitions := s.assigned()
 	next, err := s.store.NextOffsets(ctx, partitions)
 	s.setHealth("postgres", err)
 	if err != nil {
@@ -198,21 +231,27 @@ func (s *session) idle(ctx context.Context) error {
 	return nil
 }
 
+// idsExpiredMargin keeps ids longer than decisions ask for them: append times may go back a little, and whether an id
+// is still known must depend on the log alone, never on when rows were deleted.
+const idsExpiredMargin = time.Hour
+
 // trim deletes what is published from the outbox, now and then: rows below an offset that was seen to be committed.
 func (s *session) trim(ctx context.Context) {
 	if time.Since(s.trimmed) < trimInterval {
 		return
 	}
 	s.trimmed = time.Now()
+	assigned := s.assigned()
 	s.mu.Lock()
 	var done []postgres.Published
-	for p, state := range s.parts {
-		if state.halted {
+	for _, p := range assigned {
+		state := s.parts[p]
+		if state == nil || state.halted {
 			continue
 		}
 		published := postgres.Published{Partition: p, Offset: state.published}
 		if newest, ok := s.newest[p]; ok {
-			published.IDsExpired = newest.Add(-s.config.CommandIDRetention)
+			published.IDsExpired = newest.Add(-s.config.CommandIDRetention - idsExpiredMargin)
 		}
 		done = append(done, published)
 	}

@@ -9,6 +9,7 @@
 // It may import apply, the domain's and the outbox's types, postgres for positions, schemas, topics, pkg and the Kafka
 // client. The service's root makes a Worker for each slot.
 //
-// One poll's way: Worker.session (worker.go) joins the group; session.step (session.go) polls, applies partition by
-// partition (applying.go), finds what has to be published (publishing.go) and ends the transaction.
+// One poll's way: Worker.session (worker.go) joins the group and partitions.go decides where it starts; session.step
+// (session.go) polls, has the commands applied partition by partition and finds what they have to publish
+// (applying.go), and ends the transaction. wire.go is how records become commands and events records.
 package commandlog

@@ -16,7 +16,7 @@ type Metrics struct {
 	sessions                      prometheus.Counter
 	recovered                     prometheus.Counter
 	halted                        *prometheus.GaugeVec
-	warnKeyOnce                   sync.Once
+	warnKeyOnce, warnSharedOnce   sync.Once
 }
 
 // NewMetrics makes the metrics and registers them.

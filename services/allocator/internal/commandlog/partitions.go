@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/lotline/lotline/pkg/fault"
@@ -51,7 +52,14 @@ func (s *session) adjust(ctx context.Context, offsets map[string]map[int32]kgo.O
 		if err != nil {
 			return fmt.Errorf("ask for the id of topic %s: %w", topic, err)
 		}
-		topicID = topicName(found[topic].ID)
+		detail := found[topic]
+		if detail.Err == nil && detail.ID == (kadm.TopicID{}) {
+			detail.Err = errors.New("the broker does not say")
+		}
+		if detail.Err != nil { // never a made-up id: it would be stored, and the true one taken for another topic's
+			return fmt.Errorf("ask for the id of topic %s: %w", topic, detail.Err)
+		}
+		topicID = topicName(detail.ID)
 		positions, err = s.store.Positions(ctx, topicID, partitions)
 		s.setHealth("postgres", err)
 		return err
@@ -106,7 +114,7 @@ func (s *session) halt(partition int32, reason error) {
 	s.parts[partition].halted = true
 }
 
-// unhalt forgets a halt that an earlier assignment ended in. The caller holds mu.
+// unhalt forgets a halt that an earlier assignment ended in; the next poll resumes the partition. The caller holds mu.
 func (s *session) unhalt(partition int32) {
 	s.health.Set(partitionComponent(partition), nil)
 	s.metrics.halted.WithLabelValues(label(partition)).Set(0)

@@ -24,6 +24,8 @@ type session struct {
 	mu    sync.Mutex // guards parts and what they point to against adjust
 	parts map[int32]*part
 
+	paused  map[int32]bool // partitions that the client was told to leave alone
+	aborts  int            // transactions aborted in a row because records were not taken
 	trimmed time.Time
 	newest  map[int32]time.Time // append time of the newest command, for forgetting ids
 }
@@ -32,11 +34,15 @@ const (
 	idlePollMax  = time.Second            // an idle session looks for a restore this often
 	trimInterval = 500 * time.Millisecond // published outbox rows are deleted this often at the most
 	settleMax    = 10 * time.Second       // for asking what is committed after an unclear end
+
+	abortPauseMin = 20 * time.Millisecond // after the broker refused a record
+	abortPauseMax = 2 * time.Second
 )
 
 // polled is one partition's part of a poll.
 type polled struct {
 	partition int32
+	state     *part // as assigned when it was polled
 	records   []*kgo.Record
 	inputs    []apply.Input    // the records, decoded
 	next      int64            // past the last record
@@ -91,11 +97,14 @@ func (s *session) giveUp(ctx context.Context, why error) error {
 		return why
 	}
 	s.log.Info("dropping a poll", "reason", why)
-	return s.end(ctx, kgo.TryAbort, nil)
+	ending, cancel := s.grace(ctx)
+	defer cancel()
+	return s.end(ending, kgo.TryAbort, nil)
 }
 
 // poll waits for records, a second at the most, and groups them by partition in the order in which they are decided.
 func (s *session) poll(ctx context.Context) ([]*polled, error) {
+	s.resume()
 	waiting, cancel := context.WithTimeout(ctx, idlePollMax)
 	defer cancel()
 	fetches := s.kafka.PollRecords(waiting, s.config.PollRecordsMax)
@@ -145,6 +154,7 @@ func (s *session) readable(topicID [16]byte, partition int32) error {
 func (s *session) decode(f kgo.FetchPartition) *polled {
 	p := &polled{
 		partition: f.Partition,
+		state:     s.parts[f.Partition],
 		records:   f.Records,
 		inputs:    make([]apply.Input, len(f.Records)),
 		next:      f.Records[len(f.Records)-1].Offset + 1,
@@ -198,7 +208,20 @@ func unreadable(err error) bool {
 
 // pause makes the client leave a halted partition alone.
 func (s *session) pause(partition int32) {
+	s.paused[partition] = true
 	s.kafka.Client().PauseFetchPartitions(map[string][]int32{s.config.Topics.Commands.Name: {partition}})
+}
+
+// resume ends the pause of partitions that were assigned anew since they were halted: the client would remember it.
+func (s *session) resume() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for partition := range s.paused {
+		if !s.parts[partition].halted {
+			delete(s.paused, partition)
+			s.kafka.Client().ResumeFetchPartitions(map[string][]int32{s.config.Topics.Commands.Name: {partition}})
+		}
+	}
 }
 
 // publish ends the poll: its records and the group's offsets become visible together, or not at all.
@@ -217,6 +240,11 @@ func (s *session) publish(ctx context.Context, polls []*polled, out []*kgo.Recor
 		// An event that did not arrive must not be counted as published: abort, and publish from the outbox.
 		s.log.Warn("aborting: not every record was taken", "error", err)
 		want = kgo.TryAbort
+		s.setHealth("publishing", err)
+		s.backOff(ctx)
+	} else {
+		s.aborts = 0
+		s.setHealth("publishing", nil)
 	}
 	if _, now := s.kafka.Client().GroupMetadata(); now != generation {
 		want = kgo.TryAbort
@@ -228,26 +256,34 @@ func (s *session) publish(ctx context.Context, polls []*polled, out []*kgo.Recor
 	return s.end(finishing, want, polls)
 }
 
+// backOff waits before an abort, longer each time in a row: what the broker refuses now it will refuse at once again.
+func (s *session) backOff(ctx context.Context) {
+	pause := min(abortPauseMin<<min(s.aborts, 10), abortPauseMax)
+	s.aborts++
+	select {
+	case <-ctx.Done():
+	case <-time.After(pause):
+	}
+}
+
 // end ends the transaction, if there is one, and learns from how it went. done holds the polls that a commit covers.
+// ctx must be one of grace: an end that is cut off leaves the client unusable.
 func (s *session) end(ctx context.Context, want kgo.TransactionEndTry, done []*polled) error {
-	ending, cancel := s.grace(ctx)
-	defer cancel()
-	committed, err := s.kafka.End(ending, want)
+	committed, err := s.kafka.End(ctx, want)
 	if err != nil {
 		s.metrics.aborts.Inc()
 		return fmt.Errorf("%w: %w", errUnknown, err)
 	}
 	if !committed {
 		s.metrics.aborts.Inc()
-		return s.rewound(ending)
+		return s.rewound(ctx)
 	}
 	s.metrics.transactions.Inc()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range done {
-		state := s.parts[p.partition]
-		state.position = p.next
-		state.published = max(state.published, p.next)
+		p.state.position = p.next
+		p.state.published = max(p.state.published, p.next)
 		s.metrics.events.Add(float64(p.events))
 		s.metrics.deadLetters.Add(float64(p.deadLetters))
 		if s.newest == nil {
@@ -264,7 +300,7 @@ func (s *session) published(polls []*polled) map[int32]int64 {
 	defer s.mu.Unlock()
 	offsets := make(map[int32]int64, len(s.parts))
 	for _, p := range polls {
-		offsets[p.partition] = s.parts[p.partition].published
+		offsets[p.partition] = p.state.published
 	}
 	return offsets
 }

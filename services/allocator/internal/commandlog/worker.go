@@ -38,7 +38,8 @@ type Worker struct {
 	health  *admin.Health
 	metrics *Metrics
 	log     *slog.Logger
-	name    string // of this worker in health and logs
+	name    string         // of this worker in health and logs
+	counted apply.Counters // of the applier, as far as they are in the metrics
 }
 
 // New makes a worker. The admin client is its own business; store and applier must not be used by anyone else.
@@ -88,7 +89,7 @@ func (w *Worker) Run(ctx context.Context) error {
 // believed. It ends with the reason why only a fresh start is safe.
 func (w *Worker) session(ctx context.Context) error {
 	w.applier.Forget()
-	s := &session{Worker: w, parts: make(map[int32]*part)}
+	s := &session{Worker: w, parts: make(map[int32]*part), paused: make(map[int32]bool)}
 	kafka, err := kgo.NewGroupTransactSession(append(w.config.Client,
 		kgo.ConsumerGroup(w.config.Group),
 		kgo.ConsumeTopics(w.config.Topics.Commands.Name),

@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -98,11 +99,17 @@ func (s *Store) with(ctx context.Context, fn func(context.Context, *pgx.Conn) er
 	return err
 }
 
-// refusal turns the SQLSTATE of refuse_unless into apply.ErrRefused.
+// refusal turns the SQLSTATE of refuse_unless into apply.ErrRefused, and those of rows that cannot be (class 22, data
+// exceptions, and 23, constraints) into apply.ErrBroken. All others are outages.
 func refusal(err error) error {
 	var pg *pgconn.PgError
-	if errors.As(err, &pg) && pg.Code == sqlstateRefused {
+	switch {
+	case !errors.As(err, &pg):
+		return err
+	case pg.Code == sqlstateRefused:
 		return fmt.Errorf("%w (%s)", apply.ErrRefused, pg.Message)
+	case strings.HasPrefix(pg.Code, "22"), strings.HasPrefix(pg.Code, "23"):
+		return fmt.Errorf("%w: %w", apply.ErrBroken, err)
 	}
 	return err
 }
