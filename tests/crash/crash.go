@@ -270,7 +270,7 @@ func (p *pipeline) send(ctx context.Context, lines []string) error {
 	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
 	output, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
-	if err != nil && !(errors.As(err, &exit) && exit.ExitCode() == 1) {
+	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) {
 		return fmt.Errorf("lotline send: %w: %s", err, output)
 	}
 	return nil

@@ -17,8 +17,10 @@ const (
 
 // String returns the kind's name, as on the wire.
 func (k EventKind) String() string {
-	names := [...]string{"", "BatchCreated", "BatchQuantityChanged", "Allocated", "Deallocated",
-		"OutOfStock", "CommandIgnored", "CommandRejected"}
+	names := [...]string{
+		"", "BatchCreated", "BatchQuantityChanged", "Allocated", "Deallocated",
+		"OutOfStock", "CommandIgnored", "CommandRejected",
+	}
 	if int(k) >= len(names) {
 		return ""
 	}

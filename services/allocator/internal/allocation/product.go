@@ -7,12 +7,12 @@ import (
 	"strings"
 )
 
-// ErrMoreLinesNeeded: a cut reaches below the newest lines that were loaded.
+// ErrMoreLinesNeeded says that a cut reaches below the newest lines that were loaded.
 // Nothing changed; the caller commits the chunk so far and starts another with
 // this command. It cannot happen to the first command of a chunk.
 var ErrMoreLinesNeeded = errors.New("more of the batch's lines are needed")
 
-// ErrInconsistent: the rows contradict each other (a line's batch is missing, or
+// ErrInconsistent says that the rows contradict each other (a line's batch is missing, or
 // a batch's lines do not add up). Nothing changed; no retry will help.
 var ErrInconsistent = errors.New("the rows contradict each other")
 

@@ -111,7 +111,7 @@ func (a *Applier) commit(ctx context.Context, c *chunk) error {
 		c.reset()
 		c.plan(func(string) bool { return false }, a.limits.CutLinesMax)
 		moved := false
-		err = a.store.Locked(ctx, c.partition, c.from, c.skus, func(s Session) error {
+		err = a.store.Locked(ctx, c.partition, c.from, c.skus, func(ctx context.Context, s Session) error {
 			moved = true
 			return a.attempt(ctx, s, c, func(string) (*allocation.Product, bool) { return nil, false })
 		})

@@ -26,9 +26,9 @@ var ErrBroken = errors.New("the stored rows contradict the decision")
 type Store interface {
 	Session
 	// Locked runs fn in one transaction that holds the partition's row and, in key order, the rows of those SKUs,
-	// so that no other allocator can change them before fn's Commit. It returns ErrRefused if the partition's
+	// so that no other allocator can change them before fn's Commit; the context it passes bounds all of it. It returns ErrRefused if the partition's
 	// next offset is not from.
-	Locked(ctx context.Context, partition int32, from int64, skus []string, fn func(Session) error) error
+	Locked(ctx context.Context, partition int32, from int64, skus []string, fn func(context.Context, Session) error) error
 	// NextOffset reads up to where the partition is applied; -1 if the store has never seen the partition.
 	NextOffset(ctx context.Context, partition int32) (int64, error)
 }

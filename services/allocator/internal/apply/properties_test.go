@@ -1,7 +1,6 @@
 package apply
 
 import (
-	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -46,7 +45,7 @@ func TestBadLuckDoesNotMatter(t *testing.T) {
 				require.Equal(t, applied, segments[0].First)
 				require.Equal(t, next, segments[len(segments)-1].Next)
 			} else {
-				require.True(t, errors.Is(err, errLost), "%v", err)
+				require.ErrorIs(t, err, errLost)
 				if failures++; failures > 50 {
 					rough.fate = nil // luck turns
 				}

@@ -188,12 +188,12 @@ func (f *fakeStore) product(sku string) *product {
 	return f.products[sku]
 }
 
-func (f *fakeStore) Locked(_ context.Context, partition int32, from int64, skus []string, fn func(Session) error) error {
+func (f *fakeStore) Locked(ctx context.Context, partition int32, from int64, skus []string, fn func(context.Context, Session) error) error {
 	if f.next[partition] != from {
 		return ErrRefused
 	}
 	f.locks = append(f.locks, skus)
-	return fn(lockedFake{f})
+	return fn(ctx, lockedFake{f})
 }
 
 type lockedFake struct{ *fakeStore }

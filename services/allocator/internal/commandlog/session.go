@@ -49,6 +49,7 @@ type polled struct {
 	decided   []outbox.Segment // what this poll's commands became, as far as it was decided now
 
 	events, deadLetters int // to be published
+	keyMismatches       int // counted once the poll is committed: a dropped one comes again
 }
 
 // step takes one poll all the way: applied in Postgres, published in Kafka. An error means that the session must end.
@@ -162,15 +163,15 @@ func (s *session) decode(f kgo.FetchPartition) *polled {
 	for i, r := range f.Records {
 		p.inputs[i] = decode(r)
 		if p.inputs[i].DeadLetter == "" && string(r.Key) != p.inputs[i].Command.SKU {
-			s.keyMismatch(r, p.inputs[i].Command.SKU)
+			p.keyMismatches++
+			s.warnOfKey(r, p.inputs[i].Command.SKU)
 		}
 	}
 	return p
 }
 
-// keyMismatch counts a command whose key is not its SKU, and explains the first one.
-func (s *session) keyMismatch(r *kgo.Record, sku string) {
-	s.metrics.keyMismatches.Inc()
+// warnOfKey explains the first command whose key is not its SKU.
+func (s *session) warnOfKey(r *kgo.Record, sku string) {
 	s.metrics.warnKeyOnce.Do(func() {
 		s.log.Warn("a command's key is not its SKU: it is accepted, but if commands of one SKU come over several partitions they are decided more slowly; key commands by SKU with the murmur2 partitioner",
 			"place", place(r.Topic, r.Partition, r.Offset), "key_bytes", len(r.Key), "sku", sku)
@@ -286,6 +287,7 @@ func (s *session) end(ctx context.Context, want kgo.TransactionEndTry, done []*p
 		p.state.published = max(p.state.published, p.next)
 		s.metrics.events.Add(float64(p.events))
 		s.metrics.deadLetters.Add(float64(p.deadLetters))
+		s.metrics.keyMismatches.Add(float64(p.keyMismatches))
 		if s.newest == nil {
 			s.newest = make(map[int32]time.Time)
 		}

@@ -58,6 +58,12 @@ func TestDamagedSegmentsAreErrors(t *testing.T) {
 func FuzzEntries(f *testing.F) {
 	f.Add(sample().Data)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		_, _ = Segment{First: 100, Next: 200, Data: data}.Entries()
+		entries, err := Segment{First: 100, Next: 200, Data: data}.Entries()
+		if err != nil {
+			require.Nil(t, entries)
+		}
+		for _, e := range entries {
+			require.True(t, e.Offset >= 100 && e.Offset < 200, "an entry outside of its segment")
+		}
 	})
 }

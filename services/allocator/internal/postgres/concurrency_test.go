@@ -31,7 +31,7 @@ func TestLockedHoldsItsRows(t *testing.T) {
 	other := apply.Write{Partition: 1, From: 0, Next: 1, Products: []apply.Moved{{SKU: "CHAIR", Old: 7, New: 8}}}
 
 	answered := make(chan error, 1)
-	require.NoError(t, a.Locked(t.Context(), 0, 8, []string{"CHAIR"}, func(s apply.Session) error {
+	require.NoError(t, a.Locked(t.Context(), 0, 8, []string{"CHAIR"}, func(_ context.Context, s apply.Session) error {
 		go func() { answered <- b.Commit(context.Background(), other) }()
 		require.Eventually(t, func() bool {
 			var waiting int
@@ -54,7 +54,7 @@ func TestLockedHoldsThePartition(t *testing.T) {
 	d := newDatabase(t)
 	a, b := d.store(time.Minute), d.store(time.Minute)
 	answered := make(chan error, 1)
-	require.NoError(t, a.Locked(t.Context(), 0, 0, nil, func(s apply.Session) error {
+	require.NoError(t, a.Locked(t.Context(), 0, 0, nil, func(_ context.Context, s apply.Session) error {
 		go func() { answered <- b.Commit(context.Background(), step(0)) }()
 		select {
 		case err := <-answered:
@@ -73,7 +73,7 @@ func TestLockedRefused(t *testing.T) {
 	s := d.store(time.Minute)
 	require.NoError(t, s.Commit(t.Context(), filled("CHAIR", 0, 8)))
 	for _, from := range []int64{0, 7, 9} {
-		err := s.Locked(t.Context(), 0, from, []string{"CHAIR"}, func(apply.Session) error {
+		err := s.Locked(t.Context(), 0, from, []string{"CHAIR"}, func(context.Context, apply.Session) error {
 			t.Error("called although the partition moved")
 			return nil
 		})
@@ -81,7 +81,7 @@ func TestLockedRefused(t *testing.T) {
 	}
 	before, conn := d.contents(), s.conn
 	// A SKU that was unknown has no row to lock: it can be created by another meanwhile.
-	err := s.Locked(t.Context(), 0, 8, []string{"CHAIR", "LAMP"}, func(in apply.Session) error {
+	err := s.Locked(t.Context(), 0, 8, []string{"CHAIR", "LAMP"}, func(_ context.Context, in apply.Session) error {
 		d.exec(`INSERT INTO products VALUES ('LAMP', 1, 1)`)
 		return in.Commit(t.Context(), apply.Write{From: 8, Next: 9, Products: []apply.Moved{{SKU: "LAMP", Old: 0, New: 1}}})
 	})
@@ -91,7 +91,7 @@ func TestLockedRefused(t *testing.T) {
 	require.Same(t, conn, s.conn)
 
 	broken := errors.New("decided nothing")
-	err = s.Locked(t.Context(), 0, 8, []string{"CHAIR"}, func(in apply.Session) error {
+	err = s.Locked(t.Context(), 0, 8, []string{"CHAIR"}, func(_ context.Context, in apply.Session) error {
 		require.NoError(t, in.Commit(t.Context(), step(8)))
 		return broken
 	})
@@ -126,10 +126,12 @@ func TestSharedSKUs(t *testing.T) {
 				}
 				slices.Sort(chunk) // as apply does
 				for try := 0; ; try++ {
-					commit := func(in apply.Session) error { return increment(t.Context(), in, partition, int64(n), chunk) }
+					commit := func(ctx context.Context, in apply.Session) error {
+						return increment(ctx, in, partition, int64(n), chunk)
+					}
 					var err error
 					if try == 0 {
-						err = commit(s)
+						err = commit(t.Context(), s)
 					} else {
 						err = s.Locked(t.Context(), partition, int64(n), chunk, commit)
 					}
@@ -185,9 +187,9 @@ func TestAFrozenHolder(t *testing.T) {
 	frozen, successor := d.store(time.Second), d.store(time.Minute)
 	require.NoError(t, successor.Commit(t.Context(), filled("CHAIR", 0, 8)))
 	took := make(chan time.Duration, 1)
-	err := frozen.Locked(t.Context(), 0, 8, []string{"CHAIR"}, func(s apply.Session) error {
+	err := frozen.Locked(t.Context(), 0, 8, []string{"CHAIR"}, func(_ context.Context, s apply.Session) error {
 		start := time.Now()
-		require.NoError(t, successor.Locked(t.Context(), 0, 8, []string{"CHAIR"}, func(s apply.Session) error {
+		require.NoError(t, successor.Locked(t.Context(), 0, 8, []string{"CHAIR"}, func(_ context.Context, s apply.Session) error {
 			return s.Commit(t.Context(), step(8))
 		}))
 		took <- time.Since(start)
@@ -222,7 +224,7 @@ func TestAKilledBackend(t *testing.T) {
 		"Outbox":      func() error { _, err := s.Outbox(t.Context(), 0, 0, 8); return err },
 		"Trim":        func() error { return s.Trim(t.Context(), []Published{{Partition: 0, Offset: 1}}) },
 		"Locked": func() error {
-			return s.Locked(t.Context(), 0, 8, nil, func(apply.Session) error { return nil })
+			return s.Locked(t.Context(), 0, 8, nil, func(context.Context, apply.Session) error { return nil })
 		},
 	} {
 		kill()
@@ -233,7 +235,7 @@ func TestAKilledBackend(t *testing.T) {
 		require.NoError(t, err, name)
 		require.EqualValues(t, 8, next, name)
 	}
-	err := s.Locked(t.Context(), 0, 8, nil, func(in apply.Session) error {
+	err := s.Locked(t.Context(), 0, 8, nil, func(_ context.Context, in apply.Session) error {
 		kill()
 		return in.Commit(t.Context(), step(8))
 	})

@@ -217,6 +217,8 @@ func batchFields(b *allocation.Batch) []any {
 }
 
 func lineFields(l *allocation.Line) []any {
-	return []any{&l.OrderID, &l.Qty, &l.BatchRef, &l.AllocatedVersion,
-		&l.Command.Source, &l.Command.ID, &l.Position.Partition, &l.Position.Offset, &l.CommandTime}
+	return []any{
+		&l.OrderID, &l.Qty, &l.BatchRef, &l.AllocatedVersion,
+		&l.Command.Source, &l.Command.ID, &l.Position.Partition, &l.Position.Offset, &l.CommandTime,
+	}
 }

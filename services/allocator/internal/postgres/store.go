@@ -142,7 +142,7 @@ func (s *Store) Commit(ctx context.Context, w apply.Write) error {
 }
 
 // Locked implements apply.Store. The order of locks is the same everywhere: the partition's row, then SKUs by key.
-func (s *Store) Locked(ctx context.Context, partition int32, from int64, skus []string, fn func(apply.Session) error) error {
+func (s *Store) Locked(ctx context.Context, partition int32, from int64, skus []string, fn func(context.Context, apply.Session) error) error {
 	return s.with(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
 			lock := &pgx.Batch{}
@@ -152,23 +152,20 @@ func (s *Store) Locked(ctx context.Context, partition int32, from int64, skus []
 			if err := tx.SendBatch(ctx, lock).Close(); err != nil {
 				return fmt.Errorf("lock partition %d and %d SKUs: %w", partition, len(skus), err)
 			}
-			return fn(locked{tx: tx, ctx: ctx})
+			return fn(ctx, locked{tx})
 		})
 	})
 }
 
 // locked is a session inside a transaction that holds its rows.
-type locked struct {
-	tx  pgx.Tx
-	ctx context.Context // of the transaction: the caller's, with the time that is left for all of it
+type locked struct{ tx pgx.Tx }
+
+func (l locked) Load(ctx context.Context, need apply.Need) (apply.Loaded, error) {
+	return load(ctx, l.tx, need)
 }
 
-func (l locked) Load(_ context.Context, need apply.Need) (apply.Loaded, error) {
-	return load(l.ctx, l.tx, need)
-}
-
-func (l locked) Commit(_ context.Context, w apply.Write) error {
-	return refusal(write(l.ctx, l.tx, w))
+func (l locked) Commit(ctx context.Context, w apply.Write) error {
+	return refusal(write(ctx, l.tx, w))
 }
 
 // batcher is what a connection and a transaction have in common. On a connection a batch is a transaction of its own.

@@ -159,8 +159,17 @@ func TestTooManyRequests(t *testing.T) {
 	defer server.Close()
 	answered := make(chan int, 2)
 	for range 2 {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL+"/allocate", strings.NewReader(`{"orderid":"o","sku":"s","qty":1}`))
+		require.NoError(t, err)
+		req.Header.Set("Content-Type", "application/json")
 		go func() {
-			resp, _ := request(t, server.URL, "POST", "/allocate", `{"orderid":"o","sku":"s","qty":1}`)
+			resp, err := http.DefaultTransport.RoundTrip(req)
+			if err != nil {
+				t.Error(err)
+				answered <- 0
+				return
+			}
+			_ = resp.Body.Close()
 			answered <- resp.StatusCode
 		}()
 		<-f.entered

@@ -189,7 +189,7 @@ func TestEveryWaiterHearsOfItsOutcome(t *testing.T) {
 func TestOutcomeBeforeTheAcknowledgement(t *testing.T) {
 	r := newRig(t)
 	// The broker never answers the producer, but the command is in the log.
-	r.cluster.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+	r.cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
 		r.cluster.KeepControl()
 		r.waiters.mu.Lock()
 		ids := make([]string, 0, 1)

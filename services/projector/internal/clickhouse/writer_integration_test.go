@@ -136,8 +136,8 @@ func TestHalfWrittenBlockIsWrittenAgain(t *testing.T) {
 	w, health := newWriter(t, cfg)
 	require.NoError(t, conn.Exec(t.Context(), "RENAME TABLE stock_g1 TO away"))
 
-	done := make(chan error, 1)
-	go func() { done <- w.Insert(t.Context(), block(t, h.Records)) }()
+	done, rows := make(chan error, 1), block(t, h.Records)
+	go func() { done <- w.Insert(t.Context(), rows) }()
 	require.Eventually(t, func() bool { return testutil.ToFloat64(w.metrics.retries) >= 2 }, 10*time.Second, 10*time.Millisecond)
 	require.Contains(t, health.Ready()[component], "insert into events")
 	require.Contains(t, health.Ready()[component], "stock_g1")
@@ -157,8 +157,8 @@ func TestOutageIsWaitedOut(t *testing.T) {
 	h := historytest.New(13, 500)
 	w, health := newWriter(t, through)
 
-	done := make(chan error, 1)
-	go func() { done <- w.Insert(t.Context(), block(t, h.Records)) }()
+	done, rows := make(chan error, 1), block(t, h.Records)
+	go func() { done <- w.Insert(t.Context(), rows) }()
 	require.Eventually(t, func() bool { return testutil.ToFloat64(w.metrics.retries) >= 2 }, 10*time.Second, 10*time.Millisecond)
 	require.NotEmpty(t, health.Ready()[component])
 

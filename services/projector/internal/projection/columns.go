@@ -48,12 +48,24 @@ func (c *eventColumns) add(r *Record, eta *time.Time) {
 
 func (c *eventColumns) columns() []Column {
 	return []Column{
-		{"sku", c.sku}, {"version", c.version}, {"type", c.kind}, {"event_time", c.eventTime},
-		{"commandid", c.commandID}, {"commandsource", c.commandSource}, {"seq", c.seq}, {"last", c.last},
-		{"orderid", c.orderID}, {"qty", c.qty},
-		{"batchref", c.batchRef}, {"batch_qty", c.batchQty}, {"batch_available", c.batchAvailable}, {"eta", c.eta},
-		{"available", c.available}, {"reason", c.reason},
-		{"kpartition", c.partition}, {"koffset", c.offset},
+		{"sku", c.sku},
+		{"version", c.version},
+		{"type", c.kind},
+		{"event_time", c.eventTime},
+		{"commandid", c.commandID},
+		{"commandsource", c.commandSource},
+		{"seq", c.seq},
+		{"last", c.last},
+		{"orderid", c.orderID},
+		{"qty", c.qty},
+		{"batchref", c.batchRef},
+		{"batch_qty", c.batchQty},
+		{"batch_available", c.batchAvailable},
+		{"eta", c.eta},
+		{"available", c.available},
+		{"reason", c.reason},
+		{"kpartition", c.partition},
+		{"koffset", c.offset},
 	}
 }
 
@@ -104,10 +116,19 @@ func (c *outcomeColumns) add(r *Record) {
 
 func (c *outcomeColumns) columns() []Column {
 	return []Column{
-		{"commandid", c.commandID}, {"commandsource", c.commandSource}, {"event_id", c.eventID}, {"type", c.kind},
-		{"sku", c.sku}, {"version", c.version}, {"orderid", c.orderID}, {"batchref", c.batchRef},
-		{"reason", c.reason}, {"message", c.message}, {"event_time", c.eventTime},
-		{"kpartition", c.partition}, {"koffset", c.offset},
+		{"commandid", c.commandID},
+		{"commandsource", c.commandSource},
+		{"event_id", c.eventID},
+		{"type", c.kind},
+		{"sku", c.sku},
+		{"version", c.version},
+		{"orderid", c.orderID},
+		{"batchref", c.batchRef},
+		{"reason", c.reason},
+		{"message", c.message},
+		{"event_time", c.eventTime},
+		{"kpartition", c.partition},
+		{"koffset", c.offset},
 	}
 }
 
