@@ -4,6 +4,7 @@ package projector_test
 
 import (
 	"context"
+	"errors"
 	"crypto/rand"
 	"fmt"
 	"log/slog"
@@ -18,6 +19,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/lotline/lotline/pkg/cloudevents"
@@ -135,7 +137,9 @@ func (b *bench) missing() string {
 	ends, err := b.adm.ListEndOffsets(b.t.Context(), b.topic)
 	require.NoError(b.t, err)
 	at, err := b.adm.FetchOffsets(b.t.Context(), b.group)
-	require.NoError(b.t, err)
+	if !errors.Is(err, kerr.GroupIDNotFound) { // no member has joined it yet: nothing is projected
+		require.NoError(b.t, err)
+	}
 	missing := ""
 	ends.Each(func(end kadm.ListedOffset) {
 		committed, _ := at.Lookup(b.topic, end.Partition)
@@ -204,14 +208,15 @@ func TestReadModelIsTheFoldOfTheEvents(t *testing.T) {
 	b.requireReadModel(h)
 }
 
-// BenchmarkProjector is the rate from Kafka to ClickHouse with the default settings.
+// BenchmarkProjector is the rate from a full topic to ClickHouse with the default settings, starting included.
+// The events are all different: ClickHouse would spare itself the copies within a block.
 func BenchmarkProjector(b *testing.B) {
-	bench := install(b)
-	h := historytest.New(5, 10_000)
+	h := historytest.New(5, 200_000)
 	for b.Loop() {
 		b.StopTimer()
-		for range 20 {
-			bench.publish(h.Records, kgo.TryCommit)
+		bench := install(b)
+		for part := range slices.Chunk(h.Records, 10_000) {
+			bench.publish(part, kgo.TryCommit)
 		}
 		b.StartTimer()
 		stop := bench.start()
@@ -220,7 +225,7 @@ func BenchmarkProjector(b *testing.B) {
 		stop()
 		b.StartTimer()
 	}
-	b.ReportMetric(float64(20*len(h.Records)*b.N)/b.Elapsed().Seconds(), "events/s")
+	b.ReportMetric(float64(len(h.Records)*b.N)/b.Elapsed().Seconds(), "events/s")
 }
 
 func TestMain(m *testing.M) {
