@@ -75,6 +75,22 @@ func TestUnreadableCommandsAreDeadLetters(t *testing.T) {
 	require.Len(t, b.events(1+len(bad)), 1+len(bad), "one outcome for each good command, none for a dead letter")
 }
 
+// The largest record that the client reads, nothing but zeros under compression, still fits into a dead letter with
+// the headers that say why. If it did not, its partition would stand still.
+func TestTheLargestReadableRecordBecomesADeadLetter(t *testing.T) {
+	b := onKfake(t)
+	b.start()
+	client, err := kgo.NewClient(append(b.config.Kafka.Opts("huge"),
+		kgo.ProducerBatchCompression(kgo.GzipCompression()), kgo.ProducerBatchMaxBytes(17<<20))...)
+	require.NoError(t, err)
+	defer client.Close()
+	huge := b.raw("huge", "lotline.command.v1.Allocate", string(make([]byte, 16<<20-300)))
+	require.NoError(t, client.ProduceSync(t.Context(), huge).FirstErr())
+	b.send(b.command("c1", create("b1", "CHAIR", 10)))
+	b.events(1)
+	require.Len(t, b.records(b.topics.DeadLetters.Name, 1), 1)
+}
+
 // A command that can be read and asks for something impossible is answered, by name and with the reason.
 func TestImpossibleCommandsAreRejected(t *testing.T) {
 	b := onKfake(t)

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -376,6 +378,69 @@ func TestARefusedRecordIsTriedWithPauses(t *testing.T) {
 	before := refused.Load()
 	time.Sleep(2 * time.Second)
 	require.Less(t, refused.Load()-before, int32(20), "tries in two seconds")
+}
+
+// Few commands can decide very many events: cuts that send the same lines back and forth. More than a poll may hold
+// are published in parts, each once, whatever boundaries the polls have.
+func TestCutsThatDecideVeryManyEvents(t *testing.T) {
+	const lines, rounds = 4000, 20
+	b := onKfake(t)
+	records := []*kgo.Record{b.command("a", create("a", "CHAIR", lines))}
+	for i := range lines {
+		records = append(records, b.command(name("l", i), allocate(name("o", i), "CHAIR", 1)))
+	}
+	records = append(records, b.command("b", create("b", "CHAIR", lines)))
+	change := func(ref string, qty int32) *kgo.Record {
+		return b.command("", schemas.Command{Type: schemas.CommandChangeBatchQuantity, SKU: "CHAIR", Ref: ref, Qty: qty})
+	}
+	for range rounds {
+		records = append(records, change("a", 0), change("a", lines), change("b", 0), change("b", lines))
+	}
+	b.send(records...)
+	b.start(func(c *allocator.Config) { c.Sessions = 1 })
+	want := 2 + lines + rounds*2*(2*lines+2)
+	for i, e := range b.events(want) {
+		require.EqualValues(t, i+1, e.Version, "versions follow each other")
+	}
+}
+
+// The broker does not know the topic for a moment, just when its id is asked for. A made-up id would be stored, and
+// the partitions halted for good once the true one is known.
+func TestATopicsIDIsNeverMadeUp(t *testing.T) {
+	b := onKfake(t)
+	b.send(b.orders("CHAIR", 2)...)
+	var asked, joined atomic.Int32
+	b.fake.ControlKey(int16(kmsg.OffsetFetch), func(kmsg.Request) (kmsg.Response, error, bool) {
+		b.fake.KeepControl()
+		joined.Store(1)
+		return nil, nil, false
+	})
+	b.fake.ControlKey(int16(kmsg.Metadata), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		b.fake.KeepControl()
+		metadata := req.(*kmsg.MetadataRequest)
+		if joined.Load() == 0 || asked.Load() > 1 || len(metadata.Topics) != 1 || metadata.Topics[0].Topic == nil {
+			return nil, nil, false
+		}
+		asked.Add(1)
+		answer := metadata.ResponseKind().(*kmsg.MetadataResponse)
+		host, port, err := net.SplitHostPort(b.config.Kafka.Brokers[0])
+		if err != nil {
+			t.Error(err)
+		}
+		broker := kmsg.NewMetadataResponseBroker()
+		number, err := strconv.ParseInt(port, 10, 32)
+		if err != nil {
+			t.Error(err)
+		}
+		broker.Host, broker.Port = host, int32(number)
+		topic := kmsg.NewMetadataResponseTopic()
+		topic.Topic, topic.ErrorCode = metadata.Topics[0].Topic, kerr.UnknownTopicOrPartition.Code
+		answer.Brokers, answer.Topics = append(answer.Brokers, broker), append(answer.Topics, topic)
+		return answer, nil, true
+	})
+	b.start()
+	b.check(3)
+	require.Positive(t, asked.Load(), "the fault took effect")
 }
 
 // refuse is the answer to a produce request of which every partition is too large.

@@ -45,8 +45,10 @@ type Applier struct {
 	products  *simplelru.LRU[string, *allocation.Product]
 	scratch   []byte
 	eventsMax uint64
-	events    []allocation.Event
-	Counters  Counters
+
+	keptBytesMax int
+	events       []allocation.Event
+	Counters     Counters
 }
 
 // lockedTriesMax bounds the locked second try. Locked, a chunk can be refused only because a SKU that it found
@@ -57,13 +59,16 @@ const lockedTriesMax = 16
 // transaction must stay bounded. One command is never divided.
 const chunkEventsMax = 200_000
 
+// keptBytesMax bounds the decided bytes of one poll that are handed back instead of being left in the outbox.
+const keptBytesMax = 64 << 20
+
 // New makes an Applier with an empty cache. The limits must be positive.
 func New(store Store, encode Encoder, limits Limits) (*Applier, error) {
 	products, err := simplelru.NewLRU[string, *allocation.Product](limits.ProductsCachedMax, nil)
 	if err != nil {
 		return nil, fmt.Errorf("make a cache of %d SKUs: %w", limits.ProductsCachedMax, err)
 	}
-	return &Applier{store: store, encode: encode, limits: limits, products: products, eventsMax: chunkEventsMax}, nil
+	return &Applier{store: store, encode: encode, limits: limits, products: products, eventsMax: chunkEventsMax, keptBytesMax: keptBytesMax}, nil
 }
 
 // Forget drops every cached SKU. What is cached is true only as long as the store's connection lives and no commit
@@ -71,24 +76,34 @@ func New(store Store, encode Encoder, limits Limits) (*Applier, error) {
 func (a *Applier) Forget() { a.products.Purge() }
 
 // Apply decides the inputs of [from, next) of a partition, in order, and commits them. It returns the segments that
-// are now in the outbox, in order.
+// are now in the outbox, in order; or none, if they are so large that they are better read from there in parts.
 //
 // ErrRefused means that the partition's next offset is not from: another allocator owns it, or an earlier commit of
 // unknown outcome did happen. After any error the caller reads the next offset again; chunks that were committed
 // before the error are in the outbox and are found there.
 func (a *Applier) Apply(ctx context.Context, partition int32, from, next int64, in []Input) ([]outbox.Segment, error) {
 	var segments []outbox.Segment
+	bytes := 0
 	for from < next {
 		c := &chunk{partition: partition, from: from, next: next, in: in}
 		if err := a.commit(ctx, c); err != nil {
 			a.Forget()
 			return nil, fmt.Errorf("apply commands %d@%d..%d: %w", partition, from, next, err)
 		}
-		segments = append(segments, c.write.Segments...)
+		for _, segment := range c.write.Segments {
+			bytes += len(segment.Data)
+			segments = append(segments, segment)
+		}
+		if bytes > a.keptBytesMax {
+			segments = nil
+		}
 		a.Counters.Commands += uint64(c.decided)
 		a.Counters.Events += c.eventCount
 		a.Counters.DeadLetters += c.deadLetters
 		from, in = c.next, in[c.decided:]
+	}
+	if bytes > a.keptBytesMax {
+		return nil, nil
 	}
 	return segments, nil
 }

@@ -23,9 +23,14 @@ func (s *session) apply(ctx context.Context, p *polled, generation int32) error 
 	s.mu.Lock()
 	position := p.state.position
 	s.mu.Unlock()
+	if _, now := s.kafka.Client().GroupMetadata(); now != generation {
+		return fmt.Errorf("%w: the group moved on since the poll", errStale)
+	}
+	working, cancel := s.grace(ctx) // a stop lets the running transaction finish
+	defer cancel()
 	broken := 0
 	for pause := applyPauseMin; ; pause = min(2*pause, applyPauseMax) {
-		err := s.applyOnce(ctx, p, position)
+		err := s.applyOnce(working, p, position)
 		if err == nil {
 			s.setHealth("postgres", nil)
 			return nil
@@ -116,7 +121,7 @@ func (s *session) setApplied(state *part, next int64) {
 // toPublish finds the records that this poll has to publish: for each of its commands that is not published yet, what
 // was decided for it, now or by an earlier life. A segment may reach beyond the poll, because an earlier poll had
 // other boundaries; only the commands of this poll are taken from it.
-func (s *session) toPublish(ctx context.Context, p *polled) ([]*kgo.Record, error) {
+func (s *session) toPublish(ctx context.Context, p *polled, bytesMax int) (out []*kgo.Record, bytes int, err error) {
 	s.mu.Lock()
 	from := max(p.state.position, p.state.published)
 	topicID := p.state.topicID
@@ -124,17 +129,20 @@ func (s *session) toPublish(ctx context.Context, p *polled) ([]*kgo.Record, erro
 	first := sort.Search(len(p.records), func(i int) bool { return p.records[i].Offset >= from })
 	wanted := p.records[first:]
 	if len(wanted) == 0 {
-		return nil, nil
+		return nil, 0, nil
 	}
 	segments, floor := p.decided, int64(0)
 	if len(segments) == 0 || wanted[0].Offset < segments[0].First {
-		waiting, err := s.store.Outbox(ctx, p.partition, wanted[0].Offset, p.next)
+		waiting, err := s.store.Outbox(ctx, p.partition, wanted[0].Offset, p.next, bytesMax)
 		if err != nil {
 			s.applier.Forget()
-			return nil, fmt.Errorf("%w: %w", errStale, err)
+			return nil, 0, fmt.Errorf("%w: %w", errStale, err)
 		}
 		if waiting.NextOffset < p.next {
-			return nil, fmt.Errorf("%w: partition %d is applied to %d and was to %d", errBehind, p.partition, waiting.NextOffset, p.next)
+			return nil, 0, fmt.Errorf("%w: partition %d is applied to %d and was to %d", errBehind, p.partition, waiting.NextOffset, p.next)
+		}
+		if waiting.TooMuch {
+			return nil, 0, errTooMuch
 		}
 		for _, r := range wanted {
 			if len(segments) == 0 || r.Offset < segments[0].First {
@@ -143,12 +151,18 @@ func (s *session) toPublish(ctx context.Context, p *polled) ([]*kgo.Record, erro
 		}
 		segments, floor = waiting.Segments, waiting.OutboxFloor
 	}
-	records, err := s.match(p, topicID, wanted, segments, floor)
+	for _, segment := range segments {
+		bytes += len(segment.Data)
+	}
+	if bytes > bytesMax {
+		return nil, 0, errTooMuch
+	}
+	out, err = s.match(p, topicID, wanted, segments, floor)
 	if err != nil {
 		s.stop(p.partition, err)
-		return nil, fmt.Errorf("%w: %w", errStale, err)
+		return nil, 0, fmt.Errorf("%w: %w", errStale, err)
 	}
-	return records, nil
+	return out, bytes, nil
 }
 
 // stop halts a partition and has the client leave it alone.

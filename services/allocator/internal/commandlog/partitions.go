@@ -79,8 +79,10 @@ func (s *session) adjust(ctx context.Context, offsets map[string]map[int32]kgo.O
 		}
 		known := committed[p].EpochOffset().Offset
 		if known < 0 {
-			s.log.Info("no committed offset, starting from the outbox floor: events of published commands that are still in the outbox may appear again, with the same ids",
-				"partition", p, "outbox_floor", at.OutboxFloor, "next_offset", at.NextOffset)
+			if at.NextOffset > 0 {
+				s.log.Warn("the group's offset is gone, starting from the outbox floor: events of published commands that are still in the outbox may appear again, with the same ids",
+					"partition", p, "outbox_floor", at.OutboxFloor, "next_offset", at.NextOffset)
+			}
 			known = at.OutboxFloor
 		}
 		state := &part{

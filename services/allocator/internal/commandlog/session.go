@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -24,16 +25,20 @@ type session struct {
 	mu    sync.Mutex // guards parts and what they point to against adjust
 	parts map[int32]*part
 
-	paused  map[int32]bool // partitions that the client was told to leave alone
-	aborts  int            // transactions aborted in a row because records were not taken
-	trimmed time.Time
-	newest  map[int32]time.Time // append time of the newest command, for forgetting ids
+	paused map[int32]bool // partitions that the client was told to leave alone
+	aborts int            // transactions aborted in a row because records were not taken
+
+	recordsMax int // of the next poll: less than configured while polls decide very much
+	trimmed    time.Time
+	newest     map[int32]time.Time // append time of the newest command, for forgetting ids
 }
 
 const (
 	idlePollMax  = time.Second            // an idle session looks for a restore this often
 	trimInterval = 500 * time.Millisecond // published outbox rows are deleted this often at the most
 	settleMax    = 10 * time.Second       // for asking what is committed after an unclear end
+
+	pollBytesMax = 64 << 20 // of decided events in one Kafka transaction, unless one command has more
 
 	abortPauseMin = 20 * time.Millisecond // after the broker refused a record
 	abortPauseMax = 2 * time.Second
@@ -72,13 +77,9 @@ func (s *session) step(ctx context.Context) error {
 			return s.giveUp(ctx, err)
 		}
 	}
-	var out []*kgo.Record
-	for _, p := range polls {
-		records, err := s.toPublish(ctx, p)
-		if err != nil {
-			return s.giveUp(ctx, err)
-		}
-		out = append(out, records...)
+	out, err := s.collect(ctx, polls)
+	if err != nil {
+		return s.giveUp(ctx, err)
 	}
 	if err := s.publish(ctx, polls, out, generation); err != nil {
 		return err
@@ -87,6 +88,39 @@ func (s *session) step(ctx context.Context) error {
 	s.trim(ctx)
 	return nil
 }
+
+// collect finds everything that the polls have to publish. Cuts can make any number of events of a few commands, so
+// memory is bounded by polling less: what was decided is in the outbox, and smaller polls publish it in parts.
+func (s *session) collect(ctx context.Context, polls []*polled) ([]*kgo.Record, error) {
+	finding, cancel := s.grace(ctx)
+	defer cancel()
+	count := 0
+	for _, p := range polls {
+		count += len(p.records)
+	}
+	budget := pollBytesMax
+	if count == 1 {
+		budget = math.MaxInt // one command's events are never divided
+	}
+	var out []*kgo.Record
+	for _, p := range polls {
+		records, bytes, err := s.toPublish(finding, p, budget)
+		if errors.Is(err, errTooMuch) {
+			s.recordsMax = max(1, count/2)
+			return nil, fmt.Errorf("%w: %w", errStale, err)
+		}
+		if err != nil {
+			return nil, err
+		}
+		budget -= bytes
+		out = append(out, records...)
+	}
+	s.recordsMax = min(s.config.PollRecordsMax, 2*max(s.recordsMax, count))
+	return out, nil
+}
+
+// errTooMuch says that a poll's events are too many to be held at once.
+var errTooMuch = errors.New("its commands decided very many events, polling fewer at once")
 
 // errStale says that this poll must not be published: the group has a new generation, or a partition was halted.
 // What it applied is in the outbox and is found there by whoever polls the records next.
@@ -108,7 +142,7 @@ func (s *session) poll(ctx context.Context) ([]*polled, error) {
 	s.resume()
 	waiting, cancel := context.WithTimeout(ctx, idlePollMax)
 	defer cancel()
-	fetches := s.kafka.PollRecords(waiting, s.config.PollRecordsMax)
+	fetches := s.kafka.PollRecords(waiting, s.recordsMax)
 	if ctx.Err() != nil {
 		return nil, nil
 	}
@@ -218,7 +252,7 @@ func (s *session) resume() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for partition := range s.paused {
-		if !s.parts[partition].halted {
+		if state := s.parts[partition]; state != nil && !state.halted {
 			delete(s.paused, partition)
 			s.kafka.Client().ResumeFetchPartitions(map[string][]int32{s.config.Topics.Commands.Name: {partition}})
 		}

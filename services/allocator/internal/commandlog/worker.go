@@ -89,7 +89,7 @@ func (w *Worker) Run(ctx context.Context) error {
 // believed. It ends with the reason why only a fresh start is safe.
 func (w *Worker) session(ctx context.Context) error {
 	w.applier.Forget()
-	s := &session{Worker: w, parts: make(map[int32]*part), paused: make(map[int32]bool)}
+	s := &session{Worker: w, parts: make(map[int32]*part), paused: make(map[int32]bool), recordsMax: w.config.PollRecordsMax}
 	kafka, err := kgo.NewGroupTransactSession(append(w.config.Client,
 		kgo.ConsumerGroup(w.config.Group),
 		kgo.ConsumeTopics(w.config.Topics.Commands.Name),
@@ -139,5 +139,5 @@ func (w *Worker) batchMaxBytes(topic string) int32 {
 
 const (
 	eventBatchMaxBytes      = 1 << 20
-	deadLetterBatchMaxBytes = 16 << 20
+	deadLetterBatchMaxBytes = 16<<20 + 64<<10 // a record as large as a batch may inflate to, and the headers that say why
 )

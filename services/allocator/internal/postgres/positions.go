@@ -73,12 +73,14 @@ func (s *Store) NextOffsets(ctx context.Context, partitions []int32) (map[int32]
 type Waiting struct {
 	Position
 	Segments []outbox.Segment // those that overlap the range asked for, in order
+	TooMuch  bool             // they have more bytes than were allowed; Segments is not to be used
 }
 
 // Outbox reads the segments of [from, next) together with the position, in one snapshot: read apart, a segment that
-// was published and deleted in between would look as if it had been lost.
-func (s *Store) Outbox(ctx context.Context, partition int32, from, next int64) (Waiting, error) {
+// was published and deleted in between would look as if it had been lost. Of more than bytesMax nothing is kept.
+func (s *Store) Outbox(ctx context.Context, partition int32, from, next int64, bytesMax int) (Waiting, error) {
 	var w Waiting
+	bytes := 0
 	err := s.with(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		rows, err := c.Query(ctx, `SELECT p.topic_id, p.next_offset, p.outbox_floor,
 				coalesce(o.first_offset, 0), coalesce(o.next_offset, 0), o.segment
@@ -89,7 +91,11 @@ func (s *Store) Outbox(ctx context.Context, partition int32, from, next int64) (
 		}
 		var seg outbox.Segment
 		_, err = pgx.ForEachRow(rows, []any{&w.TopicID, &w.NextOffset, &w.OutboxFloor, &seg.First, &seg.Next, &seg.Data}, func() error {
-			if seg.Next > 0 {
+			bytes += len(seg.Data)
+			switch {
+			case bytes > bytesMax:
+				w.TooMuch, w.Segments = true, nil
+			case seg.Next > 0:
 				w.Segments = append(w.Segments, seg)
 			}
 			seg.Data = nil

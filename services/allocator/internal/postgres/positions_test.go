@@ -44,11 +44,15 @@ func TestOutbox(t *testing.T) {
 	}{
 		{0, 9, all}, {0, 3, all[:1]}, {2, 4, all[:2]}, {3, 5, all[1:2]}, {4, 6, all[1:]}, {8, 100, all[2:]}, {9, 100, nil}, {1, 2, all[:1]},
 	} {
-		got, err := s.Outbox(t.Context(), 0, c.from, c.next)
+		got, err := s.Outbox(t.Context(), 0, c.from, c.next, 1<<30)
 		require.NoError(t, err)
 		require.Equal(t, Waiting{Position: Position{TopicID: "topic", NextOffset: 9}, Segments: c.want}, got, "%d..%d", c.from, c.next)
 	}
-	got, err := s.Outbox(t.Context(), 42, 0, 9)
+	over, err := s.Outbox(t.Context(), 0, 0, 9, len(all[0].Data))
+	require.NoError(t, err)
+	require.True(t, over.TooMuch)
+	require.Empty(t, over.Segments)
+	got, err := s.Outbox(t.Context(), 42, 0, 9, 1<<30)
 	require.NoError(t, err)
 	require.Equal(t, Waiting{}, got, "nothing is applied of a partition without a row")
 }
@@ -76,7 +80,7 @@ func TestOutboxIsOneSnapshot(t *testing.T) {
 		done <- nil
 	}()
 	for seen := int64(0); seen < commits; {
-		got, err := reader.Outbox(t.Context(), 0, 0, commits)
+		got, err := reader.Outbox(t.Context(), 0, 0, commits, 1<<30)
 		require.NoError(t, err)
 		covered := got.OutboxFloor
 		for _, s := range got.Segments {
@@ -101,13 +105,13 @@ func TestTrim(t *testing.T) {
 		{0, 0, all}, {2, 2, all}, {3, 3, all[1:]}, {1, 3, all[1:]}, {8, 8, all[2:]}, {1000, 9, nil},
 	} {
 		require.NoError(t, s.Trim(t.Context(), []Published{{Partition: 0, Offset: c.published}}))
-		got, err := s.Outbox(t.Context(), 0, 0, 100)
+		got, err := s.Outbox(t.Context(), 0, 0, 100, 1<<30)
 		require.NoError(t, err)
 		require.Equal(t, c.left, got.Segments, "published %d", c.published)
 		require.Equal(t, c.floor, got.OutboxFloor, "published %d", c.published)
 		require.EqualValues(t, 9, got.NextOffset)
 	}
-	other, err := s.Outbox(t.Context(), 1, 0, 100)
+	other, err := s.Outbox(t.Context(), 1, 0, 100, 1<<30)
 	require.NoError(t, err)
 	require.Len(t, other.Segments, 1, "the other partition keeps its own")
 	require.Zero(t, other.OutboxFloor)
