@@ -14,12 +14,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"strings"
 	"time"
 
 	"github.com/alecthomas/kong"
 	"github.com/lotline/lotline/pkg/admin"
+	"github.com/lotline/lotline/pkg/clickhouseclient"
 	"github.com/lotline/lotline/pkg/kafkaclient"
 	"github.com/lotline/lotline/services/gateway/internal/httpapi"
 	"github.com/lotline/lotline/services/gateway/internal/reads"
@@ -50,21 +49,13 @@ const (
 
 // Config is what an operator says about a gateway.
 type Config struct {
-	HTTPAddr       string             `name:"http-addr" help:"Address (host:port) of the HTTP API." default:"127.0.0.1:8080" placeholder:"HOST:PORT"`
-	AdminAddr      string             `help:"Address (host:port) of health and metrics; empty = none." default:"127.0.0.1:9083" placeholder:"HOST:PORT"`
-	OutcomeWait    time.Duration      `help:"How long a POST waits for its command's outcome, unless the client prefers otherwise." default:"1s"`
-	OutcomeWaitMax time.Duration      `help:"How long a POST waits at most, whatever the client prefers." default:"10s"`
-	RequestsMax    int                `help:"How many commands, and how many questions, may be under way at once." default:"4096"`
-	Kafka          kafkaclient.Config `embed:"" prefix:"kafka-"`
-	ClickHouse     ClickHouseConfig   `embed:"" prefix:"clickhouse-"`
-}
-
-// ClickHouseConfig says where the read model is.
-type ClickHouseConfig struct {
-	Addrs        []string `help:"Addresses (host:port, native protocol) of ClickHouse, separated by commas." default:"127.0.0.1:9000" placeholder:"HOST:PORT"`
-	Database     string   `help:"Database of the read model." default:"lotline"`
-	User         string   `help:"User who may read it." default:"default"`
-	PasswordFile string   `help:"File that holds the user's password; empty = none." placeholder:"PATH"`
+	HTTPAddr       string                  `name:"http-addr" help:"Address (host:port) of the HTTP API." default:"127.0.0.1:8080" placeholder:"HOST:PORT"`
+	AdminAddr      string                  `help:"Address (host:port) of health and metrics; empty = none." default:"127.0.0.1:9083" placeholder:"HOST:PORT"`
+	OutcomeWait    time.Duration           `help:"How long a POST waits for its command's outcome, unless the client prefers otherwise." default:"1s"`
+	OutcomeWaitMax time.Duration           `help:"How long a POST waits at most, whatever the client prefers." default:"10s"`
+	RequestsMax    int                     `help:"How many commands, and how many questions, may be under way at once." default:"4096"`
+	Kafka          kafkaclient.Config      `embed:"" prefix:"kafka-"`
+	ClickHouse     clickhouseclient.Config `embed:"" prefix:"clickhouse-"`
 }
 
 // DefaultConfig returns the configuration of a gateway that is told nothing.
@@ -78,20 +69,9 @@ func DefaultConfig() Config {
 
 // Validate names every fault of the configuration, a sentence each.
 func (c Config) Validate() error {
-	errs := []error{c.Kafka.Validate()}
+	errs := []error{c.Kafka.Validate(), c.ClickHouse.Validate()}
 	if _, _, err := net.SplitHostPort(c.HTTPAddr); err != nil {
 		errs = append(errs, fmt.Errorf("the HTTP address %q is not of the form host:port", c.HTTPAddr))
-	}
-	if len(c.ClickHouse.Addrs) == 0 {
-		errs = append(errs, errors.New("no ClickHouse is given: set --clickhouse-addrs or LOTLINE_CLICKHOUSE_ADDRS to host:port"))
-	}
-	for _, addr := range c.ClickHouse.Addrs {
-		if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" {
-			errs = append(errs, fmt.Errorf("the ClickHouse address %q is not of the form host:port", addr))
-		}
-	}
-	if c.ClickHouse.Database == "" {
-		errs = append(errs, errors.New("the ClickHouse database has no name"))
 	}
 	if c.OutcomeWaitMax < 0 || c.OutcomeWaitMax > time.Minute {
 		errs = append(errs, fmt.Errorf("the longest wait for an outcome, %s, is not from 0s to 1m", c.OutcomeWaitMax))
@@ -121,7 +101,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("configure the Kafka client: %w", err)
 	}
 	defer producer.Close()
-	reader, err := openReader(cfg.ClickHouse, log)
+	reader, err := reads.Open(cfg.ClickHouse, readTimeout, log)
 	if err != nil {
 		return err
 	}
@@ -150,20 +130,6 @@ func Run(ctx context.Context, cfg Config) error {
 	group.Go(func() error { return admin.Serve(groupCtx, cfg.AdminAddr, &health.Health, registry) })
 	group.Go(func() error { return serve(groupCtx, cfg, handler, log) })
 	return group.Wait()
-}
-
-func openReader(cfg ClickHouseConfig, log *slog.Logger) (*reads.Reader, error) {
-	var password string
-	if cfg.PasswordFile != "" {
-		content, err := os.ReadFile(cfg.PasswordFile)
-		if err != nil {
-			return nil, fmt.Errorf("read the ClickHouse password: %w", err)
-		}
-		password = strings.TrimRight(string(content), "\r\n")
-	}
-	return reads.Open(reads.Config{
-		Addrs: cfg.Addrs, Database: cfg.Database, User: cfg.User, Password: password, Timeout: readTimeout,
-	}, log)
 }
 
 // serve answers HTTP until ctx ends.

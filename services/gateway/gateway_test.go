@@ -149,7 +149,7 @@ func TestValidateNamesEveryFault(t *testing.T) {
 	require.NoError(t, gateway.DefaultConfig().Validate())
 	err := gateway.Config{HTTPAddr: "x", OutcomeWait: 2, OutcomeWaitMax: 1}.Validate()
 	for _, fault := range []string{
-		"no Kafka broker is given", `the HTTP address "x" is not of the form host:port`, "no ClickHouse is given",
+		"no Kafka broker is given", `the HTTP address "x" is not of the form host:port`, "no ClickHouse server is given",
 		"the ClickHouse database has no name", "the wait for an outcome, 2ns, is not from 0s to the longest, 1ns", "with at most 0 requests at once",
 	} {
 		require.ErrorContains(t, err, fault)

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lotline/lotline/pkg/admin"
+	"github.com/lotline/lotline/pkg/clickhouseclient"
 	"github.com/lotline/lotline/pkg/kafkaclient"
 	"github.com/lotline/lotline/topics"
 
@@ -34,26 +35,18 @@ const (
 
 // Config is what an operator sets.
 type Config struct {
-	Kafka              kafkaclient.Config `embed:"" prefix:"kafka-"`
-	ClickHouse         ClickHouseConfig   `embed:"" prefix:"clickhouse-"`
-	BlockEventsMax     int                `help:"Most events written in one block, 1 to 100000." default:"10000" placeholder:"N"`
-	FlushIntervalMaxMs int                `help:"Longest time, in milliseconds, that an event waits for a block to fill, 50 to 5000." default:"500" placeholder:"MS"`
-	AdminAddr          string             `help:"Address (host:port) of /healthz, /readyz and /metrics. Empty: none." default:"127.0.0.1:9102" placeholder:"HOST:PORT"`
-}
-
-// ClickHouseConfig says how to reach the read model.
-type ClickHouseConfig struct {
-	Addrs        []string `help:"Addresses (host:port, native protocol) of ClickHouse, separated by commas; the first that answers is used." default:"127.0.0.1:9000" placeholder:"HOST:PORT"`
-	Database     string   `help:"Database of the read model." default:"lotline" placeholder:"NAME"`
-	User         string   `help:"Name of the ClickHouse user." default:"default" placeholder:"NAME"`
-	PasswordFile string   `help:"File that holds the user's password. Empty: no password." placeholder:"PATH"`
+	Kafka              kafkaclient.Config      `embed:"" prefix:"kafka-"`
+	ClickHouse         clickhouseclient.Config `embed:"" prefix:"clickhouse-"`
+	BlockEventsMax     int                     `help:"Most events written in one block, 1 to 100000." default:"10000" placeholder:"N"`
+	FlushIntervalMaxMs int                     `help:"Longest time, in milliseconds, that an event waits for a block to fill, 50 to 5000." default:"500" placeholder:"MS"`
+	AdminAddr          string                  `help:"Address (host:port) of /healthz, /readyz and /metrics. Empty: none." default:"127.0.0.1:9102" placeholder:"HOST:PORT"`
 }
 
 // DefaultConfig returns the settings that the flags have by default, without an admin listener.
 func DefaultConfig() Config {
 	return Config{
 		Kafka:              kafkaclient.Config{Brokers: []string{"127.0.0.1:9092"}, TopicPrefix: "lotline"},
-		ClickHouse:         ClickHouseConfig{Addrs: []string{"127.0.0.1:9000"}, Database: "lotline", User: "default"},
+		ClickHouse:         clickhouseclient.Config{Addrs: []string{"127.0.0.1:9000"}, Database: "lotline", User: "default"},
 		BlockEventsMax:     10_000,
 		FlushIntervalMaxMs: 500,
 	}
@@ -76,30 +69,10 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Validate names every fault of the configuration, a sentence each.
-func (c ClickHouseConfig) Validate() error {
-	var errs []error
-	if len(c.Addrs) == 0 {
-		errs = append(errs, errors.New("no ClickHouse server is given: set --clickhouse-addrs or LOTLINE_CLICKHOUSE_ADDRS to host:port"))
-	}
-	for _, addr := range c.Addrs {
-		if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" {
-			errs = append(errs, fmt.Errorf("the ClickHouse server %q is not an address of the form host:port", addr))
-		}
-	}
-	if c.Database == "" {
-		errs = append(errs, errors.New("the name of the ClickHouse database is empty"))
-	}
-	if c.User == "" {
-		errs = append(errs, errors.New("the name of the ClickHouse user is empty"))
-	}
-	return errors.Join(errs...)
-}
-
 // Migrate brings the read model's tables to this build's version, and creates the database if it is missing. It
 // may run in several processes at once, and again.
-func Migrate(ctx context.Context, cfg ClickHouseConfig) error {
-	return clickhouse.Migrate(ctx, clickhouse.Config(cfg), slog.Default())
+func Migrate(ctx context.Context, cfg clickhouseclient.Config) error {
+	return clickhouse.Migrate(ctx, cfg, slog.Default())
 }
 
 // Run projects events until ctx ends, and then returns nil. Kafka or ClickHouse being away does not end it.
@@ -112,7 +85,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
-	writer, err := clickhouse.NewWriter(clickhouse.Config(cfg.ClickHouse), health, clickhouse.NewMetrics(registry), log)
+	writer, err := clickhouse.NewWriter(cfg.ClickHouse, health, clickhouse.NewMetrics(registry), log)
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,7 @@
 // order's lines are, what became of a command, whose SKU a batch is.
 //
 // The gateway's HTTP API calls it and the service's root wires it. It imports
-// the ClickHouse client; the tables are the projector's, and it names only those
+// pkg and the ClickHouse client; the tables are the projector's, and it names only those
 // that are meant for readers.
 package reads
 
@@ -16,6 +16,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/lotline/lotline/pkg/clickhouseclient"
 )
 
 const (
@@ -58,15 +59,6 @@ type Outcome struct {
 	EventTime     time.Time `json:"event_time"`
 }
 
-// Config says where the read model is.
-type Config struct {
-	Addrs    []string // host:port of the native protocol
-	Database string
-	User     string
-	Password string
-	Timeout  time.Duration // of one query
-}
-
 // Reader answers questions. Its methods may be called concurrently; callers
 // share the slices that they return.
 type Reader struct {
@@ -78,27 +70,29 @@ type Reader struct {
 	skus        *loader[[]string]
 }
 
-// Open returns a Reader; it connects when it is first asked.
-func Open(cfg Config, log *slog.Logger) (*Reader, error) {
-	conn, err := clickhouse.Open(&clickhouse.Options{
-		Addr:         cfg.Addrs,
-		Auth:         clickhouse.Auth{Database: cfg.Database, Username: cfg.User, Password: cfg.Password},
-		DialTimeout:  dialTimeout,
-		ReadTimeout:  cfg.Timeout,
-		MaxOpenConns: connections,
-		MaxIdleConns: connections,
-		Settings: clickhouse.Settings{
-			"max_threads":     1, // point reads: more threads only cost
-			"max_result_rows": resultRowsMax,
-		},
-	})
+// Open returns a Reader whose queries may each take as long as timeout; it
+// connects when it is first asked.
+func Open(cfg clickhouseclient.Config, timeout time.Duration, log *slog.Logger) (*Reader, error) {
+	opts, err := cfg.Options()
+	if err != nil {
+		return nil, err
+	}
+	opts.DialTimeout = dialTimeout
+	opts.ReadTimeout = timeout
+	opts.MaxOpenConns = connections
+	opts.MaxIdleConns = connections
+	opts.Settings = clickhouse.Settings{
+		"max_threads":     1, // point reads: more threads only cost
+		"max_result_rows": resultRowsMax,
+	}
+	conn, err := clickhouse.Open(opts)
 	if err != nil {
 		return nil, fmt.Errorf("configure the ClickHouse client: %w", err)
 	}
 	r := &Reader{conn: conn, log: log}
-	r.allocations = newLoader(keysMax, cfg.Timeout, r.queryAllocations)
-	r.outcomes = newLoader(keysMax, cfg.Timeout, r.queryOutcomes)
-	r.skus = newLoader(keysMax, cfg.Timeout, r.querySKUs)
+	r.allocations = newLoader(keysMax, timeout, r.queryAllocations)
+	r.outcomes = newLoader(keysMax, timeout, r.queryOutcomes)
+	r.skus = newLoader(keysMax, timeout, r.querySKUs)
 	return r, nil
 }
 

@@ -10,13 +10,13 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 
+	"github.com/lotline/lotline/pkg/clickhouseclient"
 	"github.com/lotline/lotline/pkg/migrate"
 )
 
@@ -32,18 +32,10 @@ const (
 //go:embed migrations/*.sql
 var embedded embed.FS
 
-// Config says how to reach ClickHouse.
-type Config struct {
-	Addrs        []string // native protocol, host:port; the first that answers is used
-	Database     string
-	User         string
-	PasswordFile string // empty: no password
-}
-
 // Migrate creates the database if it is missing and brings its tables to this build's version. It may run in
 // several processes at once, and again.
-func Migrate(ctx context.Context, cfg Config, log *slog.Logger) error {
-	opts, err := cfg.options()
+func Migrate(ctx context.Context, cfg clickhouseclient.Config, log *slog.Logger) error {
+	opts, err := options(cfg)
 	if err != nil {
 		return err
 	}
@@ -55,22 +47,16 @@ func Migrate(ctx context.Context, cfg Config, log *slog.Logger) error {
 	return migrate.ClickHouse(ctx, opts, files, log)
 }
 
-func (c Config) options() (*clickhouse.Options, error) {
-	password := ""
-	if c.PasswordFile != "" {
-		content, err := os.ReadFile(c.PasswordFile)
-		if err != nil {
-			return nil, fmt.Errorf("read the ClickHouse password: %w", err)
-		}
-		password = strings.TrimRight(string(content), "\r\n")
+// options returns the options of the writer and of migrations.
+func options(cfg clickhouseclient.Config) (*clickhouse.Options, error) {
+	opts, err := cfg.Options()
+	if err != nil {
+		return nil, err
 	}
-	return &clickhouse.Options{
-		Addr:        c.Addrs,
-		Auth:        clickhouse.Auth{Database: c.Database, Username: c.User, Password: password},
-		Compression: &clickhouse.Compression{Method: clickhouse.CompressionLZ4},
-		DialTimeout: dialTimeout,
-		ReadTimeout: insertTimeout,
-	}, nil
+	opts.Compression = &clickhouse.Compression{Method: clickhouse.CompressionLZ4}
+	opts.DialTimeout = dialTimeout
+	opts.ReadTimeout = insertTimeout
+	return opts, nil
 }
 
 // newestMigration returns the number of the newest migration of this build.

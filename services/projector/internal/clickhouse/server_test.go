@@ -16,14 +16,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/lotline/lotline/pkg/admin"
+	"github.com/lotline/lotline/pkg/clickhouseclient"
 )
 
 // newDatabase names a database of the test's own on the real server, and drops it at the end.
-func newDatabase(t testing.TB) Config {
+func newDatabase(t testing.TB) clickhouseclient.Config {
 	t.Helper()
 	addr := os.Getenv("LOTLINE_TEST_CLICKHOUSE")
 	require.NotEmpty(t, addr, "LOTLINE_TEST_CLICKHOUSE must be the host:port of a ClickHouse server's native protocol: run `make test`")
-	cfg := Config{Addrs: []string{addr}, Database: fmt.Sprintf("projector_test_%016x", rand.Uint64()), User: "default"}
+	cfg := clickhouseclient.Config{Addrs: []string{addr}, Database: fmt.Sprintf("projector_test_%016x", rand.Uint64()), User: "default"}
 	t.Cleanup(func() {
 		server := cfg
 		server.Database = "default"
@@ -32,16 +33,16 @@ func newDatabase(t testing.TB) Config {
 	return cfg
 }
 
-func migrated(t testing.TB) Config {
+func migrated(t testing.TB) clickhouseclient.Config {
 	t.Helper()
 	cfg := newDatabase(t)
 	require.NoError(t, Migrate(t.Context(), cfg, slog.New(slog.DiscardHandler)))
 	return cfg
 }
 
-func connect(t testing.TB, cfg Config) driver.Conn {
+func connect(t testing.TB, cfg clickhouseclient.Config) driver.Conn {
 	t.Helper()
-	opts, err := cfg.options()
+	opts, err := options(cfg)
 	require.NoError(t, err)
 	conn, err := clickhouse.Open(opts)
 	require.NoError(t, err)
@@ -49,7 +50,7 @@ func connect(t testing.TB, cfg Config) driver.Conn {
 	return conn
 }
 
-func newWriter(t testing.TB, cfg Config) (*Writer, *admin.Health) {
+func newWriter(t testing.TB, cfg clickhouseclient.Config) (*Writer, *admin.Health) {
 	t.Helper()
 	health := new(admin.Health)
 	w, err := NewWriter(cfg, health, NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))

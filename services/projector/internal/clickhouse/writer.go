@@ -12,6 +12,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/lotline/lotline/pkg/admin"
+	"github.com/lotline/lotline/pkg/clickhouseclient"
 	"github.com/lotline/lotline/pkg/fault"
 
 	"github.com/lotline/lotline/services/projector/internal/projection"
@@ -40,8 +41,8 @@ type Writer struct {
 
 // NewWriter returns a writer. It connects when it is first used, so that a ClickHouse that is away at the start
 // is an outage like any other.
-func NewWriter(cfg Config, health *admin.Health, metrics *Metrics, log *slog.Logger) (*Writer, error) {
-	opts, err := cfg.options()
+func NewWriter(cfg clickhouseclient.Config, health *admin.Health, metrics *Metrics, log *slog.Logger) (*Writer, error) {
+	opts, err := options(cfg)
 	if err != nil {
 		return nil, err
 	}
