@@ -28,6 +28,11 @@ type (
 		version   uint64
 		available int64
 	}
+	outcomeRow struct {
+		commandid, commandsource, kind, sku string
+		version                             uint64
+		orderid, batchref, reason, message  string
+	}
 )
 
 // state is what the events say, and what was counted on the way.
@@ -36,16 +41,17 @@ type state struct {
 	qtys     map[lineKey]int32
 	batches  map[batchKey]batchRow
 	skus     map[string]skuRow
-	changes  int            // events that changed a SKU
-	outcomes map[string]int // last events by the command's place
-	seqs     map[string]int // events by the command's place
+	changes  int                   // events that changed a SKU
+	outcomes map[string]int        // last events by the command's place
+	last     map[string]outcomeRow // last events by id
+	seqs     map[string]int        // events by the command's place
 }
 
 // fold replays the events and checks what must hold at every version.
 func fold(report *Report, records []*kgo.Record) *state {
 	s := &state{
 		lines: map[lineKey]lineRow{}, qtys: map[lineKey]int32{}, batches: map[batchKey]batchRow{}, skus: map[string]skuRow{},
-		outcomes: map[string]int{}, seqs: map[string]int{},
+		outcomes: map[string]int{}, seqs: map[string]int{}, last: map[string]outcomeRow{},
 	}
 	ids := make(map[string]bool, len(records))
 	for _, r := range records {
@@ -85,6 +91,7 @@ func (s *state) count(report *Report, id string, e *schemas.Event) {
 	s.seqs[command]++
 	if e.Last {
 		s.outcomes[command]++
+		s.last[id] = outcomeRow{e.CommandID, e.CommandSource, e.Type.String(), e.SKU, e.Version, e.OrderID, e.BatchRef, e.Reason, e.Message}
 	}
 }
 
@@ -116,6 +123,9 @@ func (s *state) apply(report *Report, id string, e *schemas.Event) {
 		delete(s.qtys, line)
 	}
 	if e.BatchRef == "" {
+		if e.Available != before.available {
+			report.fault("event %s says that %d of %s are available, before it were %d", id, e.Available, e.SKU, before.available)
+		}
 		return
 	}
 	if e.BatchAvailable < 0 || e.BatchAvailable > e.BatchQty {

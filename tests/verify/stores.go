@@ -107,27 +107,30 @@ func compareClickHouse(ctx context.Context, report *Report, t Target, s *state) 
 	compare(report, "ClickHouse stock", s.batches, batches)
 	compare(report, "ClickHouse SKUs", s.skus, skus)
 	compare(report, "ClickHouse batches by ref", wantRefs, refs)
-	return compareCounts(ctx, report, conn, s)
+	return compareHistory(ctx, report, conn, s)
 }
 
-// compareCounts holds the tables of what happened against the log. Physical duplicates do not count: FINAL.
-func compareCounts(ctx context.Context, report *Report, conn driver.Conn, s *state) error {
-	for _, table := range []struct {
-		name, query string
-		want        int
-	}{
-		{"ClickHouse events, each version once", `SELECT count() FROM events FINAL`, s.changes},
-		{"ClickHouse outcomes, one for each command", `SELECT count() FROM outcomes FINAL`, len(s.outcomes)},
-	} {
-		var got uint64
-		if err := conn.QueryRow(ctx, table.query).Scan(&got); err != nil {
-			return fmt.Errorf("ask ClickHouse (%s): %w", table.query, err)
-		}
-		if int(got) != table.want {
-			report.fault("%s: %d, the events say %d", table.name, got, table.want)
-		}
-		report.compared(table.name, int(got))
+// compareHistory holds the tables of what happened against the log. Physical duplicates do not count: FINAL.
+func compareHistory(ctx context.Context, report *Report, conn driver.Conn, s *state) error {
+	var events uint64
+	if err := conn.QueryRow(ctx, `SELECT count() FROM events FINAL`).Scan(&events); err != nil {
+		return fmt.Errorf("count the events in ClickHouse: %w", err)
 	}
+	if int(events) != s.changes {
+		report.fault("ClickHouse has %d events, the topic %d", events, s.changes)
+	}
+	report.compared("ClickHouse events, each version once", int(events))
+
+	outcomes := map[string]outcomeRow{}
+	var id string
+	var o outcomeRow
+	err := eachRow(ctx, conn, `SELECT event_id, commandid, commandsource, toString(type), sku, version, orderid, batchref, reason, message FROM outcomes FINAL`,
+		[]any{&id, &o.commandid, &o.commandsource, &o.kind, &o.sku, &o.version, &o.orderid, &o.batchref, &o.reason, &o.message},
+		func() { outcomes[id] = o })
+	if err != nil {
+		return err
+	}
+	compare(report, "ClickHouse outcomes", s.last, outcomes)
 	return nil
 }
 
