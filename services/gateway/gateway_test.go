@@ -150,7 +150,7 @@ func TestValidateNamesEveryFault(t *testing.T) {
 	err := gateway.Config{HTTPAddr: "x", OutcomeWait: 2, OutcomeWaitMax: 1}.Validate()
 	for _, fault := range []string{
 		"no Kafka broker is given", `the HTTP address "x" is not of the form host:port`, "no ClickHouse server is given",
-		"the ClickHouse database has no name", "the wait for an outcome, 2ns, is not from 0s to the longest, 1ns", "with at most 0 requests at once",
+		"the name of the ClickHouse database is empty", "the wait for an outcome, 2ns, is not from 0s to the longest, 1ns", "with at most 0 requests at once",
 	} {
 		require.ErrorContains(t, err, fault)
 	}
