@@ -10,10 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
 	"regexp"
-	"strings"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -25,6 +23,7 @@ import (
 
 	"github.com/lotline/lotline/pkg/admin"
 	"github.com/lotline/lotline/pkg/kafkaclient"
+	"github.com/lotline/lotline/pkg/postgresclient"
 	"github.com/lotline/lotline/services/allocator/internal/allocation"
 	"github.com/lotline/lotline/services/allocator/internal/apply"
 	"github.com/lotline/lotline/services/allocator/internal/commandlog"
@@ -76,7 +75,7 @@ func (c Config) Validate() error {
 		}
 	}
 	if c.PostgresURL == "" && c.PostgresURLFile == "" {
-		errs = append(errs, errors.New("no Postgres is given: set --postgres-url or --postgres-url-file"))
+		errs = append(errs, postgresclient.ErrNoURL)
 	}
 	if !instanceID.MatchString(c.InstanceID) {
 		errs = append(errs, fmt.Errorf("the instance id %q may have letters, digits, dots, dashes and underscores only, 200 at the most", c.InstanceID))
@@ -94,18 +93,6 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// postgresURL is the URL with the file taken into account.
-func (c Config) postgresURL() (string, error) {
-	if c.PostgresURLFile == "" {
-		return c.PostgresURL, nil
-	}
-	content, err := os.ReadFile(c.PostgresURLFile)
-	if err != nil {
-		return "", fmt.Errorf("read the file of --postgres-url-file: %w", err)
-	}
-	return strings.TrimSpace(string(content)), nil
-}
-
 // Migrate brings the database at url to what this build expects. Several may call it at once.
 func Migrate(ctx context.Context, url string) error {
 	if err := postgres.Migrate(ctx, url, slog.Default()); err != nil {
@@ -120,7 +107,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	pgURL, err := cfg.postgresURL()
+	pgURL, err := postgresclient.URL(cfg.PostgresURL, cfg.PostgresURLFile)
 	if err != nil {
 		return err
 	}
@@ -150,7 +137,7 @@ func Run(ctx context.Context, cfg Config) error {
 		group.Go(func() error { return worker.Run(ctx) })
 	}
 	group.Go(func() error { return admin.Serve(ctx, cfg.AdminAddr, health, registry) })
-	log.Info("allocating", "sessions", cfg.Sessions, "instance_id", cfg.InstanceID, "postgres", redacted(pgURL))
+	log.Info("allocating", "sessions", cfg.Sessions, "instance_id", cfg.InstanceID, "postgres", postgresclient.Redacted(pgURL))
 	return group.Wait()
 }
 
@@ -181,13 +168,4 @@ func newWorker(cfg Config, pgURL string, slot int, adm *kadm.Client, health *adm
 		CommandIDRetention: cfg.CommandIDRetention,
 		GracePeriod:        cfg.GracePeriod,
 	}, store, applier, adm, health, metrics, log), nil
-}
-
-// redacted is the URL for the log, without its password.
-func redacted(pgURL string) string {
-	u, err := url.Parse(pgURL)
-	if err != nil || u.Scheme == "" {
-		return "(not a URL)"
-	}
-	return u.Redacted()
 }

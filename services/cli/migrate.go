@@ -3,10 +3,9 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"os"
-	"strings"
 
 	"github.com/lotline/lotline/pkg/clickhouseclient"
+	"github.com/lotline/lotline/pkg/postgresclient"
 	"github.com/lotline/lotline/services/allocator"
 	"github.com/lotline/lotline/services/projector"
 )
@@ -34,7 +33,7 @@ func (c *migrateCmd) Run(e *env) error {
 		errs = append(errs, err)
 	}
 	step("postgres", func() error {
-		url, err := c.postgresURL()
+		url, err := postgresclient.URL(c.PostgresURL, c.PostgresURLFile)
 		if err != nil {
 			return err
 		}
@@ -42,15 +41,4 @@ func (c *migrateCmd) Run(e *env) error {
 	})
 	step("clickhouse", func() error { return projector.Migrate(e.ctx, c.ClickHouse) })
 	return errors.Join(errs...)
-}
-
-func (c *migrateCmd) postgresURL() (string, error) {
-	if c.PostgresURLFile == "" {
-		return c.PostgresURL, nil
-	}
-	content, err := os.ReadFile(c.PostgresURLFile)
-	if err != nil {
-		return "", fmt.Errorf("read the file of --postgres-url-file: %w", err)
-	}
-	return strings.TrimSpace(string(content)), nil
 }
