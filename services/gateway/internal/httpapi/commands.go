@@ -173,7 +173,7 @@ func (a *api) send(r *http.Request, cmd *schemas.Command, status int, location s
 			ans.header["Location"] = location
 		}
 		if event.Type == schemas.EventCommandRejected {
-			ans = rejected(event)
+			ans = rejected(cmd.Type, event)
 		}
 	}
 	if ans.message == "" {
@@ -195,11 +195,17 @@ type commandBody struct {
 	Outcome   string `json:"outcome"`
 }
 
-// rejected says no in HTTP's words.
-func rejected(event *schemas.Event) answer {
+// rejected says no in HTTP's words. That a SKU is unknown is 400 only where the
+// book has it so, at /allocate; what changes a batch names it by SKU and ref,
+// and a batch that is not there is not found, whichever of the two is wrong.
+func rejected(command schemas.CommandType, event *schemas.Event) answer {
 	switch event.Reason {
 	case "invalid_sku":
-		return refused(http.StatusBadRequest, "Invalid sku "+event.SKU)
+		status := http.StatusNotFound
+		if command == schemas.CommandAllocate {
+			status = http.StatusBadRequest
+		}
+		return refused(status, "Invalid sku "+event.SKU)
 	case "qty_out_of_range", "eta_out_of_range":
 		return refused(http.StatusBadRequest, event.Message)
 	case "unknown_batch", "not_allocated":

@@ -108,10 +108,19 @@ func TestRejections(t *testing.T) {
 			require.Equal(t, "wait=1", resp.Header.Get("Preference-Applied"))
 		})
 	}
-	f := &fake{outcome: &schemas.Event{Type: schemas.EventCommandRejected, Reason: "invalid_sku", SKU: "NO-CHAIR", Message: "whatever"}}
-	resp, body := f.do(t, "POST", "/allocate", `{"orderid":"o1","sku":"NO-CHAIR","qty":3}`)
-	require.Equal(t, 400, resp.StatusCode)
-	require.Equal(t, `{"message":"Invalid sku NO-CHAIR"}`, body)
+	for _, unknownSKU := range []struct {
+		path, body string
+		status     int
+	}{
+		{"/allocate", `{"orderid":"o1","sku":"NO-CHAIR","qty":3}`, 400},
+		{"/change_batch_quantity", `{"ref":"b1","sku":"NO-CHAIR","qty":3}`, 404},
+	} {
+		f := &fake{outcome: &schemas.Event{Type: schemas.EventCommandRejected, Reason: "invalid_sku", SKU: "NO-CHAIR", Message: "whatever"}}
+		resp, body := f.do(t, "POST", unknownSKU.path, unknownSKU.body)
+		require.Equal(t, unknownSKU.status, resp.StatusCode, unknownSKU.path)
+		require.Equal(t, `{"message":"Invalid sku NO-CHAIR"}`, body)
+		require.Empty(t, resp.Header.Get("Location"))
+	}
 }
 
 func TestBadInput(t *testing.T) {
