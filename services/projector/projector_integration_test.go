@@ -52,6 +52,7 @@ func install(t testing.TB) *bench {
 	t.Helper()
 	prefix := "p" + strings.ToLower(rand.Text()[:12])
 	b := &bench{t: t, config: projector.DefaultConfig(), group: prefix + ".projector"}
+	b.config.AdminAddr = "" // another projector may have the port
 	b.config.Kafka.Brokers, b.config.Kafka.TopicPrefix = []string{address(t, "LOTLINE_TEST_KAFKA")}, prefix
 	b.config.ClickHouse.Addrs, b.config.ClickHouse.Database = []string{address(t, "LOTLINE_TEST_CLICKHOUSE")}, prefix
 	require.NoError(t, projector.Migrate(t.Context(), b.config.ClickHouse))
