@@ -13,6 +13,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/alecthomas/kong"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
@@ -26,44 +27,36 @@ import (
 	"github.com/lotline/lotline/services/projector/internal/eventlog"
 )
 
-// Bounds of what an operator may set.
-const (
-	blockEventsLimit   = 100_000
-	flushIntervalMinMs = 50
-	flushIntervalLimit = 5_000
-)
-
 // Config is what an operator sets.
 type Config struct {
-	Kafka              kafkaclient.Config      `embed:"" prefix:"kafka-"`
-	ClickHouse         clickhouseclient.Config `embed:"" prefix:"clickhouse-"`
-	BlockEventsMax     int                     `help:"Most events written in one block, 1 to 100000." default:"10000" placeholder:"N"`
-	FlushIntervalMaxMs int                     `help:"Longest time, in milliseconds, that an event waits for a block to fill, 50 to 5000." default:"500" placeholder:"MS"`
-	AdminAddr          string                  `help:"Address (host:port) of /healthz, /readyz and /metrics. Empty: none." default:"127.0.0.1:9102" placeholder:"HOST:PORT"`
+	Kafka            kafkaclient.Config      `embed:"" prefix:"kafka-"`
+	ClickHouse       clickhouseclient.Config `embed:"" prefix:"clickhouse-"`
+	BlockEventsMax   int                     `help:"Most events written in one block, 1 to 100000." default:"10000" placeholder:"N"`
+	FlushIntervalMax time.Duration           `help:"Longest time that an event waits for a block to fill, 50ms to 5s." default:"500ms"`
+	AdminAddr        string                  `help:"Address (host:port) of health and metrics; empty = none." default:"127.0.0.1:9082" placeholder:"HOST:PORT"`
 }
 
-// DefaultConfig returns the settings that the flags have by default, without an admin listener.
+// DefaultConfig returns the configuration of a projector that is told nothing.
 func DefaultConfig() Config {
-	return Config{
-		Kafka:              kafkaclient.Config{Brokers: []string{"127.0.0.1:9092"}, TopicPrefix: "lotline"},
-		ClickHouse:         clickhouseclient.Config{Addrs: []string{"127.0.0.1:9000"}, Database: "lotline", User: "default"},
-		BlockEventsMax:     10_000,
-		FlushIntervalMaxMs: 500,
+	var cfg Config
+	if err := kong.ApplyDefaults(&cfg); err != nil {
+		panic(err) // a fault in the tags above, which every test would see
 	}
+	return cfg
 }
 
 // Validate names every fault of the configuration, a sentence each.
 func (c Config) Validate() error {
 	errs := []error{c.Kafka.Validate(), c.ClickHouse.Validate()}
-	if c.BlockEventsMax < 1 || c.BlockEventsMax > blockEventsLimit {
-		errs = append(errs, fmt.Errorf("the block size %d is not between 1 and %d events", c.BlockEventsMax, blockEventsLimit))
+	if c.BlockEventsMax < 1 || c.BlockEventsMax > 100_000 {
+		errs = append(errs, fmt.Errorf("--block-events-max is %d and must be from 1 to 100000", c.BlockEventsMax))
 	}
-	if c.FlushIntervalMaxMs < flushIntervalMinMs || c.FlushIntervalMaxMs > flushIntervalLimit {
-		errs = append(errs, fmt.Errorf("the flush interval %d is not between %d and %d ms", c.FlushIntervalMaxMs, flushIntervalMinMs, flushIntervalLimit))
+	if c.FlushIntervalMax < 50*time.Millisecond || c.FlushIntervalMax > 5*time.Second {
+		errs = append(errs, fmt.Errorf("--flush-interval-max is %s and must be from 50ms to 5s", c.FlushIntervalMax))
 	}
 	if c.AdminAddr != "" {
 		if _, _, err := net.SplitHostPort(c.AdminAddr); err != nil {
-			errs = append(errs, fmt.Errorf("the admin address %q is not of the form host:port", c.AdminAddr))
+			errs = append(errs, fmt.Errorf("--admin-addr is %q and must be of the form host:port", c.AdminAddr))
 		}
 	}
 	return errors.Join(errs...)
@@ -101,7 +94,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 			Topic:          topics.Declared(cfg.Kafka.TopicPrefix).Events.Name,
 			Group:          cfg.Kafka.TopicPrefix + ".projector",
 			BlockEventsMax: cfg.BlockEventsMax,
-			FlushInterval:  time.Duration(cfg.FlushIntervalMaxMs) * time.Millisecond,
+			FlushInterval:  cfg.FlushIntervalMax,
 		}, cfg.Kafka.Opts("lotline-projector"), writer, health, eventlog.NewMetrics(registry), log)
 		if err != nil {
 			return err
