@@ -22,6 +22,9 @@ const (
 	// client's default, 1 GiB, would let one hostile batch take the process.
 	maxDecompressBatchBytes = 16 << 20
 	dialTimeout             = 5 * time.Second
+	// fetchMaxWait bounds how long a broker holds a fetch that finds nothing. What is added to what a client reads is
+	// asked for with its next fetch only, so the client's default of 5 s could be seen as a delay by users.
+	fetchMaxWait = 500 * time.Millisecond
 )
 
 // Kafka allows 249 bytes for a topic name; the rest is left to the suffixes.
@@ -62,6 +65,7 @@ func (c Config) Opts(clientID string) []kgo.Opt {
 		kgo.ClientID(clientID),
 		kgo.MaxDecompressBatchBytes(maxDecompressBatchBytes),
 		kgo.DialTimeout(dialTimeout),
+		kgo.FetchMaxWait(fetchMaxWait),
 		kgo.WithLogger(logger{slog.Default().With("component", "kafka", "client", clientID)}),
 	}
 }
