@@ -9,11 +9,8 @@ import (
 	"sort"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kgo"
-
 	"github.com/lotline/lotline/services/allocator/internal/allocation"
 	"github.com/lotline/lotline/services/allocator/internal/apply"
-	"github.com/lotline/lotline/services/allocator/internal/outbox"
 	"github.com/lotline/lotline/services/allocator/internal/postgres"
 )
 
@@ -118,95 +115,12 @@ func (s *session) setApplied(state *part, next int64) {
 	s.mu.Unlock()
 }
 
-// toPublish finds the records that this poll has to publish: for each of its commands that is not published yet, what
-// was decided for it, now or by an earlier life. A segment may reach beyond the poll, because an earlier poll had
-// other boundaries; only the commands of this poll are taken from it.
-func (s *session) toPublish(ctx context.Context, p *polled, bytesMax int) (out []*kgo.Record, bytes int, err error) {
-	s.mu.Lock()
-	from := max(p.state.position, p.state.published)
-	topicID := p.state.topicID
-	s.mu.Unlock()
-	first := sort.Search(len(p.records), func(i int) bool { return p.records[i].Offset >= from })
-	wanted := p.records[first:]
-	if len(wanted) == 0 {
-		return nil, 0, nil
-	}
-	segments, floor := p.decided, int64(0)
-	if len(segments) == 0 || wanted[0].Offset < segments[0].First {
-		waiting, err := s.store.Outbox(ctx, p.partition, wanted[0].Offset, p.next, bytesMax)
-		if err != nil {
-			s.applier.Forget()
-			return nil, 0, fmt.Errorf("%w: %w", errStale, err)
-		}
-		if waiting.NextOffset < p.next {
-			return nil, 0, fmt.Errorf("%w: partition %d is applied to %d and was to %d", errBehind, p.partition, waiting.NextOffset, p.next)
-		}
-		if waiting.TooMuch {
-			return nil, 0, errTooMuch
-		}
-		for _, r := range wanted {
-			if len(segments) == 0 || r.Offset < segments[0].First {
-				s.metrics.recovered.Inc()
-			}
-		}
-		segments, floor = waiting.Segments, waiting.OutboxFloor
-	}
-	for _, segment := range segments {
-		bytes += len(segment.Data)
-	}
-	if bytes > bytesMax {
-		return nil, 0, errTooMuch
-	}
-	out, err = s.match(p, topicID, wanted, segments, floor)
-	if err != nil {
-		s.stop(p.partition, err)
-		return nil, 0, fmt.Errorf("%w: %w", errStale, err)
-	}
-	return out, bytes, nil
-}
-
 // stop halts a partition and has the client leave it alone.
 func (s *session) stop(partition int32, reason error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.halt(partition, reason)
 	s.pause(partition)
-}
-
-// match walks the wanted commands and the decided entries, both in order of offset. A command that is neither in a
-// segment nor below the floor has lost its events: that is said by name, never passed over.
-func (s *session) match(p *polled, topicID string, wanted []*kgo.Record, segments []outbox.Segment, floor int64) ([]*kgo.Record, error) {
-	out := make([]*kgo.Record, 0, len(wanted))
-	var entries []outbox.Entry
-	for _, r := range wanted {
-		for len(entries) == 0 || entries[0].Offset < r.Offset {
-			if len(entries) > 0 {
-				entries = entries[1:]
-				continue
-			}
-			if len(segments) == 0 {
-				break
-			}
-			var err error
-			if entries, err = segments[0].Entries(); err != nil {
-				return nil, err
-			}
-			segments = segments[1:]
-		}
-		switch {
-		case len(entries) > 0 && entries[0].Offset == r.Offset && entries[0].DeadLetter != "":
-			out = append(out, deadLetter(s.config.Topics.DeadLetters.Name, r, entries[0].DeadLetter))
-			p.deadLetters++
-		case len(entries) > 0 && entries[0].Offset == r.Offset:
-			out = append(out, eventRecords(s.config.Topics.Events.Name, topicID, p.partition, entries[0])...)
-			p.events += len(entries[0].Messages)
-		case r.Offset < floor:
-			// Published and deleted by an earlier life.
-		default:
-			return nil, fmt.Errorf("the command at offset %d is applied, and its events are neither in the outbox nor published", r.Offset)
-		}
-	}
-	return out, nil
 }
 
 // assigned are the partitions that this member has now, sorted: the client forgets those that it lost.

@@ -10,6 +10,6 @@
 // client. The service's root makes a Worker for each slot.
 //
 // One poll's way: Worker.session (worker.go) joins the group and partitions.go decides where it starts; session.step
-// (session.go) polls, has the commands applied partition by partition and finds what they have to publish
-// (applying.go), and ends the transaction. wire.go is how records become commands and events records.
+// (session.go) polls and has the commands applied partition by partition (applying.go), finds what they have to publish
+// and ends the transaction (publishing.go). wire.go is how records become commands and events records.
 package commandlog
