@@ -86,8 +86,8 @@ func serveClickHouse(args []string) error {
 	purego.RegisterLibFunc(&handleSignals, handle, "chdb_set_signal_handlers_enabled")
 	purego.RegisterLibFunc(&queryCmdline, handle, "chdb_query_cmdline")
 	handleSignals(0) // they are this program's
-	if err := surviveAborts(); err != nil {
-		return err
+	if err := outliveConnections(library, handle); err != nil {
+		return fmt.Errorf("keep connections from ending ClickHouse: %w", err)
 	}
 
 	stop := make(chan os.Signal, 1)
@@ -109,25 +109,6 @@ func serveClickHouse(args []string) error {
 	if !stopping.Load() {
 		return errors.New("ClickHouse ended unasked")
 	}
-	return nil
-}
-
-// surviveAborts keeps a client that goes away in mid-sentence from ending the server: "clickhouse local" has a handler
-// for what its connections throw that aborts the process, where the real server's logs. With pause(3) as the handler of
-// SIGABRT only that connection's thread stops, for good; what it held was released before.
-func surviveAborts() error {
-	const libc = "libc.so.6"
-	handle, err := purego.Dlopen(libc, purego.RTLD_NOW|purego.RTLD_GLOBAL)
-	if err != nil {
-		return fmt.Errorf("load %s: %w", libc, err)
-	}
-	pause, err := purego.Dlsym(handle, "pause")
-	if err != nil {
-		return fmt.Errorf("find pause in %s: %w", libc, err)
-	}
-	var setHandler func(signal int32, handler uintptr) uintptr
-	purego.RegisterLibFunc(&setHandler, handle, "signal")
-	setHandler(int32(syscall.SIGABRT), pause)
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	chgo "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/jackc/pgx/v5"
 	"github.com/shirou/gopsutil/v4/process"
 	"github.com/stretchr/testify/require"
@@ -127,6 +129,27 @@ func TestDataOutlivesKillPauseAndStop(t *testing.T) {
 			s = again
 			check()
 		})
+	}
+}
+
+// "clickhouse local", which this server is made of, would end with any of these connections.
+func TestClickHouseOutlivesItsConnections(t *testing.T) {
+	s, err := servers.StartClickHouse(t.Context(), servers.Options{DataDir: filepath.Join(t.TempDir(), "clickhouse")})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Stop()) })
+	native := func(database string) error {
+		conn, err := chgo.Open(&chgo.Options{Addr: []string{s.Addr}, Auth: chgo.Auth{Database: database}})
+		require.NoError(t, err)
+		defer conn.Close()
+		return conn.Ping(t.Context())
+	}
+	for range 3 {
+		conn, err := net.Dial("tcp", s.Addr)
+		require.NoError(t, err)
+		require.NoError(t, conn.(*net.TCPConn).SetLinger(0), "closing resets the connection")
+		require.NoError(t, conn.Close())
+		require.ErrorContains(t, native("nowhere"), "nowhere does not exist")
+		require.NoError(t, native("default"))
 	}
 }
 
