@@ -128,12 +128,11 @@ func TestProduceFailureAborts(t *testing.T) {
 	b.send(b.orders("CHAIR", 5)...)
 	var refused atomic.Int32
 	b.fake.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		b.fake.KeepControl() // it may run for several requests at once, so it counts for itself
 		produce := req.(*kmsg.ProduceRequest)
-		if produce.TransactionID == nil {
-			b.fake.KeepControl()
+		if produce.TransactionID == nil || refused.Swap(1) == 1 {
 			return nil, nil, false
 		}
-		refused.Add(1)
 		return refuse(produce), nil, true
 	})
 	b.start()

@@ -97,7 +97,7 @@ func eventRecord(e *schemas.Event) *kgo.Record {
 // not its last, one that is, and what others' events look like.
 func (r *rig) allocate(t *testing.T) {
 	client, err := kgo.NewClient(kgo.SeedBrokers(r.cluster.ListenAddrs()...), kgo.ConsumeTopics(commands),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.ProducerLinger(0))
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(100*time.Millisecond), kgo.ProducerLinger(0))
 	require.NoError(t, err)
 	done := make(chan struct{})
 	t.Cleanup(func() { client.Close(); <-done })
