@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -37,11 +38,7 @@ const unknown = -1
 func (s *session) adjust(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
 	topic := s.config.Topics.Commands.Name
 	committed := offsets[topic]
-	partitions := make([]int32, 0, len(committed))
-	for p := range committed {
-		partitions = append(partitions, p)
-	}
-	slices.Sort(partitions)
+	partitions := slices.Sorted(maps.Keys(committed))
 	if len(partitions) == 0 {
 		return offsets, nil
 	}

@@ -202,9 +202,6 @@ func (s *session) end(ctx context.Context, want kgo.TransactionEndTry, done []*p
 		s.metrics.events.Add(float64(p.events))
 		s.metrics.deadLetters.Add(float64(p.deadLetters))
 		s.metrics.keyMismatches.Add(float64(p.keyMismatches))
-		if s.newest == nil {
-			s.newest = make(map[int32]time.Time)
-		}
 		s.newest[p.partition] = p.records[len(p.records)-1].Timestamp
 	}
 	return nil

@@ -89,7 +89,7 @@ func (w *Worker) Run(ctx context.Context) error {
 // believed. It ends with the reason why only a fresh start is safe.
 func (w *Worker) session(ctx context.Context) error {
 	w.applier.Forget()
-	s := &session{Worker: w, parts: make(map[int32]*part), paused: make(map[int32]bool), recordsMax: w.config.PollRecordsMax}
+	s := &session{Worker: w, parts: make(map[int32]*part), paused: make(map[int32]bool), newest: make(map[int32]time.Time), recordsMax: w.config.PollRecordsMax}
 	kafka, err := kgo.NewGroupTransactSession(append(w.config.Client,
 		kgo.ConsumerGroup(w.config.Group),
 		kgo.ConsumeTopics(w.config.Topics.Commands.Name),
