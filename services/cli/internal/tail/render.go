@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"regexp"
 	"strings"
 	"unicode/utf8"
@@ -95,15 +96,24 @@ var c1Controls = regexp.MustCompile("[\u007f-\u009f]")
 
 // appendLine appends v as one line of JSON.
 func appendLine(out *bytes.Buffer, v line) error {
+	if err := WriteJSON(out, v); err != nil {
+		return fmt.Errorf("print partition %d offset %d: %w", v.Partition, v.Offset, err)
+	}
+	return nil
+}
+
+// WriteJSON writes v as one line of JSON without characters that a terminal
+// obeys.
+func WriteJSON(out io.Writer, v any) error {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
-		return fmt.Errorf("print partition %d offset %d: %w", v.Partition, v.Offset, err)
+		return err
 	}
-	out.Write(c1Controls.ReplaceAllFunc(b.Bytes(), func(c []byte) []byte {
+	_, err := out.Write(c1Controls.ReplaceAllFunc(b.Bytes(), func(c []byte) []byte {
 		r, _ := utf8.DecodeRune(c)
 		return fmt.Appendf(nil, `\u%04x`, r)
 	}))
-	return nil
+	return err
 }

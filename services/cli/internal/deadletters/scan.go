@@ -1,0 +1,149 @@
+package deadletters
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+const (
+	pollRecordsMax = 1000
+
+	// stuckMax is how long a scan waits for the next record before the end that
+	// it was told of: an open transaction of an allocator may hide what follows
+	// for its timeout.
+	stuckMax = 30 * time.Second
+
+	// maxBatchBytes is above the limit of other clients: a dead letter is a
+	// record at their limit with headers added.
+	maxBatchBytes = 32 << 20
+)
+
+// Topic is the topic of dead letters and how it is reached.
+type Topic struct {
+	Name     string // of the dead letters
+	Commands string // the only topic that commands are replayed to
+	Opts     []kgo.Opt
+}
+
+// Walk calls letter for each dead letter that filter chooses and, if it chooses
+// all, mark for each mark; in order of offset in a partition. It goes up to the
+// end that the topic had when it began, and keeps one bit of each dead letter
+// in memory. An error of letter or mark ends it.
+func (t Topic) Walk(ctx context.Context, filter Filter, letter func(*Letter) error, mark func(Mark) error) error {
+	marked := marks{}
+	err := t.scan(ctx, func(r *kgo.Record) error {
+		if m, ok := parseMark(r); ok {
+			marked.add(m)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return t.scan(ctx, func(r *kgo.Record) error {
+		if m, ok := parseMark(r); ok {
+			if filter.All && mark != nil {
+				return mark(m)
+			}
+			return nil
+		}
+		l, err := parse(r)
+		if err != nil {
+			return nil //nolint:nilerr // somebody else's record: not ours to answer, and `lotline tail dlq` shows it
+		}
+		if l.Status = marked.status(l.Place); !filter.matches(&l) {
+			return nil
+		}
+		return letter(&l)
+	})
+}
+
+// scan reads the topic from its start to its end.
+func (t Topic) scan(ctx context.Context, each func(*kgo.Record) error) error {
+	client, err := kgo.NewClient(append(t.Opts,
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.KeepControlRecords(), // they show that the end was reached
+		kgo.MaxDecompressBatchBytes(maxBatchBytes),
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()))...)
+	if err != nil {
+		return fmt.Errorf("make a Kafka client: %w", err)
+	}
+	defer client.Close()
+	adm := kadm.NewClient(client)
+	starts, err := adm.ListStartOffsets(ctx, t.Name)
+	if err = errors.Join(err, starts.Error()); errors.Is(err, kerr.UnknownTopicOrPartition) {
+		return fmt.Errorf("the topic %s does not exist: create it with `lotline topics apply`, or check --kafka-topic-prefix", t.Name)
+	} else if err != nil {
+		return fmt.Errorf("list the start offsets of %s: %w", t.Name, err)
+	}
+	// The very end, not that of what is committed: a mark behind another's open transaction must be waited for.
+	ends, err := adm.ListEndOffsets(ctx, t.Name)
+	if err = errors.Join(err, ends.Error()); err != nil {
+		return fmt.Errorf("list the end offsets of %s: %w", t.Name, err)
+	}
+	from, left := map[int32]kgo.Offset{}, map[int32]int64{}
+	for p, start := range starts[t.Name] {
+		if end, _ := ends.Lookup(t.Name, p); end.Offset > start.Offset {
+			from[p], left[p] = kgo.NewOffset().At(start.Offset), end.Offset
+		}
+	}
+	client.AddConsumePartitions(map[string]map[int32]kgo.Offset{t.Name: from})
+	for len(left) > 0 {
+		waiting, cancel := context.WithTimeout(ctx, stuckMax)
+		fetches := client.PollRecords(waiting, pollRecordsMax)
+		cancel()
+		if err := fetches.Err(); ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+			return fmt.Errorf("the end of %s was not reached within %s: a transaction is open there, or a broker is away; try again", t.Name, stuckMax)
+		} else if err != nil {
+			return fmt.Errorf("read %s: %w", t.Name, err)
+		}
+		for _, r := range fetches.Records() {
+			if end, ok := left[r.Partition]; !ok || r.Offset >= end {
+				continue
+			} else if r.Offset == end-1 {
+				delete(left, r.Partition)
+			}
+			if r.Attrs.IsControl() {
+				continue
+			}
+			if err := each(r); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// marks is a bit for each dead letter, in pages so that it is as long as the
+// log has marks, not as its offsets are high.
+type marks map[Status]map[Place]*[pageBits / 64]uint64
+
+const pageBits = 1 << 12
+
+func (m marks) add(mark Mark) {
+	if m[mark.Status] == nil {
+		m[mark.Status] = map[Place]*[pageBits / 64]uint64{}
+	}
+	page := Place{mark.Of.Partition, mark.Of.Offset / pageBits}
+	if m[mark.Status][page] == nil {
+		m[mark.Status][page] = &[pageBits / 64]uint64{}
+	}
+	bit := mark.Of.Offset % pageBits
+	m[mark.Status][page][bit/64] |= 1 << (bit % 64)
+}
+
+func (m marks) status(at Place) Status {
+	bit := at.Offset % pageBits
+	for _, s := range []Status{Replayed, Discarded} {
+		if page := m[s][Place{at.Partition, at.Offset / pageBits}]; page != nil && page[bit/64]&(1<<(bit%64)) != 0 {
+			return s
+		}
+	}
+	return Open
+}
