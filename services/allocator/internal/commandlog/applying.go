@@ -119,7 +119,7 @@ func (s *session) setApplied(state *part, next int64) {
 func (s *session) stop(partition int32, reason error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.halt(partition, reason)
+	s.halt(partition, reason, true)
 	s.pause(partition)
 }
 

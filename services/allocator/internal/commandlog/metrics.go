@@ -15,7 +15,7 @@ type Metrics struct {
 	transactions, aborts          prometheus.Counter
 	sessions                      prometheus.Counter
 	recovered                     prometheus.Counter
-	halted                        *prometheus.GaugeVec
+	halts                         halts
 	warnKeyOnce, warnSharedOnce   sync.Once
 }
 
@@ -37,12 +37,12 @@ func NewMetrics(reg *prometheus.Registry) *Metrics {
 		aborts:        counter("transactions_aborted_total", "Kafka transactions aborted or not known to be committed."),
 		sessions:      counter("sessions_restarted_total", "Times that a worker left and joined its consumer group again."),
 		recovered:     counter("commands_recovered_total", "Commands whose events were taken from the outbox, because an earlier life had decided them."),
-		halted: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		halts: halts{worker: make(map[int32]string), gauge: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Namespace: "lotline", Subsystem: "allocator", Name: "partition_halted",
 			Help: "1 for a partition that is stopped until a person decides.",
-		}, []string{"partition"}),
+		}, []string{"partition"})},
 	}
-	reg.MustRegister(m.halted)
+	reg.MustRegister(m.halts.gauge)
 	return m
 }
 

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/lotline/lotline/pkg/fault"
@@ -23,7 +23,12 @@ type part struct {
 	topicID             string
 	position, published int64
 	applied             int64
-	halted              bool
+
+	halted     bool
+	omitted    bool          // halted when it was assigned: the client does not consume it
+	suspect    bool          // was halted, and nothing of it was committed since
+	retryAt    time.Time     // when to try again although nothing changed; zero = never
+	retryPause time.Duration // the last pause before that
 }
 
 const unknown = -1
@@ -45,20 +50,8 @@ func (s *session) adjust(ctx context.Context, offsets map[string]map[int32]kgo.O
 	var topicID string
 	var positions map[int32]postgres.Position
 	err := fault.Retry(ctx, s.log, "read where the partitions stand", func(ctx context.Context) error {
-		found, err := s.admin.ListTopics(ctx, topic)
-		if err != nil {
-			return fmt.Errorf("ask for the id of topic %s: %w", topic, err)
-		}
-		detail := found[topic]
-		if detail.Err == nil && detail.ID == (kadm.TopicID{}) {
-			detail.Err = errors.New("the broker does not say")
-		}
-		if detail.Err != nil { // never a made-up id: it would be stored, and the true one taken for another topic's
-			return fmt.Errorf("ask for the id of topic %s: %w", topic, detail.Err)
-		}
-		topicID = topicName(detail.ID)
-		positions, err = s.store.Positions(ctx, topicID, partitions)
-		s.setHealth("postgres", err)
+		var err error
+		topicID, positions, err = s.stand(ctx, partitions)
 		return err
 	})
 	if err != nil {
@@ -67,11 +60,12 @@ func (s *session) adjust(ctx context.Context, offsets map[string]map[int32]kgo.O
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	start := make(map[int32]kgo.Offset, len(partitions))
+	starts := make(map[int32]kgo.Offset, len(partitions))
 	for _, p := range partitions {
 		at := positions[p]
 		if at.TopicID != topicID {
-			s.halt(p, fmt.Errorf("the topic was created anew (its id was %s and is %s): offsets of the old one mean nothing in it", at.TopicID, topicID))
+			s.halt(p, fmt.Errorf("the topic was created anew (its id was %s and is %s): offsets of the old one mean nothing in it", at.TopicID, topicID), false)
+			s.parts[p].topicID, s.parts[p].omitted = at.TopicID, true
 			continue
 		}
 		known := committed[p].EpochOffset().Offset
@@ -80,47 +74,22 @@ func (s *session) adjust(ctx context.Context, offsets map[string]map[int32]kgo.O
 				s.log.Warn("the group's offset is gone, starting from the outbox floor: events of published commands that are still in the outbox may appear again, with the same ids",
 					"partition", p, "outbox_floor", at.OutboxFloor, "next_offset", at.NextOffset)
 			}
-			known = at.OutboxFloor
 		}
-		state := &part{
-			topicID:   topicID,
-			published: max(known, at.OutboxFloor),
-			position:  min(known, at.NextOffset),
-			applied:   at.NextOffset,
-		}
+		state := &part{topicID: topicID, applied: at.NextOffset}
+		state.position, state.published = start(known, at)
 		if state.position < state.published {
 			s.log.Warn("Postgres is behind what was published, as after a restore: applying again, publishing nothing below the published offset",
 				"partition", p, "next_offset", at.NextOffset, "published", state.published)
 		}
+		if old := s.parts[p]; old != nil && old.halted {
+			state.retryPause = old.retryPause
+		}
 		s.parts[p] = state
 		s.unhalt(p)
-		start[p] = kgo.NewOffset().At(state.position).WithEpoch(-1)
+		starts[p] = kgo.NewOffset().At(state.position).WithEpoch(-1)
 	}
 	s.setHealth("kafka", nil)
-	return map[string]map[int32]kgo.Offset{topic: start}, nil
-}
-
-// halt marks a partition as stopped by name: nothing of it is published until a person has decided, and nothing is
-// skipped. The other partitions go on. The caller holds mu.
-func (s *session) halt(partition int32, reason error) {
-	reason = fmt.Errorf("partition %d of %s is halted: %w", partition, s.config.Topics.Commands.Name, reason)
-	s.log.Error("partition halted, nothing of it is skipped: mend the cause and restart the allocator", "partition", partition, "error", reason)
-	s.health.Set(partitionComponent(partition), reason)
-	s.metrics.halted.WithLabelValues(label(partition)).Set(1)
-	if s.parts[partition] == nil {
-		s.parts[partition] = &part{}
-	}
-	s.parts[partition].halted = true
-}
-
-// unhalt forgets a halt that an earlier assignment ended in; the next poll resumes the partition. The caller holds mu.
-func (s *session) unhalt(partition int32) {
-	s.health.Set(partitionComponent(partition), nil)
-	s.metrics.halted.WithLabelValues(label(partition)).Set(0)
-}
-
-func partitionComponent(partition int32) string {
-	return fmt.Sprintf("commands partition %d", partition)
+	return map[string]map[int32]kgo.Offset{topic: starts}, nil
 }
 
 func (s *session) setHealth(component string, err error) {

@@ -199,6 +199,11 @@ func (s *session) end(ctx context.Context, want kgo.TransactionEndTry, done []*p
 	for _, p := range done {
 		p.state.position = p.next
 		p.state.published = max(p.state.published, p.next)
+		if p.state.suspect {
+			p.state.suspect, p.state.retryPause = false, 0
+			s.unhalt(p.partition)
+			s.log.Info("a halted partition goes on", "partition", p.partition, "offset", p.next)
+		}
 		s.metrics.events.Add(float64(p.events))
 		s.metrics.deadLetters.Add(float64(p.deadLetters))
 		s.metrics.keyMismatches.Add(float64(p.keyMismatches))

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"sync"
 	"time"
 
@@ -24,6 +26,8 @@ type session struct {
 
 	paused map[int32]bool // partitions that the client was told to leave alone
 	aborts int            // transactions aborted in a row because records were not taken
+
+	haltsChecked time.Time // when halted partitions were last looked after
 
 	recordsMax int // of the next poll: less than configured while polls decide very much
 	trimmed    time.Time
@@ -53,6 +57,9 @@ func (s *session) step(ctx context.Context) error {
 	// Read before the poll: if the group moves on in between, the records may belong to an older membership than
 	// this generation says, never to a newer one, and the commit below is refused for either.
 	_, generation := s.kafka.Client().GroupMetadata()
+	if err := s.checkHalts(ctx); err != nil {
+		return err
+	}
 	polls, err := s.poll(ctx)
 	if err != nil {
 		return s.giveUp(ctx, err)
@@ -136,7 +143,7 @@ func (s *session) readable(topicID [16]byte, partition int32) error {
 		return fmt.Errorf("partition %d is not assigned", partition)
 	case state.halted:
 	case topicID != [16]byte{} && id != state.topicID:
-		s.halt(partition, fmt.Errorf("the topic was created anew (its id was %s and is %s): offsets of the old one mean nothing in it", state.topicID, id))
+		s.halt(partition, fmt.Errorf("the topic was created anew (its id was %s and is %s): offsets of the old one mean nothing in it", state.topicID, id), false)
 	default:
 		return nil
 	}
@@ -179,7 +186,7 @@ func (s *session) fetchErrors(fetches kgo.Fetches) {
 			// No records within the poll's wait.
 		case topic == s.config.Topics.Commands.Name && unreadable(err): // faults of the group come without a topic
 			s.mu.Lock()
-			s.halt(partition, fmt.Errorf("its log cannot be read on from where it was left: %w", err))
+			s.halt(partition, fmt.Errorf("its log cannot be read on from offset %d, where it was left: %w", s.positionOf(partition), err), passing(err))
 			s.mu.Unlock()
 			s.pause(partition)
 		default:
@@ -192,11 +199,38 @@ func (s *session) fetchErrors(fetches kgo.Fetches) {
 	s.setHealth("kafka", outage)
 }
 
-// unreadable tells errors after which a partition's log is not what it was from those that pass.
+// unreadable tells errors after which a partition's log is not what it was, or which reading it again will only repeat,
+// from those that pass. What the client says of a partition is a Kafka error, a failure of the network, or that a batch
+// cannot be decompressed or parsed; the last has no type of its own.
 func unreadable(err error) bool {
 	var lost *kgo.ErrDataLoss
-	return errors.As(err, &lost) || errors.Is(err, kerr.OffsetOutOfRange) || errors.Is(err, kgo.ErrMaxDecompress) ||
-		errors.Is(err, kerr.CorruptMessage) || errors.Is(err, kerr.UnknownTopicID) || errors.Is(err, kerr.InconsistentTopicID)
+	var code *kerr.Error
+	var network net.Error
+	switch {
+	case errors.As(err, &lost):
+		return true
+	case errors.As(err, &code):
+		return errors.Is(err, kerr.OffsetOutOfRange) || errors.Is(err, kerr.CorruptMessage) ||
+			errors.Is(err, kerr.UnknownTopicID) || errors.Is(err, kerr.InconsistentTopicID)
+	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, kgo.ErrClientClosed):
+		return false
+	}
+	return true
+}
+
+// passing tells those of unreadable that may be over without anybody's doing. Where the log is out of range it must
+// not be tried again: once it has grown, other records have the same offsets.
+func passing(err error) bool {
+	var lost *kgo.ErrDataLoss
+	return !errors.As(err, &lost) && !errors.Is(err, kerr.OffsetOutOfRange)
+}
+
+// positionOf is the next offset of a partition, or unknown. The caller holds mu.
+func (s *session) positionOf(partition int32) int64 {
+	if state := s.parts[partition]; state != nil {
+		return state.position
+	}
+	return unknown
 }
 
 // pause makes the client leave a halted partition alone.

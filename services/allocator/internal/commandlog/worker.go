@@ -114,6 +114,7 @@ func (w *Worker) session(ctx context.Context) error {
 		return fmt.Errorf("configure the Kafka client: %w", err)
 	}
 	s.kafka = kafka
+	defer s.releaseHalts()
 	defer kafka.Close()
 	// Settles the transaction that an earlier life of this id left open, so that the fetch of the group's offsets,
 	// which waits for open transactions, need not wait for a timeout.
