@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast lint generate build
+.PHONY: help run verify test test-fast lint generate build
 
 MODULES := $(shell sed -n 's|^[[:space:]]*\./||p' go.work)
 PACKAGES := $(MODULES:%=./%/...)
@@ -22,6 +22,11 @@ help: ## List these commands
 run: ## Run all of Lotline on this machine (KAFKA=apache: on Apache Kafka instead of kfake)
 	@go build -o bin/devstack ./tests/cmd/devstack
 	@exec bin/devstack
+
+verify: ## Hold Postgres and ClickHouse of the running `make run` against its events, down to the row
+	@endpoints="$${LOTLINE_RUN_DIR:-.run}/endpoints.json"; [ -f "$$endpoints" ] || { echo "There is no $$endpoints: is \`make run\` running?" >&2; exit 1; }; \
+	at() { sed -n "s|.*\"$$1\": \"\(.*\)\".*|\1|p" "$$endpoints"; }; \
+	LOTLINE_KAFKA_BROKERS="$$(at kafka)" LOTLINE_CLICKHOUSE_ADDRS="$$(at clickhouse_native)" LOTLINE_POSTGRES_URL="$$(at postgres)" go run ./services/cli/cmd/lotline verify
 
 test: build ## Run all tests on real servers (KAFKA=kfake leaves Apache Kafka, which needs a JVM, out)
 ifeq ($(KAFKA),kfake)

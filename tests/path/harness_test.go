@@ -53,17 +53,26 @@ type pipeline struct {
 // onEachKafka runs a test on a pipeline on kfake and on one on Apache Kafka.
 func onEachKafka(t *testing.T, test func(p *pipeline)) {
 	t.Helper()
-	isolation.OnEachKafka(t, func(t *testing.T, on stack.Servers) {
-		config, err := stack.Configure(on)
-		require.NoError(t, err)
-		running, err := stack.Start(t.Context(), config)
-		require.NoError(t, err)
-		t.Cleanup(func() { require.NoError(t, running.Stop()) })
-		test(&pipeline{
-			T: t, on: on, topics: topics.Declared(on.TopicPrefix),
-			gateway: "http://" + config.Gateway.HTTPAddr, metrics: "http://" + config.Allocator.AdminAddr + "/metrics",
-			clickhouse: "http://" + isolation.Setting(t, "LOTLINE_TEST_CLICKHOUSE_HTTP"),
-		})
+	isolation.OnEachKafka(t, func(t *testing.T, on stack.Servers) { onServers(t, on, test) })
+}
+
+// onKfake runs a test to which it does not matter which Kafka it has.
+func onKfake(t *testing.T, test func(p *pipeline)) {
+	t.Helper()
+	isolation.OnKfake(t, func(t *testing.T, on stack.Servers) { onServers(t, on, test) })
+}
+
+func onServers(t *testing.T, on stack.Servers, test func(p *pipeline)) {
+	t.Helper()
+	config, err := stack.Configure(on)
+	require.NoError(t, err)
+	running, err := stack.Start(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, running.Stop()) })
+	test(&pipeline{
+		T: t, on: on, topics: topics.Declared(on.TopicPrefix),
+		gateway: "http://" + config.Gateway.HTTPAddr, metrics: "http://" + config.Allocator.AdminAddr + "/metrics",
+		clickhouse: "http://" + isolation.Setting(t, "LOTLINE_TEST_CLICKHOUSE_HTTP"),
 	})
 }
 

@@ -28,13 +28,17 @@ import (
 // to call servers.Init.
 func OnEachKafka(t *testing.T, test func(t *testing.T, s stack.Servers)) {
 	t.Helper()
-	t.Run("kfake", func(t *testing.T) {
-		fake, err := servers.StartKfake(t.Context(), servers.Options{DataDir: filepath.Join(t.TempDir(), "kfake")})
-		require.NoError(t, err)
-		t.Cleanup(func() { require.NoError(t, fake.Stop()) })
-		test(t, newServers(t, fake.Addr))
-	})
+	t.Run("kfake", func(t *testing.T) { OnKfake(t, test) })
 	t.Run("kafka", func(t *testing.T) { test(t, newServers(t, Setting(t, "LOTLINE_TEST_KAFKA"))) })
+}
+
+// OnKfake runs a test to which it does not matter which Kafka it has.
+func OnKfake(t *testing.T, test func(t *testing.T, s stack.Servers)) {
+	t.Helper()
+	fake, err := servers.StartKfake(t.Context(), servers.Options{DataDir: filepath.Join(t.TempDir(), "kfake")})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, fake.Stop()) })
+	test(t, newServers(t, fake.Addr))
 }
 
 // Setting returns the value of a variable that tests/cmd/servers sets.

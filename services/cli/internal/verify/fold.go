@@ -1,0 +1,156 @@
+package verify
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/lotline/lotline/schemas"
+)
+
+// fold is the state that the events come to. Of lines it keeps a checksum only, so its memory is the SKUs and their
+// batches, however many lines there are.
+type fold struct {
+	hasher   hasher
+	products map[string]*product
+	faults   []Fault // what is wrong with the topic itself, at most faultsMax
+	more     int     // faults beyond those
+}
+
+type product struct {
+	version   uint64
+	available int64
+	lines     int64
+	state     uint64 // of lines and batches
+	readModel uint64
+	batches   map[string]batch
+	// later are events that came before their turn: once partitions were added a SKU's events are on two, and
+	// partitions are read side by side. What is left here at the end follows a hole.
+	later map[uint64]schemas.Event
+	// at gets the sums at the versions that it has as keys; nil while nobody asks for any.
+	at map[uint64]sum
+}
+
+type batch struct {
+	qty, available int32
+	eta            string
+}
+
+const (
+	faultsMax = 1000
+	laterMax  = 100_000 // events of a SKU that wait for one that is missing
+)
+
+func newFold() *fold { return &fold{products: make(map[string]*product)} }
+
+func (f *fold) fault(sku, format string, args ...any) {
+	if len(f.faults) == faultsMax {
+		f.more++
+		return
+	}
+	f.faults = append(f.faults, Fault{Store: storeEvents, SKU: sku, Row: rowLog, Is: fmt.Sprintf(format, args...)})
+}
+
+// add takes the next event that was read; place says where, for people.
+func (f *fold) add(e *schemas.Event, place func() string) {
+	if !e.Type.ChangesState() {
+		return
+	}
+	p := f.products[e.SKU]
+	if p == nil {
+		p = &product{batches: make(map[string]batch, 1)}
+		f.products[e.SKU] = p
+	}
+	if _, waiting := p.later[e.Version]; waiting || e.Version <= p.version {
+		f.fault(e.SKU, "version %d is there again, at %s", e.Version, place())
+		return
+	}
+	if e.Version > p.version+1 {
+		if p.later == nil {
+			p.later = make(map[uint64]schemas.Event)
+		}
+		if len(p.later) < laterMax { // one that is dropped here is part of the hole that missing reports
+			p.later[e.Version] = *e
+		}
+		return
+	}
+	f.apply(p, e)
+	for len(p.later) > 0 {
+		next, ok := p.later[p.version+1]
+		if !ok {
+			return
+		}
+		delete(p.later, next.Version)
+		f.apply(p, &next)
+	}
+}
+
+func (f *fold) apply(p *product, e *schemas.Event) {
+	p.version, p.available = e.Version, e.Available
+	p.readModel ^= f.hasher.row(eventRow, e.SKU, strconv.FormatUint(e.Version, 10), e.Type.String(), e.OrderID,
+		strconv.Itoa(int(e.Qty)), e.BatchRef, strconv.FormatInt(e.Available, 10))
+	switch e.Type {
+	case schemas.EventAllocated:
+		p.lines++
+		p.state ^= f.hasher.line(e.OrderID, e.SKU, e.BatchRef, e.Qty)
+	case schemas.EventDeallocated: // XOR takes out what was put in
+		p.lines--
+		p.state ^= f.hasher.line(e.OrderID, e.SKU, e.BatchRef, e.Qty)
+	}
+	if e.BatchRef != "" {
+		if before, had := p.batches[e.BatchRef]; had {
+			p.state ^= f.hasher.batch(e.SKU, e.BatchRef, before)
+		} else {
+			p.readModel ^= f.hasher.row(refRow, e.SKU, e.BatchRef)
+		}
+		after := batch{e.BatchQty, e.BatchAvailable, e.ETA}
+		p.state ^= f.hasher.batch(e.SKU, e.BatchRef, after)
+		p.batches[e.BatchRef] = after
+	}
+	if _, wanted := p.at[p.version]; wanted {
+		p.at[p.version] = f.sum(e.SKU, p)
+	}
+}
+
+// sum is what the rows of a SKU come to at its present version.
+func (f *fold) sum(sku string, p *product) sum {
+	if p.version == 0 {
+		return sum{}
+	}
+	return sum{
+		skus: 1, batches: int64(len(p.batches)), lines: p.lines, version: p.version,
+		state:     p.state ^ f.hasher.product(sku, p.version, p.available),
+		readModel: p.readModel, events: p.version,
+	}
+}
+
+func (f *fold) byBucket() map[sumKey]sum {
+	sums := make(map[sumKey]sum, buckets)
+	for sku, p := range f.products {
+		key := sumKey{bucket: bucketOf(sku)}
+		total := sums[key]
+		total.add(f.sum(sku, p))
+		sums[key] = total
+	}
+	return sums
+}
+
+// missing reports the holes that events were still waiting behind at the end.
+func (f *fold) missing() {
+	for sku, p := range f.products {
+		if len(p.later) > 0 {
+			f.fault(sku, "version %d is missing, and %d later ones are there", p.version+1, len(p.later))
+		}
+	}
+}
+
+func (h *hasher) line(orderID, sku, batchRef string, qty int32) uint64 {
+	return h.row(lineRow, orderID, sku, batchRef, strconv.Itoa(int(qty)))
+}
+
+func (h *hasher) batch(sku, ref string, b batch) uint64 {
+	return h.row(batchRow, sku, ref, strconv.Itoa(int(b.qty)), strconv.Itoa(int(b.available)), b.eta)
+}
+
+func (h *hasher) product(sku string, version uint64, available int64) uint64 {
+	return h.row(skuRow, sku, strconv.FormatUint(version, 10), strconv.FormatInt(available, 10))
+}

@@ -1,0 +1,125 @@
+package verify
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+)
+
+// The stores, as reports name them.
+const (
+	storeEvents     = "events"
+	storePostgres   = "postgres"
+	storeClickHouse = "clickhouse"
+)
+
+// Report is what was compared, and what does not agree.
+type Report struct {
+	Stores           []Counts `json:"stores"`
+	Events           int      `json:"events"`
+	Buckets          int      `json:"buckets"`
+	BucketsDiffering int      `json:"buckets_differing"` // at first sight; while commands come in, many do
+	Behind           []Fault  `json:"behind"`
+	Wrong            []Fault  `json:"wrong"`
+	WrongMore        int      `json:"wrong_more"` // beyond those listed
+	Seconds          float64  `json:"seconds"`
+}
+
+// Counts are the rows of a store at first sight.
+type Counts struct {
+	Store   string `json:"store"`
+	SKUs    int64  `json:"skus"`
+	Batches int64  `json:"batches"`
+	Lines   int64  `json:"lines"`
+}
+
+// Fault is one thing that does not agree. Row is empty if it is about the SKU as a whole. Should is what the events
+// say; an empty Is or Should stands for a row that is not there.
+type Fault struct {
+	Store  string `json:"store"`
+	SKU    string `json:"sku"`
+	Row    string `json:"row,omitempty"`
+	Is     string `json:"is,omitempty"`
+	Should string `json:"should,omitempty"`
+}
+
+// OK reports whether everything agrees, up to what was compared.
+func (r *Report) OK() bool { return len(r.Behind) == 0 && len(r.Wrong) == 0 }
+
+// WrongIn returns the SKUs that are wrong in a store, sorted.
+func (r *Report) wrongIn(store string) []string {
+	var skus []string
+	for _, f := range r.Wrong {
+		if f.Store == store {
+			skus = append(skus, f.SKU)
+		}
+	}
+	slices.Sort(skus)
+	return slices.Compact(skus)
+}
+
+// WrongInClickHouse returns the listed SKUs that ClickHouse has wrong, sorted: those that projecting them again puts right.
+func (r *Report) WrongInClickHouse() []string { return r.wrongIn(storeClickHouse) }
+
+// report lists what was found, down to the rows for as many SKUs as the options allow.
+func (j *judge) report(ctx context.Context, r *Report) error {
+	j.fold.missing()
+	r.Events = j.log.read
+	r.Wrong, r.WrongMore = j.fold.faults, j.fold.more
+	for _, sku := range slices.Sorted(maps.Keys(j.open)) {
+		for store, f := range map[string]finding{storePostgres: j.open[sku].postgres, storeClickHouse: j.open[sku].clickHouse} {
+			fault := Fault{Store: store, SKU: sku, Is: f.what}
+			switch {
+			case f.what == "":
+			case f.wrong == 0:
+				r.Behind = append(r.Behind, fault)
+			default:
+				r.Wrong = append(r.Wrong, fault)
+			}
+		}
+	}
+	byStore := func(a, b Fault) int { return cmp.Or(cmp.Compare(a.Store, b.Store), cmp.Compare(a.SKU, b.SKU)) }
+	slices.SortStableFunc(r.Behind, byStore)
+	slices.SortStableFunc(r.Wrong, byStore)
+	if len(r.Wrong) > faultsMax {
+		r.WrongMore += len(r.Wrong) - faultsMax
+		r.Wrong = r.Wrong[:faultsMax]
+	}
+	return j.listRows(ctx, r)
+}
+
+// Print writes the report for people.
+func (r *Report) Print(w io.Writer) {
+	fmt.Fprintf(w, "%-12s%12s%12s%12s\n", "", "SKUs", "batches", "order lines")
+	for _, c := range r.Stores {
+		fmt.Fprintf(w, "%-12s%12d%12d%12d\n", c.Store, c.SKUs, c.Batches, c.Lines)
+	}
+	fmt.Fprintf(w, "%d events folded, %d buckets of SKUs compared, %d of them looked into, in %.1f s\n", r.Events, r.Buckets, r.BucketsDiffering, r.Seconds)
+	for _, f := range r.Behind {
+		fmt.Fprintf(w, "BEHIND  %s: %q %s\n", f.Store, f.SKU, f.Is)
+	}
+	for _, f := range r.Wrong {
+		switch {
+		case f.Row == "" || f.Row == rowLog:
+			fmt.Fprintf(w, "WRONG   %s: %q %s\n", f.Store, f.SKU, f.Is)
+		case f.Is == "":
+			fmt.Fprintf(w, "WRONG   %s: %q %s is missing; the events say %s\n", f.Store, f.SKU, f.Row, f.Should)
+		case f.Should == "":
+			fmt.Fprintf(w, "WRONG   %s: %q %s is %s, and no event says so\n", f.Store, f.SKU, f.Row, f.Is)
+		default:
+			fmt.Fprintf(w, "WRONG   %s: %q %s is %s; the events say %s\n", f.Store, f.SKU, f.Row, f.Is, f.Should)
+		}
+	}
+	if r.WrongMore > 0 {
+		fmt.Fprintf(w, "WRONG   and %d more\n", r.WrongMore)
+	}
+	switch {
+	case r.OK():
+		fmt.Fprintln(w, "Postgres = fold of the events = ClickHouse")
+	case len(r.Wrong) == 0:
+		fmt.Fprintln(w, "Nothing is wrong, but not everything has caught up: look again, or wait longer with --wait.")
+	}
+}

@@ -1,0 +1,216 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/lotline/lotline/schemas"
+)
+
+// rowLog marks a fault in the topic itself, which has no rows of state.
+const rowLog = "log"
+
+// rowsMax bounds the rows of state that are held in memory to name the ones that differ.
+const rowsMax = 2_000_000
+
+// row is one row of a store's state: "line o-1" of a SKU, and what it says.
+type row struct{ sku, name string }
+
+// ofReadModel reports whether only ClickHouse has such rows.
+func (r row) ofReadModel() bool {
+	return strings.HasPrefix(r.name, "event ") || strings.HasPrefix(r.name, "ref ")
+}
+
+type rowSet map[row]string
+
+func (s rowSet) add(sku, name, says string) error {
+	if len(s) >= rowsMax {
+		return fmt.Errorf("the SKUs that differ have more than %d rows: list those of fewer SKUs with --skus-max", rowsMax)
+	}
+	s[row{sku, name}] = says
+	return nil
+}
+
+func lineSays(batchRef string, qty int32) string { return fmt.Sprintf("%d in batch %q", qty, batchRef) }
+
+func batchSays(qty, available int32, eta string) string {
+	if eta == "" {
+		eta = "in stock"
+	}
+	return fmt.Sprintf("%d of %d available, %s", available, qty, eta)
+}
+
+func skuSays(version uint64, available int64) string {
+	return fmt.Sprintf("version %d, %d available", version, available)
+}
+
+// listRows puts rows in place of the SKUs that are wrong, for the first SKUsMax of them in each store.
+func (j *judge) listRows(ctx context.Context, r *Report) error {
+	postgres, clickHouse := first(r.wrongIn(storePostgres), j.SKUsMax), first(r.wrongIn(storeClickHouse), j.SKUsMax)
+	skus := slices.Compact(slices.Sorted(slices.Values(slices.Concat(postgres, clickHouse))))
+	if len(skus) == 0 {
+		return nil
+	}
+	should, err := j.eventRows(ctx, skus)
+	if err != nil {
+		return err
+	}
+	var listed []Fault
+	for _, store := range []struct {
+		name string
+		skus []string
+		rows func(context.Context, []string) (rowSet, error)
+	}{
+		{storePostgres, postgres, j.postgresRows}, {storeClickHouse, clickHouse, j.clickHouseRows},
+	} {
+		if len(store.skus) == 0 {
+			continue
+		}
+		is, err := store.rows(ctx, store.skus)
+		if err != nil {
+			return fmt.Errorf("read the rows that differ from %s: %w", store.name, err)
+		}
+		listed = append(listed, differences(store.name, store.skus, is, should)...)
+	}
+	// A SKU whose rows agree by now, or that differs in what has no row here, keeps its sentence.
+	named := make(map[[2]string]bool)
+	for _, f := range listed {
+		named[[2]string{f.Store, f.SKU}] = true
+	}
+	r.Wrong = slices.DeleteFunc(r.Wrong, func(f Fault) bool { return f.Row == "" && named[[2]string{f.Store, f.SKU}] })
+	r.Wrong = append(r.Wrong, listed...)
+	if len(r.Wrong) > faultsMax {
+		r.WrongMore += len(r.Wrong) - faultsMax
+		r.Wrong = r.Wrong[:faultsMax]
+	}
+	return nil
+}
+
+func first(skus []string, n int) []string { return skus[:min(n, len(skus))] }
+
+// differences compares both ways, for the SKUs given.
+func differences(store string, skus []string, is, should rowSet) []Fault {
+	keys := make(map[row]bool, len(is))
+	for _, set := range []rowSet{is, should} {
+		for key := range set {
+			if _, ok := slices.BinarySearch(skus, key.sku); ok && is[key] != should[key] && (store == storeClickHouse || !key.ofReadModel()) {
+				keys[key] = true
+			}
+		}
+	}
+	var faults []Fault
+	for _, key := range slices.SortedFunc(maps.Keys(keys), func(a, b row) int {
+		if a.sku != b.sku {
+			return strings.Compare(a.sku, b.sku)
+		}
+		return strings.Compare(a.name, b.name)
+	}) {
+		faults = append(faults, Fault{Store: store, SKU: key.sku, Row: key.name, Is: is[key], Should: should[key]})
+	}
+	return faults
+}
+
+// eventRows reads the topic once more, for the rows of a few SKUs.
+func (j *judge) eventRows(ctx context.Context, skus []string) (rowSet, error) {
+	events, err := openEventLog(ctx, j.Kafka, j.EventsTopic)
+	if err != nil {
+		return nil, err
+	}
+	defer events.close()
+	rows := make(rowSet)
+	var failed error
+	err = events.advance(ctx, func(e *schemas.Event, _ func() string) {
+		if _, wanted := slices.BinarySearch(skus, e.SKU); !wanted || !e.Type.ChangesState() {
+			return
+		}
+		set := func(name, says string) {
+			if err := rows.add(e.SKU, name, says); err != nil {
+				failed = err
+			}
+		}
+		set("sku", skuSays(e.Version, e.Available))
+		set(fmt.Sprintf("event %d", e.Version), eventSays(e.Type.String(), e.OrderID, e.Qty, e.BatchRef, e.Available))
+		line := "line " + e.OrderID
+		switch e.Type {
+		case schemas.EventAllocated:
+			set(line, lineSays(e.BatchRef, e.Qty))
+		case schemas.EventDeallocated:
+			delete(rows, row{e.SKU, line})
+		case schemas.EventBatchCreated:
+			set("ref "+e.BatchRef, "there")
+		}
+		if e.BatchRef != "" {
+			set("batch "+e.BatchRef, batchSays(e.BatchQty, e.BatchAvailable, e.ETA))
+		}
+	}, func(string, error) {}) // reported when it was read first
+	if failed != nil {
+		return nil, failed
+	}
+	return rows, err
+}
+
+func eventSays(kind, orderID string, qty int32, batchRef string, available int64) string {
+	return fmt.Sprintf("%s order %q, %d of batch %q, %d available", kind, orderID, qty, batchRef, available)
+}
+
+func (j *judge) postgresRows(ctx context.Context, skus []string) (rowSet, error) {
+	found := make(rowSet)
+	each := func(sql string, fields []any, keep func() error) error {
+		rows, err := j.Postgres.Query(ctx, sql, skus)
+		if err != nil {
+			return err
+		}
+		_, err = pgx.ForEachRow(rows, fields, keep)
+		return err
+	}
+	var sku, name, batchRef, eta string
+	var qty, left int32
+	var version uint64
+	var available int64
+	return found, errors.Join(
+		each(`SELECT sku, version, available FROM products WHERE sku = ANY($1)`, []any{&sku, &version, &available},
+			func() error { return found.add(sku, "sku", skuSays(version, available)) }),
+		each(`SELECT sku, ref, qty, qty - allocated, coalesce(to_char(eta, 'YYYY-MM-DD'), '') FROM batches WHERE sku = ANY($1)`, []any{&sku, &name, &qty, &left, &eta},
+			func() error { return found.add(sku, "batch "+name, batchSays(qty, left, eta)) }),
+		each(`SELECT sku, orderid, batchref, qty FROM order_lines WHERE batchref IS NOT NULL AND sku = ANY($1)`, []any{&sku, &name, &batchRef, &qty},
+			func() error { return found.add(sku, "line "+name, lineSays(batchRef, qty)) }),
+	)
+}
+
+func (j *judge) clickHouseRows(ctx context.Context, skus []string) (rowSet, error) {
+	found := make(rowSet)
+	var failed error
+	each := func(sql string, fields []any, keep func() error) error {
+		return eachRow(ctx, j.ClickHouse, sql, []any{clickhouse.Named("skus", skus)}, fields, func() { failed = errors.Join(failed, keep()) })
+	}
+	var sku, name, kind, orderID, batchRef, eta string
+	var qty, left int32
+	var version, copies uint64
+	var available int64
+	err := errors.Join(
+		each(`SELECT sku, version, available FROM skus FINAL WHERE sku IN (@skus)`, []any{&sku, &version, &available},
+			func() error { return found.add(sku, "sku", skuSays(version, available)) }),
+		each(`SELECT sku, ref, qty, available, ifNull(toString(eta), '') FROM stock FINAL WHERE sku IN (@skus)`, []any{&sku, &name, &qty, &left, &eta},
+			func() error { return found.add(sku, "batch "+name, batchSays(qty, left, eta)) }),
+		each(`SELECT sku, orderid, batchref, qty FROM order_lines FINAL WHERE sku IN (@skus)`, []any{&sku, &name, &batchRef, &qty},
+			func() error { return found.add(sku, "line "+name, lineSays(batchRef, qty)) }),
+		each(`SELECT sku, ref FROM batches_by_ref FINAL WHERE sku IN (@skus)`, []any{&sku, &name},
+			func() error { return found.add(sku, "ref "+name, "there") }),
+		each(`SELECT sku, version, toString(any(type)), any(orderid), any(qty), any(batchref), any(available), count() FROM events FINAL WHERE sku IN (@skus) GROUP BY sku, version`,
+			[]any{&sku, &version, &kind, &orderID, &qty, &batchRef, &available, &copies}, func() error {
+				says := eventSays(kind, orderID, qty, batchRef, available)
+				if copies > 1 {
+					says += fmt.Sprintf(", %d times", copies)
+				}
+				return found.add(sku, fmt.Sprintf("event %d", version), says)
+			}),
+	)
+	return found, errors.Join(err, failed)
+}

@@ -1,0 +1,101 @@
+// Package verify holds Postgres, the events topic and ClickHouse against each other while everything runs.
+//
+// What it believes is the topic: a fold of the events (fold.go) must be what Postgres has, and what ClickHouse has.
+// The stores hash their own rows (hash.go, stores.go), so that what crosses the network is a checksum a bucket of
+// SKUs; only where checksums differ are SKUs asked for, and only of SKUs that differ their rows (rows.go). judge.go
+// tells a store that is behind from one that is wrong.
+//
+// The operator's `lotline verify` calls it. It may import schemas, pkg and client libraries, and no service: it judges
+// what they wrote.
+package verify
+
+import (
+	"context"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/lotline/lotline/pkg/kafkaclient"
+)
+
+// Options say what to compare. The connections are the caller's to close; Run uses them one query at a time.
+type Options struct {
+	Kafka       kafkaclient.Config
+	EventsTopic string
+	Group       string // the projector's consumer group
+	Postgres    *pgx.Conn
+	ClickHouse  driver.Conn
+	// Wait is how long a store that is behind is given to catch up.
+	Wait time.Duration
+	// SKUsMax bounds the SKUs whose rows are compared one by one.
+	SKUsMax int
+}
+
+// Run compares. An error says that it could not; what does not agree is in the report.
+func Run(ctx context.Context, o Options) (*Report, error) {
+	began := time.Now()
+	events, err := openEventLog(ctx, o.Kafka, o.EventsTopic)
+	if err != nil {
+		return nil, err
+	}
+	defer events.close()
+	j := &judge{Options: o, log: events, fold: newFold()}
+	report, differ, err := j.compareBuckets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(differ) > 0 {
+		if err := j.settle(ctx, differ); err != nil {
+			return nil, err
+		}
+	}
+	if err := j.report(ctx, report); err != nil {
+		return nil, err
+	}
+	report.Seconds = time.Since(began).Seconds()
+	return report, nil
+}
+
+// compareBuckets reads the topic to its end, and returns the buckets in which a store comes to something else than
+// the events. While commands come in the three are not looked at in one moment, so that is no fault yet.
+func (j *judge) compareBuckets(ctx context.Context) (*Report, []int32, error) {
+	postgres, _, err := postgresSums(ctx, j.Postgres, scope{})
+	if err != nil {
+		return nil, nil, err
+	}
+	clickHouse, err := clickHouseSums(ctx, j.ClickHouse, scope{})
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := j.advance(ctx); err != nil {
+		return nil, nil, err
+	}
+	folded := j.fold.byBucket()
+	var differ []int32
+	for b := range int32(buckets) {
+		key := sumKey{bucket: b}
+		if want := folded[key]; !postgres[key].sameState(want) || clickHouse[key] != want {
+			differ = append(differ, b)
+		}
+	}
+	return &Report{
+		Stores:  []Counts{count(storeEvents, folded), count(storePostgres, postgres), count(storeClickHouse, clickHouse)},
+		Buckets: buckets, BucketsDiffering: len(differ), Events: j.log.read,
+	}, differ, nil
+}
+
+// advance folds what has come since the last time.
+func (j *judge) advance(ctx context.Context) error {
+	return j.log.advance(ctx, j.fold.add, func(place string, err error) { j.fold.fault("", "%s cannot be read: %v", place, err) })
+}
+
+func count(store string, sums map[sumKey]sum) Counts {
+	c := Counts{Store: store}
+	for _, s := range sums {
+		c.SKUs += s.skus
+		c.Batches += s.batches
+		c.Lines += s.lines
+	}
+	return c
+}

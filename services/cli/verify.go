@@ -1,0 +1,114 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/lotline/lotline/pkg/clickhouseclient"
+	"github.com/lotline/lotline/pkg/postgresclient"
+	"github.com/lotline/lotline/services/cli/internal/verify"
+	"github.com/lotline/lotline/services/projector"
+	"github.com/lotline/lotline/topics"
+)
+
+// verifyCmd has the flags of the services whose stores it compares.
+type verifyCmd struct {
+	PostgresURL     string                  `name:"postgres-url" default:"postgres://lotline@127.0.0.1:5432/lotline" help:"The allocator's database, without a password (give that in PGPASSFILE or --postgres-url-file)."`
+	PostgresURLFile string                  `name:"postgres-url-file" placeholder:"PATH" help:"File that holds the Postgres URL, password included; overrides --postgres-url."`
+	ClickHouse      clickhouseclient.Config `embed:"" prefix:"clickhouse-"`
+	Wait            time.Duration           `env:"-" default:"30s" help:"How long a store that is behind may take to catch up."`
+	SKUsMax         int                     `env:"-" name:"skus-max" default:"100" placeholder:"N" help:"Of how many SKUs that are wrong the rows are compared and listed."`
+	JSON            bool                    `env:"-" help:"Print one JSON object instead of text."`
+	Repair          bool                    `env:"-" help:"Project the listed SKUs that are wrong in ClickHouse again, from the events, and compare once more. For a moment they are missing there."`
+}
+
+// Help is shown below the flags' own.
+func (verifyCmd) Help() string {
+	return `Compares what Postgres has and what ClickHouse has with what the events come to: SKUs, batches and order lines,
+and in ClickHouse the log of events. It may run beside everything else, reads the whole events topic, and changes nothing.
+
+Exit codes: 0 all agree; 1 something is wrong, or was still behind when --wait was over; 2 it could not compare.`
+}
+
+// Run compares, repairs if asked to, and says what it found.
+func (c *verifyCmd) Run(e *env) error {
+	report, err := c.compare(e)
+	if err != nil {
+		return exit{exitUsage, err}
+	}
+	if skus := report.WrongInClickHouse(); c.Repair && len(skus) > 0 {
+		if err := c.print(e, report); err != nil {
+			return err
+		}
+		events, err := projector.Reproject(e.ctx, e.kafka, c.ClickHouse, skus)
+		if err != nil {
+			return exit{exitUsage, err}
+		}
+		fmt.Fprintf(e.stderr, "projected %d SKUs again, %d events\n", len(skus), events)
+		if report, err = c.compare(e); err != nil {
+			return exit{exitUsage, err}
+		}
+	}
+	if err := c.print(e, report); err != nil {
+		return err
+	}
+	if !report.OK() {
+		return exit{exitFailed, nil}
+	}
+	return nil
+}
+
+func (c *verifyCmd) print(e *env, report *verify.Report) error {
+	if !c.JSON {
+		report.Print(e.stdout)
+		return nil
+	}
+	return json.NewEncoder(e.stdout).Encode(report)
+}
+
+func (c *verifyCmd) compare(e *env) (report *verify.Report, err error) {
+	client, err := e.connect()
+	if err != nil {
+		return nil, err
+	}
+	client.Close()
+	url, err := postgresclient.URL(c.PostgresURL, c.PostgresURLFile)
+	if err != nil {
+		return nil, err
+	}
+	postgres, err := pgx.Connect(e.ctx, url)
+	if err != nil {
+		return nil, fmt.Errorf("connect to Postgres at %s: %w", postgresclient.Redacted(url), err)
+	}
+	defer func() { err = errors.Join(err, postgres.Close(e.ctx)) }()
+	clickHouse, err := openClickHouse(c.ClickHouse)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, clickHouse.Close()) }()
+	return verify.Run(e.ctx, verify.Options{
+		Kafka: e.kafka, EventsTopic: topics.Declared(e.kafka.TopicPrefix).Events.Name, Group: e.kafka.TopicPrefix + ".projector",
+		Postgres: postgres, ClickHouse: clickHouse, Wait: c.Wait, SKUsMax: c.SKUsMax,
+	})
+}
+
+func openClickHouse(cfg clickhouseclient.Config) (driver.Conn, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	opts, err := cfg.Options()
+	if err != nil {
+		return nil, err
+	}
+	conn, err := clickhouse.Open(opts)
+	if err != nil {
+		return nil, fmt.Errorf("set up the ClickHouse client: %w", err)
+	}
+	return conn, nil
+}
