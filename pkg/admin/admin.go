@@ -35,18 +35,23 @@ const (
 type Health struct {
 	mu     sync.Mutex
 	faults map[string]string
+	since  map[string]time.Time // of every component ever set: when it became not ready, zero if it is ready
 }
 
 // Set records that a component is not ready, and why; nil says that it is.
 func (h *Health) Set(component string, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.since == nil {
+		h.faults, h.since = map[string]string{}, map[string]time.Time{}
+	}
 	if err == nil {
 		delete(h.faults, component)
+		h.since[component] = time.Time{}
 		return
 	}
-	if h.faults == nil {
-		h.faults = map[string]string{}
+	if h.since[component].IsZero() {
+		h.since[component] = time.Now()
 	}
 	h.faults[component] = err.Error()
 }

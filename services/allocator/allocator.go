@@ -15,8 +15,6 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
@@ -116,10 +114,9 @@ func Run(ctx context.Context, cfg Config) error {
 			return fmt.Errorf("find the host's name for --instance-id: %w", err)
 		}
 	}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	metrics := commandlog.NewMetrics(registry)
 	health := &admin.Health{}
+	registry := admin.NewRegistry("allocator", health)
+	metrics := commandlog.NewMetrics(registry)
 	log := slog.Default().With("component", "allocator")
 
 	client, err := kgo.NewClient(cfg.Kafka.Opts("lotline-allocator-admin")...)

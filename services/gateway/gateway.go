@@ -24,8 +24,6 @@ import (
 	"github.com/lotline/lotline/services/gateway/internal/reads"
 	"github.com/lotline/lotline/services/gateway/internal/submit"
 	"github.com/lotline/lotline/topics"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
 )
@@ -94,6 +92,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	log := slog.Default()
 	health := newReadiness(log)
+	registry := admin.NewRegistry("gateway", &health.Health)
 	set := topics.Declared(cfg.Kafka.TopicPrefix)
 
 	producer, err := kgo.NewClient(append(cfg.Kafka.Opts("lotline-gateway"), submit.ProducerOpts(ackWait)...)...)
@@ -101,7 +100,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("configure the Kafka client: %w", err)
 	}
 	defer producer.Close()
-	reader, err := reads.Open(cfg.ClickHouse, readTimeout, log)
+	reader, err := reads.Open(cfg.ClickHouse, readTimeout, reads.NewMetrics(registry), log)
 	if err != nil {
 		return err
 	}
@@ -112,9 +111,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}()
 
 	waiters := new(submit.Waiters)
-	tail := submit.NewTail(cfg.Kafka.Opts("lotline-gateway-tail"), set.Events.Name, waiters, health.reporter("tail"), log)
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	tail := submit.NewTail(cfg.Kafka.Opts("lotline-gateway-tail"), set.Events.Name, waiters, health.reporter("tail"), submit.NewMetrics(registry), log)
 	handler := httpapi.New(httpapi.Config{
 		OutcomeWait: cfg.OutcomeWait, OutcomeWaitMax: cfg.OutcomeWaitMax, ReadWait: readTimeout, RequestsMax: cfg.RequestsMax,
 	}, httpapi.Ports{

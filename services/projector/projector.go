@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lotline/lotline/pkg/admin"
@@ -75,8 +73,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	log := slog.Default().With("component", "projector")
 	health := new(admin.Health)
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry := admin.NewRegistry("projector", health)
 
 	writer, err := clickhouse.NewWriter(cfg.ClickHouse, health, clickhouse.NewMetrics(registry), log)
 	if err != nil {

@@ -45,9 +45,10 @@ type pipeline struct {
 	*testing.T
 	on         stack.Servers
 	topics     topics.Set
-	gateway    string // URL
-	metrics    string // URL of the allocator's
-	clickhouse string // URL
+	gateway    string   // URL
+	metrics    string   // URL of the allocator's
+	admins     []string // addresses of every service's health and metrics
+	clickhouse string   // URL
 }
 
 // onEachKafka runs a test on a pipeline on kfake and on one on Apache Kafka.
@@ -72,6 +73,7 @@ func onServers(t *testing.T, on stack.Servers, test func(p *pipeline)) {
 	test(&pipeline{
 		T: t, on: on, topics: topics.Declared(on.TopicPrefix),
 		gateway: "http://" + config.Gateway.HTTPAddr, metrics: "http://" + config.Allocator.AdminAddr + "/metrics",
+		admins:     []string{config.Allocator.AdminAddr, config.Projector.AdminAddr, config.Gateway.AdminAddr},
 		clickhouse: "http://" + isolation.Setting(t, "LOTLINE_TEST_CLICKHOUSE_HTTP"),
 	})
 }

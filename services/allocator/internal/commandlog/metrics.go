@@ -3,6 +3,7 @@ package commandlog
 import (
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -13,11 +14,23 @@ type Metrics struct {
 	keyMismatches                 prometheus.Counter
 	refusals, locked              prometheus.Counter
 	transactions, aborts          prometheus.Counter
-	sessions                      prometheus.Counter
+	sessions, rebalances          prometheus.Counter
 	recovered                     prometheus.Counter
 	halts                         halts
+	lag                           *prometheus.GaugeVec
+	stepSeconds                   *prometheus.HistogramVec
+	pollCommands, commandSeconds  prometheus.Histogram
 	warnKeyOnce, warnSharedOnce   sync.Once
 }
+
+// Values of the labels.
+const (
+	stageApplied, stagePublished = "applied", "published"
+	stepApply, stepPublish       = "apply", "publish"
+)
+
+// ageBuckets reach from one poll to an outage of a night.
+var ageBuckets = []float64{0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 43200}
 
 // NewMetrics makes the metrics and registers them.
 func NewMetrics(reg *prometheus.Registry) *Metrics {
@@ -36,14 +49,47 @@ func NewMetrics(reg *prometheus.Registry) *Metrics {
 		transactions:  counter("transactions_committed_total", "Kafka transactions committed."),
 		aborts:        counter("transactions_aborted_total", "Kafka transactions aborted or not known to be committed."),
 		sessions:      counter("sessions_restarted_total", "Times that a worker left and joined its consumer group again."),
+		rebalances:    counter("rebalances_total", "Times that a worker saw its consumer group in a new generation: members came, went or were lost."),
 		recovered:     counter("commands_recovered_total", "Commands whose events were taken from the outbox, because an earlier life had decided them."),
 		halts: halts{worker: make(map[int32]string), gauge: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Namespace: "lotline", Subsystem: "allocator", Name: "partition_halted",
 			Help: "1 for a partition that is stopped until a person decides.",
 		}, []string{"partition"})},
+		lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Namespace: "lotline", Subsystem: "allocator", Name: "lag_offsets",
+			Help: "Offsets between the end of the committed commands of a partition and what is applied or published of it.",
+		}, []string{"partition", "stage"}),
+		stepSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: "lotline", Subsystem: "allocator", Name: "step_duration_seconds",
+			Help:    "Time that a poll took to be applied in Postgres, with all tries, and to be published to Kafka.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 16), // 1 ms to 33 s
+		}, []string{"step"}),
+		pollCommands: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: "lotline", Subsystem: "allocator", Name: "poll_commands",
+			Help: "Commands in a poll that was published.", Buckets: []float64{1, 10, 100, 1000, 2500, 5000, 10000, 20000, 50000, 100000},
+		}),
+		commandSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: "lotline", Subsystem: "allocator", Name: "command_age_seconds",
+			Help:    "Age of a command when its events were published: from the broker's append time to the end of the Kafka transaction.",
+			Buckets: ageBuckets,
+		}),
 	}
-	reg.MustRegister(m.halts.gauge)
+	reg.MustRegister(m.halts.gauge, m.lag, m.stepSeconds, m.pollCommands, m.commandSeconds)
+	for _, step := range []string{stepApply, stepPublish} {
+		m.stepSeconds.WithLabelValues(step) // there from the start, so that a rate can be taken
+	}
 	return m
 }
 
 func label(partition int32) string { return strconv.FormatInt(int64(partition), 10) }
+
+// published observes a poll whose events are visible.
+func (m *Metrics) published(p *polled) {
+	m.events.Add(float64(p.events))
+	m.deadLetters.Add(float64(p.deadLetters))
+	m.keyMismatches.Add(float64(p.keyMismatches))
+	now := time.Now()
+	for _, r := range p.records {
+		m.commandSeconds.Observe(max(0, now.Sub(r.Timestamp).Seconds()))
+	}
+}

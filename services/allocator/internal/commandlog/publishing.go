@@ -196,7 +196,9 @@ func (s *session) end(ctx context.Context, want kgo.TransactionEndTry, done []*p
 	s.metrics.transactions.Inc()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	commands := 0
 	for _, p := range done {
+		commands += len(p.records)
 		p.state.position = p.next
 		p.state.published = max(p.state.published, p.next)
 		if p.state.suspect {
@@ -204,11 +206,10 @@ func (s *session) end(ctx context.Context, want kgo.TransactionEndTry, done []*p
 			s.unhalt(p.partition)
 			s.log.Info("a halted partition goes on", "partition", p.partition, "offset", p.next)
 		}
-		s.metrics.events.Add(float64(p.events))
-		s.metrics.deadLetters.Add(float64(p.deadLetters))
-		s.metrics.keyMismatches.Add(float64(p.keyMismatches))
+		s.metrics.published(p)
 		s.newest[p.partition] = p.records[len(p.records)-1].Timestamp
 	}
+	s.metrics.pollCommands.Observe(float64(commands))
 	return nil
 }
 

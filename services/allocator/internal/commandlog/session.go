@@ -29,7 +29,8 @@ type session struct {
 
 	haltsChecked time.Time // when halted partitions were last looked after
 
-	recordsMax int // of the next poll: less than configured while polls decide very much
+	generation int32 // of the group, as last seen
+	recordsMax int   // of the next poll: less than configured while polls decide very much
 	trimmed    time.Time
 	newest     map[int32]time.Time // append time of the newest command, for forgetting ids
 }
@@ -57,6 +58,7 @@ func (s *session) step(ctx context.Context) error {
 	// Read before the poll: if the group moves on in between, the records may belong to an older membership than
 	// this generation says, never to a newer one, and the commit below is refused for either.
 	_, generation := s.kafka.Client().GroupMetadata()
+	s.seen(generation)
 	if err := s.checkHalts(ctx); err != nil {
 		return err
 	}
@@ -70,11 +72,13 @@ func (s *session) step(ctx context.Context) error {
 	if len(polls) == 0 {
 		return s.idle(ctx)
 	}
+	start := time.Now()
 	for _, p := range polls {
 		if err := s.apply(ctx, p, generation); err != nil {
 			return s.giveUp(ctx, err)
 		}
 	}
+	applied := time.Now()
 	out, err := s.collect(ctx, polls)
 	if err != nil {
 		return s.giveUp(ctx, err)
@@ -82,6 +86,8 @@ func (s *session) step(ctx context.Context) error {
 	if err := s.publish(ctx, polls, out, generation); err != nil {
 		return err
 	}
+	s.metrics.stepSeconds.WithLabelValues(stepApply).Observe(applied.Sub(start).Seconds())
+	s.metrics.stepSeconds.WithLabelValues(stepPublish).Observe(time.Since(applied).Seconds())
 	s.health.Set(s.name, nil)
 	s.trim(ctx)
 	return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -89,7 +90,7 @@ func (w *Worker) Run(ctx context.Context) error {
 // believed. It ends with the reason why only a fresh start is safe.
 func (w *Worker) session(ctx context.Context) error {
 	w.applier.Forget()
-	s := &session{Worker: w, parts: make(map[int32]*part), paused: make(map[int32]bool), newest: make(map[int32]time.Time), recordsMax: w.config.PollRecordsMax}
+	s := &session{Worker: w, parts: make(map[int32]*part), paused: make(map[int32]bool), newest: make(map[int32]time.Time), recordsMax: w.config.PollRecordsMax, generation: -1}
 	kafka, err := kgo.NewGroupTransactSession(append(w.config.Client,
 		kgo.ConsumerGroup(w.config.Group),
 		kgo.ConsumeTopics(w.config.Topics.Commands.Name),
@@ -121,6 +122,11 @@ func (w *Worker) session(ctx context.Context) error {
 	if _, _, err := kafka.Client().ProducerID(ctx); err != nil {
 		return fmt.Errorf("take over the transactional id: %w", err)
 	}
+	watching, stop := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() { s.watchLag(watching) })
+	defer watch.Wait()
+	defer stop()
 	for ctx.Err() == nil {
 		if err := s.step(ctx); err != nil {
 			return err

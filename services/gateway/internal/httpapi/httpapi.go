@@ -68,7 +68,7 @@ func New(cfg Config, ports Ports) http.Handler {
 		commands:  make(slots, cfg.RequestsMax),
 		questions: make(slots, cfg.RequestsMax),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "lotline_gateway_request_seconds",
+			Name:    "lotline_gateway_request_duration_seconds",
 			Help:    "How long requests took, by route and status.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14), // 1 ms to 8 s
 		}, []string{"route", "status"}),

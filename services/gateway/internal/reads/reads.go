@@ -72,7 +72,7 @@ type Reader struct {
 
 // Open returns a Reader whose queries may each take as long as timeout; it
 // connects when it is first asked.
-func Open(cfg clickhouseclient.Config, timeout time.Duration, log *slog.Logger) (*Reader, error) {
+func Open(cfg clickhouseclient.Config, timeout time.Duration, metrics *Metrics, log *slog.Logger) (*Reader, error) {
 	opts, err := cfg.Options()
 	if err != nil {
 		return nil, err
@@ -90,9 +90,9 @@ func Open(cfg clickhouseclient.Config, timeout time.Duration, log *slog.Logger) 
 		return nil, fmt.Errorf("configure the ClickHouse client: %w", err)
 	}
 	r := &Reader{conn: conn, log: log}
-	r.allocations = newLoader(keysMax, timeout, r.queryAllocations)
-	r.outcomes = newLoader(keysMax, timeout, r.queryOutcomes)
-	r.skus = newLoader(keysMax, timeout, r.querySKUs)
+	r.allocations = newLoader(keysMax, timeout, measured(metrics, "allocations", r.queryAllocations))
+	r.outcomes = newLoader(keysMax, timeout, measured(metrics, "outcome", r.queryOutcomes))
+	r.skus = newLoader(keysMax, timeout, measured(metrics, "skus", r.querySKUs))
 	return r, nil
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/lotline/lotline/pkg/clickhouseclient"
 	"github.com/lotline/lotline/pkg/migrate"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 )
@@ -46,7 +47,7 @@ func newReader(t *testing.T) (*Reader, driver.Conn) {
 	opts := &clickhouse.Options{Addr: []string{addr}, Auth: clickhouse.Auth{Database: name}}
 	require.NoError(t, migrate.ClickHouse(t.Context(), opts, os.DirFS(migrations), slog.New(slog.DiscardHandler)))
 
-	r, err := Open(clickhouseclient.Config{Addrs: []string{addr}, Database: name, User: "default"}, 5*time.Second, slog.New(slog.DiscardHandler))
+	r, err := Open(clickhouseclient.Config{Addrs: []string{addr}, Database: name, User: "default"}, 5*time.Second, NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, r.Close()) })
 	return r, connect(t, name)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/lotline/lotline/pkg/clickhouseclient"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 )
@@ -24,7 +25,7 @@ func TestClickHouseAway(t *testing.T) {
 
 	for name, addr := range map[string]string{"silent": listener.Addr().String(), "gone": closed.Addr().String()} {
 		t.Run(name, func(t *testing.T) {
-			r, err := Open(clickhouseclient.Config{Addrs: []string{addr}, Database: "lotline", User: "default"}, 500*time.Millisecond, slog.New(slog.DiscardHandler))
+			r, err := Open(clickhouseclient.Config{Addrs: []string{addr}, Database: "lotline", User: "default"}, 500*time.Millisecond, NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
 			require.NoError(t, err, "a gateway starts without ClickHouse")
 			defer func() { require.NoError(t, r.Close()) }()
 			start := time.Now()

@@ -12,6 +12,7 @@ import (
 	"github.com/lotline/lotline/pkg/cloudevents"
 	"github.com/lotline/lotline/pkg/kafkaclient"
 	"github.com/lotline/lotline/schemas"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -52,7 +53,7 @@ func newRig(t *testing.T) *rig {
 	// By default the client sees a new partition after up to 5 s of cached
 	// metadata and reads it when a fetch that waits up to 5 s has ended.
 	tailOpts := append(cfg.Opts("test-tail"), kgo.MetadataMinAge(50*time.Millisecond), kgo.FetchMaxWait(100*time.Millisecond))
-	r.tail = NewTail(tailOpts, events, r.waiters, func(err error) { r.states <- err }, slog.New(slog.DiscardHandler))
+	r.tail = NewTail(tailOpts, events, r.waiters, func(err error) { r.states <- err }, NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
 	r.Submitter = New(client, commands, ackWait, r.waiters, r.stop)
 	return r
 }

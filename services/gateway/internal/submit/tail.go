@@ -21,6 +21,7 @@ const (
 	partitionsInterval = 30 * time.Second
 	partitionsTimeout  = 2 * time.Second
 	pollRecordsMax     = 10_000
+	warnInterval       = 10 * time.Second
 )
 
 // Tail follows the events topic, without a consumer group, from the end that
@@ -30,15 +31,17 @@ type Tail struct {
 	topic   string
 	waiters *Waiters
 	report  func(error)
+	metrics *Metrics
 	log     *slog.Logger
+	warned  time.Time // of what could not be read
 
 	partitionsInterval time.Duration
 }
 
 // NewTail returns a Tail of topic. Its clients are made with opts; report is
 // told nil whenever following begins, and why when it fails.
-func NewTail(opts []kgo.Opt, topic string, waiters *Waiters, report func(error), log *slog.Logger) *Tail {
-	return &Tail{opts: opts, topic: topic, waiters: waiters, report: report, log: log, partitionsInterval: partitionsInterval}
+func NewTail(opts []kgo.Opt, topic string, waiters *Waiters, report func(error), metrics *Metrics, log *slog.Logger) *Tail {
+	return &Tail{opts: opts, topic: topic, waiters: waiters, report: report, metrics: metrics, log: log, partitionsInterval: partitionsInterval}
 }
 
 // Run follows the topic until ctx ends, and then returns nil. Short outages of
@@ -114,14 +117,26 @@ func (t *Tail) deliver(fetches kgo.Fetches) {
 			event, err = schemas.DecodeEvent(envelope.Type, envelope.ContentType, record.Value)
 		}
 		if err != nil {
-			// Not an event of this version: nobody here can be waiting for it.
-			t.log.Debug("an event could not be read", "error", err, "partition", record.Partition, "offset", record.Offset)
+			// Not an event of this version. Whoever waits for its outcome will hear that it is pending.
+			t.unreadable(record, err)
 			continue
 		}
 		if event.Last && event.CommandSource == Source {
 			t.waiters.wake(event)
 		}
 	}
+}
+
+// unreadable counts a record that is no event, and names one of them now and then: a newer allocator may publish
+// many.
+func (t *Tail) unreadable(record *kgo.Record, err error) {
+	t.metrics.unreadable.Inc()
+	if time.Since(t.warned) < warnInterval {
+		return
+	}
+	t.warned = time.Now()
+	t.log.Warn("an event could not be read, so whoever waits for it hears that it is pending; is the gateway older than the allocator?",
+		"topic", record.Topic, "partition", record.Partition, "offset", record.Offset, "error", err)
 }
 
 // ends returns where each partition of the topic ends for those who read

@@ -2,7 +2,7 @@ package clickhouse
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// Metrics are what the writer counts. DESIGN.md lists the names.
+// Metrics are what the writer counts. METRICS.md lists the names.
 type Metrics struct {
 	insertSeconds prometheus.Histogram
 	retries       prometheus.Counter
@@ -12,7 +12,7 @@ type Metrics struct {
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		insertSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name:    "lotline_projector_insert_seconds",
+			Name:    "lotline_projector_insert_duration_seconds",
 			Help:    "Time that ClickHouse took to acknowledge a block, in seconds; failed attempts are not in it.",
 			Buckets: prometheus.ExponentialBuckets(0.005, 2, 12),
 		}),

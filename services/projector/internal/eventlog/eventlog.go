@@ -131,6 +131,10 @@ func (c *Consumer) write(ctx context.Context, ready <-chan *delivery, free chan<
 			}
 			c.metrics.blockEvents.Observe(float64(n))
 			c.metrics.events.Add(float64(n))
+			now := time.Now().UnixMilli()
+			for _, at := range d.times {
+				c.metrics.ageSeconds.Observe(float64(max(0, now-at)) / 1000)
+			}
 		}
 		if err := c.commit(ctx, d.next); err != nil {
 			return err

@@ -24,6 +24,7 @@ type delivery struct {
 	next  map[int32]position // for each partition, the place after the last record read
 	bytes int
 	since time.Time // when the first record came
+	times []int64   // when the events' commands were appended, Unix ms
 }
 
 func newDelivery() *delivery { return &delivery{next: make(map[int32]position)} }
@@ -31,7 +32,7 @@ func newDelivery() *delivery { return &delivery{next: make(map[int32]position)} 
 func (d *delivery) reset() {
 	d.block.Reset()
 	clear(d.next)
-	d.bytes, d.since = 0, time.Time{}
+	d.bytes, d.since, d.times = 0, time.Time{}, d.times[:0]
 }
 
 func (d *delivery) empty() bool { return len(d.next) == 0 }
@@ -126,27 +127,29 @@ func (c *Consumer) take(d *delivery, partition int32, records []*kgo.Record) {
 	}
 	for _, r := range records {
 		if !r.Attrs.IsControl() {
-			if err := add(&d.block, r); err != nil {
+			at, err := add(&d.block, r)
+			if err != nil {
 				c.stop(partition, fmt.Errorf("the record at offset %d is not an event: %w", r.Offset, err))
 				return
 			}
+			d.times = append(d.times, at.UnixMilli())
 		}
 		d.bytes += len(r.Value)
 		d.next[partition] = position{assignment: assignment, EpochOffset: kgo.EpochOffset{Epoch: r.LeaderEpoch, Offset: r.Offset + 1}}
 	}
 }
 
-// add decodes r and adds it to the block.
-func add(b *projection.Block, r *kgo.Record) error {
+// add decodes r and adds it to the block. It returns when the event's command was appended.
+func add(b *projection.Block, r *kgo.Record) (time.Time, error) {
 	envelope, err := cloudevents.Parse(r.Headers)
 	if err != nil {
-		return err
+		return time.Time{}, err
 	}
 	event, err := schemas.DecodeEvent(envelope.Type, envelope.ContentType, r.Value)
 	if err != nil {
-		return err
+		return time.Time{}, err
 	}
-	return b.Add(&projection.Record{
+	return envelope.Time, b.Add(&projection.Record{
 		Event: event, ID: envelope.ID, Time: envelope.Time, Partition: r.Partition, Offset: r.Offset,
 	})
 }

@@ -16,13 +16,21 @@ const (
 	component = "kafka"
 )
 
-// Metrics are what the consumer counts. DESIGN.md lists the names.
+// Metrics are what the consumer counts. METRICS.md lists the names.
 type Metrics struct {
 	events      prometheus.Counter
 	blockEvents prometheus.Histogram
 	lag         *prometheus.GaugeVec
 	stopped     *prometheus.GaugeVec
+	ageSeconds  prometheus.Histogram
+	rebalances  *prometheus.CounterVec
 }
+
+// Values of the label change.
+const (
+	changeAssigned = "assigned"
+	changeReleased = "released"
+)
 
 // NewMetrics registers the consumer's metrics. It panics if reg has them already.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
@@ -44,8 +52,20 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "lotline_projector_partition_stopped",
 			Help: "1 if the partition was stopped by a record that is no event or by lost data, else 0.",
 		}, []string{"partition"}),
+		ageSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "lotline_projector_event_age_seconds",
+			Help:    "Age of an event when it was projected: from the broker's append time of its command to ClickHouse's acknowledgement.",
+			Buckets: []float64{0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 43200},
+		}),
+		rebalances: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "lotline_projector_rebalances_total",
+			Help: "Times that partitions were assigned to this process, or taken from it.",
+		}, []string{"change"}),
 	}
-	reg.MustRegister(m.events, m.blockEvents, m.lag, m.stopped)
+	reg.MustRegister(m.events, m.blockEvents, m.lag, m.stopped, m.ageSeconds, m.rebalances)
+	for _, change := range []string{changeAssigned, changeReleased} {
+		m.rebalances.WithLabelValues(change) // there from the start, so that a rate can be taken
+	}
 	return m
 }
 

@@ -60,6 +60,7 @@ func (o *ownership) assigned(_ context.Context, _ *kgo.Client, added map[string]
 		o.partitions[p] = &partition{assignment: o.last}
 		o.metrics.stopped.WithLabelValues(label(p)).Set(0)
 	}
+	o.metrics.rebalances.WithLabelValues(changeAssigned).Inc()
 	o.log.Info("partitions assigned", "topic", o.topic, "added", added[o.topic], "owned", len(o.partitions))
 }
 
@@ -77,6 +78,7 @@ func (o *ownership) released(_ context.Context, client *kgo.Client, gone map[str
 	}
 	// Whoever has it next finds out for itself whether it can be read.
 	client.ResumeFetchPartitions(gone)
+	o.metrics.rebalances.WithLabelValues(changeReleased).Inc()
 	o.log.Info("partitions released", "topic", o.topic, "released", gone[o.topic], "owned", len(o.partitions))
 }
 

@@ -47,7 +47,7 @@ func Replay(ctx context.Context, topic string, skus []string, opts []kgo.Opt, si
 			if r.Attrs.IsControl() || !wanted[string(r.Key)] {
 				return
 			}
-			_ = add(&block, r) // see above
+			_, _ = add(&block, r) // see above
 		})
 		if n := block.Len(); n > 0 {
 			if err := sink.Insert(ctx, &block); err != nil {
