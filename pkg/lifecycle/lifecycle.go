@@ -33,7 +33,7 @@ const (
 //
 // SIGINT and SIGTERM cancel run's context once; a second one ends the process
 // at once, in the way the system does. The log is JSON on stderr, by slog's
-// default logger, from the level of --log-level.
+// default logger, from the level of --log-level, without secrets (log.go).
 func Main[C any](name, description string, run func(ctx context.Context, cfg C) error) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	// Restores the default effect of signals, so that the next one kills.
@@ -62,7 +62,7 @@ func execute[C any](ctx context.Context, name, description string, args []string
 		return exitUsage
 	}
 
-	log := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: cli.LogLevel})).With("service", name)
+	log := newLog(stderr, cli.LogLevel).With("service", name)
 	slog.SetDefault(log)
 	log.Info("starting")
 	if err := run(ctx, cli.Config); err != nil {
