@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run verify test test-fast lint generate build
+.PHONY: help run verify crash test test-fast lint generate build
 
 MODULES := $(shell sed -n 's|^[[:space:]]*\./||p' go.work)
 PACKAGES := $(MODULES:%=./%/...)
@@ -27,6 +27,9 @@ verify: ## Hold Postgres and ClickHouse of the running `make run` against its ev
 	@endpoints="$${LOTLINE_RUN_DIR:-.run}/endpoints.json"; [ -f "$$endpoints" ] || { echo "There is no $$endpoints: is \`make run\` running?" >&2; exit 1; }; \
 	at() { sed -n "s|.*\"$$1\": \"\(.*\)\".*|\1|p" "$$endpoints"; }; \
 	LOTLINE_KAFKA_BROKERS="$$(at kafka)" LOTLINE_CLICKHOUSE_ADDRS="$$(at clickhouse_native)" LOTLINE_POSTGRES_URL="$$(at postgres)" go run ./services/cli/cmd/lotline verify
+
+crash: ## Inject faults of every kind into the pipeline, on real servers, and verify what is left (DRILLS="kafka-killed …")
+	go run ./tests/cmd/crash drill $(DRILLS)
 
 test: build ## Run all tests on real servers (KAFKA=kfake leaves Apache Kafka, which needs a JVM, out)
 ifeq ($(KAFKA),kfake)

@@ -25,6 +25,9 @@ const (
 	// fetchMaxWait bounds how long a broker holds a fetch that finds nothing. What is added to what a client reads is
 	// asked for with its next fetch only, so the client's default of 5 s could be seen as a delay by users.
 	fetchMaxWait = 500 * time.Millisecond
+	// metadataMaxAge is after how long partitions that were added are seen: by the client's default of 5 minutes, their
+	// commands would wait so long.
+	metadataMaxAge = 10 * time.Second
 )
 
 // Kafka allows 249 bytes for a topic name; the rest is left to the suffixes.
@@ -66,6 +69,7 @@ func (c Config) Opts(clientID string) []kgo.Opt {
 		kgo.MaxDecompressBatchBytes(maxDecompressBatchBytes),
 		kgo.DialTimeout(dialTimeout),
 		kgo.FetchMaxWait(fetchMaxWait),
+		kgo.MetadataMaxAge(metadataMaxAge),
 		kgo.WithLogger(logger{slog.Default().With("component", "kafka", "client", clientID)}),
 	}
 }

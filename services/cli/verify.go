@@ -31,7 +31,9 @@ type verifyCmd struct {
 // Help is shown below the flags' own.
 func (verifyCmd) Help() string {
 	return `Compares what Postgres has and what ClickHouse has with what the events come to: SKUs, batches and order lines,
-and in ClickHouse the log of events. It may run beside everything else, reads the whole events topic, and changes nothing.
+and in ClickHouse the log of events and the batches by reference. Not compared are the outcomes of commands, and the eta,
+command and time that ClickHouse repeats with each order line. It may run beside everything else, reads the whole events
+topic, and changes nothing unless told to --repair.
 
 Exit codes: 0 all agree; 1 something is wrong, or was still behind when --wait was over; 2 it could not compare.`
 }
@@ -42,7 +44,11 @@ func (c *verifyCmd) Run(e *env) error {
 	if err != nil {
 		return exit{exitUsage, err}
 	}
-	if skus := report.WrongInClickHouse(); c.Repair && len(skus) > 0 {
+	skus, why := report.Repairable()
+	if c.Repair && why != "" {
+		fmt.Fprintln(e.stderr, why)
+	}
+	if c.Repair && len(skus) > 0 {
 		if err := c.print(e, report); err != nil {
 			return err
 		}

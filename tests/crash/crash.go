@@ -233,16 +233,15 @@ func (p *pipeline) command(ctx context.Context, program string, args ...string) 
 	return cmd
 }
 
-func (p *pipeline) start(ctx context.Context, program, instance string) error {
+func (p *pipeline) start(ctx context.Context, program, instance string, args ...string) error {
 	logPath := filepath.Join(p.dir, program+"-"+instance+".log")
 	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("open the log of %s: %w", program, err)
 	}
 	defer log.Close()
-	var args []string
 	if program == "allocator" {
-		args = []string{"--instance-id=" + instance}
+		args = append(args, "--instance-id="+instance)
 	}
 	cmd := p.command(ctx, program, args...)
 	cmd.Stdout, cmd.Stderr = log, log

@@ -1,6 +1,7 @@
 package servers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -62,7 +63,7 @@ func kafkaProperties(o Options) string {
 		"node.id=1",
 		"log.dirs=" + filepath.Join(o.DataDir, "data"),
 		"listeners=PLAINTEXT://" + local(o.Port) + ",CONTROLLER://" + local(o.SecondPort),
-		"advertised.listeners=PLAINTEXT://" + local(o.Port),
+		"advertised.listeners=PLAINTEXT://" + cmp.Or(o.Advertised, local(o.Port)),
 		"listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
 		"controller.listener.names=CONTROLLER",
 		"controller.quorum.voters=1@" + local(o.SecondPort),

@@ -36,6 +36,7 @@ type Options struct {
 	Port       int    // on 127.0.0.1; 0 takes a free one
 	SecondPort int    // ClickHouse over HTTP, Kafka's controller; 0 takes a free one
 	LogFile    string // appended to; DataDir + ".log" if empty
+	Advertised string // host:port that Apache Kafka sends its clients to, as of a proxy before it; its own if empty
 }
 
 // Server is one server process. Its fields are constant once it was started, also over Restart; its methods may be

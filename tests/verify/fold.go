@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -54,6 +55,7 @@ func fold(report *Report, records []*kgo.Record) *state {
 		outcomes: map[string]int{}, seqs: map[string]int{}, last: map[string]outcomeRow{},
 	}
 	ids := make(map[string]bool, len(records))
+	var events []event
 	for _, r := range records {
 		envelope, err := cloudevents.Parse(r.Headers)
 		if err != nil {
@@ -70,11 +72,48 @@ func fold(report *Report, records []*kgo.Record) *state {
 			continue
 		}
 		ids[envelope.ID] = true
-		s.count(report, envelope.ID, &e)
-		s.apply(report, envelope.ID, &e)
+		events = append(events, event{envelope.ID, r.Partition, e})
+	}
+	for _, e := range inOrder(report, events) {
+		s.count(report, e.id, &e.Event)
+		s.apply(report, e.id, &e.Event)
 	}
 	report.compared("events, each id once, versions of every SKU without a hole", len(ids))
 	return s
+}
+
+// event is one that was read, and where.
+type event struct {
+	id        string
+	partition int32
+	schemas.Event
+}
+
+// inOrder sorts events by the versions of their SKUs, after it has seen that each partition has them so: once
+// partitions were added, a SKU's history goes on in another one, and only its versions say what came first.
+func inOrder(report *Report, events []event) []event {
+	type place struct {
+		partition int32
+		sku       string
+	}
+	latest := make(map[place]uint64)
+	for _, e := range events {
+		at := place{e.partition, e.SKU}
+		if e.Version < latest[at] {
+			report.fault("event %s of %s is version %d, and comes after version %d in partition %d", e.id, e.SKU, e.Version, latest[at], e.partition)
+		}
+		latest[at] = e.Version
+	}
+	slices.SortStableFunc(events, func(a, b event) int {
+		changesNothing := func(e event) int {
+			if e.Type.ChangesState() {
+				return 0
+			}
+			return 1
+		}
+		return cmp.Or(strings.Compare(a.SKU, b.SKU), cmp.Compare(a.Version, b.Version), changesNothing(a)-changesNothing(b))
+	})
+	return events
 }
 
 // count checks that a command's events come in order and end once.

@@ -160,6 +160,16 @@ func lag(ctx context.Context, t Target, adm *kadm.Client, group, topic string) (
 	if err = errors.Join(err, ends.Error()); err != nil {
 		return 0, err
 	}
+	// A transaction that a crash left open hides all that was committed after it, until its time is over: not the end.
+	all, err := adm.ListEndOffsets(ctx, topic)
+	if err = errors.Join(err, all.Error()); err != nil {
+		return 0, err
+	}
+	var hidden int64
+	all.Each(func(end kadm.ListedOffset) { hidden += end.Offset - must(ends.Lookup(topic, end.Partition)).Offset })
+	if hidden > 0 {
+		return hidden, nil
+	}
 	var behind int64
 	var open []int32
 	ends.Each(func(end kadm.ListedOffset) {

@@ -63,7 +63,7 @@ func TestEachFaultIsFound(t *testing.T) {
 	}{
 		"an event is there twice":  {func(e []schemas.Event) []schemas.Event { return append(e, e[3]) }, "is there twice"},
 		"an event is missing":      {func(e []schemas.Event) []schemas.Event { return append(e[:2], e[3]) }, "is version 4 after 2"},
-		"two events are swapped":   {func(e []schemas.Event) []schemas.Event { e[1], e[2] = e[2], e[1]; return e }, "is version 3 after 1"},
+		"two events are swapped":   {func(e []schemas.Event) []schemas.Event { e[1], e[2] = e[2], e[1]; return e }, "and comes after version 3 in partition 0"},
 		"a line is in two batches": {func(e []schemas.Event) []schemas.Event { e[2].OrderID = "o1"; return e }, "and it is in b1"},
 		"stock is oversold":        {func(e []schemas.Event) []schemas.Event { e[1].BatchAvailable = -2; return e }, "has -2 of 10 available"},
 		"a sum is wrong":           {func(e []schemas.Event) []schemas.Event { e[1].Available = 9; return e }, "its batches have 8"},

@@ -1,38 +1,116 @@
-// The crash command runs one workload twice on real servers, without and with kills, and compares the end states.
+// The crash command breaks the pipeline on real servers, in processes of its own, and verifies what is left.
 //
-//	go run ./tests/cmd/servers --postgres --clickhouse --kafka -- go run ./tests/cmd/crash --rounds=10
+//	go run ./tests/cmd/crash drill                         # all drills, on servers that it starts itself
+//	go run ./tests/cmd/crash drill kafka-killed --outage=10s
+//	go run ./tests/cmd/servers --postgres --clickhouse --kafka -- go run ./tests/cmd/crash kills --rounds=10
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"time"
 
 	"github.com/alecthomas/kong"
 
 	"github.com/lotline/lotline/tests/crash"
+	"github.com/lotline/lotline/tests/servers"
 	"github.com/lotline/lotline/tests/workload"
 )
 
+type killsCmd struct {
+	Commands int    `help:"Lines of the workload." default:"100000"`
+	SKUs     int    `help:"SKUs that they are about." default:"200" name:"skus"`
+	Seed     uint64 `help:"Of the workload and of the moments of the kills." default:"1"`
+	Rounds   int    `help:"How often an allocator and the projector are killed." default:"10"`
+}
+
+type drillCmd struct {
+	Names    []string      `arg:"" optional:"" help:"Drills to do; all of them if none is named."`
+	List     bool          `help:"List the drills and what each shows."`
+	Outage   time.Duration `help:"How long a server is away." default:"60s"`
+	Commands int           `help:"Commands sent before, during and after the faults of each drill." default:"6000"`
+	Flood    int           `help:"Unreadable records of poison-flood." default:"50000"`
+	Seed     uint64        `help:"Of the workload." default:"1"`
+}
+
 func main() {
+	servers.Init()
 	var cli struct {
-		Commands int    `help:"Lines of the workload." default:"100000"`
-		SKUs     int    `help:"SKUs that they are about." default:"200" name:"skus"`
-		Seed     uint64 `help:"Of the workload and of the moments of the kills." default:"1"`
-		Rounds   int    `help:"How often an allocator and the projector are killed." default:"10"`
-		Root     string `help:"The project's root." default:"."`
+		Root  string   `help:"The project's root." default:"."`
+		Kills killsCmd `cmd:"" help:"Run one workload twice, without and with kills, and compare the end states."`
+		Drill drillCmd `cmd:"" help:"Inject faults of one kind after another, and report those that took effect."`
 	}
-	kong.Parse(&cli, kong.Description("Kills the pipeline's processes under load and verifies what is left."))
+	command := kong.Parse(&cli, kong.Description("Breaks the pipeline under load and verifies what is left."))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	mix := workload.Mix{Seed: cli.Seed, Commands: cli.Commands, SKUs: cli.SKUs}
-	if err := run(ctx, mix, cli.Rounds, cli.Root); err != nil {
+	var err error
+	if command.Command() == "kills" {
+		mix := workload.Mix{Seed: cli.Kills.Seed, Commands: cli.Kills.Commands, SKUs: cli.Kills.SKUs}
+		err = run(ctx, mix, cli.Kills.Rounds, cli.Root)
+	} else {
+		err = cli.Drill.run(ctx, cli.Root)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "crash:", err)
 		stop()
 		os.Exit(1)
 	}
+}
+
+func (c *drillCmd) run(ctx context.Context, root string) (err error) {
+	var drills []crash.Drill
+	for _, d := range crash.Drills {
+		if len(c.Names) == 0 || slices.Contains(c.Names, d.Name) {
+			drills = append(drills, d)
+		}
+	}
+	if c.List {
+		for _, d := range crash.Drills {
+			fmt.Printf("%-24s%s\n", d.Name, d.Shows)
+		}
+		return nil
+	}
+	if len(drills) < len(c.Names) || len(drills) == 0 {
+		return fmt.Errorf("not all of %q are drills: see --list", c.Names)
+	}
+	bin, err := crash.Build(ctx, root)
+	defer os.RemoveAll(bin)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "lotline-drill")
+	if err != nil {
+		return fmt.Errorf("make a folder for the servers: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	hosts, err := crash.StartHosts(ctx, dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, hosts.Close()) }()
+	options := crash.DrillOptions{Outage: c.Outage, Commands: c.Commands, Flood: c.Flood, Seed: c.Seed}
+	var results []crash.DrillResult
+	failed := 0
+	for _, d := range drills {
+		fmt.Printf("%s: %s\n", d.Name, d.Shows)
+		result := d.Run(ctx, hosts, bin, options, os.Stdout)
+		if result.Err != nil {
+			failed++
+			fmt.Println("  FAILED:", result.Err)
+		}
+		results = append(results, result)
+	}
+	if err := crash.PrintDrills(os.Stdout, results); err != nil {
+		return err
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d drills failed", failed, len(results))
+	}
+	return nil
 }
 
 func run(ctx context.Context, mix workload.Mix, rounds int, root string) error {

@@ -62,7 +62,7 @@ const (
 // Run works until ctx ends, and then finishes the open transaction and leaves the group. It returns an error only if
 // the configuration cannot work; outages are waited out.
 func (w *Worker) Run(ctx context.Context) error {
-	w.health.Set(w.name, errors.New("joining the consumer group"))
+	w.health.Set(w.name, errors.New("joining the consumer group in Kafka"))
 	pause := sessionPauseMin
 	for ctx.Err() == nil {
 		start := time.Now()
@@ -74,7 +74,7 @@ func (w *Worker) Run(ctx context.Context) error {
 			pause = sessionPauseMin
 		}
 		w.metrics.sessions.Inc()
-		w.health.Set(w.name, fmt.Errorf("joining the consumer group again: %w", err))
+		w.health.Set(w.name, fmt.Errorf("joining the consumer group in Kafka again: %w", err))
 		w.log.Warn("joining the consumer group again", "error", err, "pause", pause)
 		select {
 		case <-ctx.Done():

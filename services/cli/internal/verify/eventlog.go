@@ -25,6 +25,9 @@ type eventLog struct {
 	topic  string
 	next   map[int32]int64 // per partition: all below was read
 	read   int             // events that were read
+	// hidden: an open transaction, such as a crash leaves until its time is over, keeps what was committed after it
+	// from being read.
+	hidden bool
 }
 
 func openEventLog(ctx context.Context, kafka kafkaclient.Config, topic string) (*eventLog, error) {
@@ -61,8 +64,16 @@ func (l *eventLog) advance(ctx context.Context, add func(e *schemas.Event, place
 	if err = errors.Join(err, ends.Error()); err != nil {
 		return fmt.Errorf("list the end offsets of %s: %w", l.topic, err)
 	}
+	all, err := l.admin.ListEndOffsets(ctx, l.topic)
+	if err = errors.Join(err, all.Error()); err != nil {
+		return fmt.Errorf("list the end offsets of %s: %w", l.topic, err)
+	}
+	l.hidden = false
 	left := make(map[int32]int64)
 	ends.Each(func(end kadm.ListedOffset) {
+		if last, ok := all.Lookup(l.topic, end.Partition); ok && last.Offset > end.Offset {
+			l.hidden = true
+		}
 		if _, known := l.next[end.Partition]; !known {
 			l.next[end.Partition] = 0
 			l.client.AddConsumePartitions(map[string]map[int32]kgo.Offset{l.topic: {end.Partition: kgo.NewOffset().At(0)}})

@@ -87,7 +87,8 @@ func (f *fold) add(e *schemas.Event, place func() string) {
 func (f *fold) apply(p *product, e *schemas.Event) {
 	p.version, p.available = e.Version, e.Available
 	p.readModel ^= f.hasher.row(eventRow, e.SKU, strconv.FormatUint(e.Version, 10), e.Type.String(), e.OrderID,
-		strconv.Itoa(int(e.Qty)), e.BatchRef, strconv.FormatInt(e.Available, 10))
+		strconv.Itoa(int(e.Qty)), e.BatchRef, strconv.Itoa(int(e.BatchQty)), strconv.Itoa(int(e.BatchAvailable)), e.ETA,
+		strconv.FormatInt(e.Available, 10), e.CommandID, e.Reason)
 	switch e.Type {
 	case schemas.EventAllocated:
 		p.lines++

@@ -15,7 +15,7 @@ const (
 	batchRow = "B" // sku, ref, qty, available, eta
 	skuRow   = "S" // sku, version, available
 	refRow   = "R" // sku, ref: in ClickHouse only
-	eventRow = "E" // sku, version, type, orderid, qty, batchref, available: in ClickHouse only
+	eventRow = "E" // sku, version, type, orderid, qty, batchref, batch_qty, batch_available, eta, available, commandid, reason: in ClickHouse only
 )
 
 // buckets is how many groups SKUs fall into: by the first ten bits of the SHA-256 of the SKU.

@@ -125,7 +125,7 @@ func (j *judge) look(ctx context.Context, s scope) error {
 		if found == nil {
 			found = new(suspect)
 		}
-		j.judgePostgres(&found.postgres, postgres[key], p, mark, quiet)
+		j.judgePostgres(&found.postgres, postgres[key], p, mark, quiet && !j.log.hidden)
 		j.judgeClickHouse(&found.clickHouse, clickHouse[key], p, mark, projected)
 		if found.postgres.what != "" || found.clickHouse.what != "" {
 			open[sku] = found

@@ -61,8 +61,21 @@ func (r *Report) wrongIn(store string) []string {
 	return slices.Compact(skus)
 }
 
-// WrongInClickHouse returns the listed SKUs that ClickHouse has wrong, sorted: those that projecting them again puts right.
-func (r *Report) WrongInClickHouse() []string { return r.wrongIn(storeClickHouse) }
+// Repairable returns the listed SKUs that ClickHouse has wrong and that the events can put right, sorted. Where the
+// topic itself is wrong they cannot: ClickHouse may have the only copy of an event that the topic lost. why says so
+// for SKUs that are left out, or is empty.
+func (r *Report) Repairable() (skus []string, why string) {
+	lost := r.wrongIn(storeEvents)
+	if r.WrongMore > 0 || slices.Contains(lost, "") {
+		return nil, "nothing is repaired: the topic has records that cannot be read, or more is wrong than is listed"
+	}
+	wrong := r.wrongIn(storeClickHouse)
+	skus = slices.DeleteFunc(slices.Clone(wrong), func(sku string) bool { return slices.Contains(lost, sku) })
+	if len(skus) < len(wrong) {
+		why = fmt.Sprintf("%d SKUs are not repaired: their events in the topic are wrong too", len(wrong)-len(skus))
+	}
+	return skus, why
+}
 
 // report lists what was found, down to the rows for as many SKUs as the options allow.
 func (j *judge) report(ctx context.Context, r *Report) error {
@@ -74,7 +87,7 @@ func (j *judge) report(ctx context.Context, r *Report) error {
 			fault := Fault{Store: store, SKU: sku, Is: f.what}
 			switch {
 			case f.what == "":
-			case f.wrong == 0:
+			case f.wrong < looks: // not looked at often enough to say more
 				r.Behind = append(r.Behind, fault)
 			default:
 				r.Wrong = append(r.Wrong, fault)

@@ -93,7 +93,8 @@ var clickHousePerSKU = `SELECT sku, max(v) AS version, toInt64(countIf(kind = 'S
 		UNION ALL SELECT sku, version AS v, 'B' AS kind, ` + clickHouseText(batchRow, "sku", "ref", "toString(qty)", "toString(available)", "ifNull(toString(eta), '')") + ` AS row FROM stock FINAL WHERE 1 AND_SKU
 		UNION ALL SELECT sku, version AS v, 'L' AS kind, ` + clickHouseText(lineRow, "orderid", "sku", "batchref", "toString(qty)") + ` AS row FROM order_lines FINAL WHERE 1 AND_SKU
 		UNION ALL SELECT sku, toUInt64(0) AS v, 'R' AS kind, ` + clickHouseText(refRow, "sku", "ref") + ` AS row FROM batches_by_ref FINAL WHERE 1 AND_SKU
-		UNION ALL SELECT sku, version AS v, 'E' AS kind, ` + clickHouseText(eventRow, "sku", "toString(version)", "toString(type)", "orderid", "toString(qty)", "batchref", "toString(available)") + ` AS row FROM events FINAL WHERE 1 AND_SKU
+		UNION ALL SELECT sku, version AS v, 'E' AS kind, ` + clickHouseText(eventRow, "sku", "toString(version)", "toString(type)", "orderid", "toString(qty)", "batchref",
+	"toString(batch_qty)", "toString(batch_available)", "ifNull(toString(eta), '')", "toString(available)", "commandid", "reason") + ` AS row FROM events FINAL WHERE 1 AND_SKU
 	)) GROUP BY sku`
 
 func clickHouseSums(ctx context.Context, conn driver.Conn, s scope) (map[sumKey]sum, error) {

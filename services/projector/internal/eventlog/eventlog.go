@@ -35,8 +35,6 @@ const (
 	fetchMaxBytes = 8 << 20
 	// sessionTimeout is after how long a dead projector's partitions are given to another.
 	sessionTimeout = 10 * time.Second
-	// metadataMaxAge is after how long added partitions are seen.
-	metadataMaxAge = 30 * time.Second
 )
 
 // Sink takes blocks. Insert returns nil once every row of the block is stored, however long that takes, and an
@@ -85,7 +83,6 @@ func New(cfg Config, opts []kgo.Opt, sink Sink, health *admin.Health, metrics *M
 		kgo.OnPartitionsRevoked(c.owned.released),
 		kgo.OnPartitionsLost(c.owned.released),
 		kgo.SessionTimeout(sessionTimeout),
-		kgo.MetadataMaxAge(metadataMaxAge),
 		kgo.FetchMaxBytes(fetchMaxBytes),
 	)...)
 	if err != nil {

@@ -1,0 +1,171 @@
+package crash
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/lotline/lotline/tests/verify"
+)
+
+// Field is where a drill takes place: two allocators and two projectors on servers that can be taken away.
+type Field struct {
+	*pipeline
+	hosts    *Hosts
+	options  DrillOptions
+	admin    map[string]string // "allocator a" -> host:port
+	during   []string          // lines to send while the faults are there
+	effects  []Effect
+	measured []string
+	report   *verify.Report
+}
+
+var processes = [][2]string{{"allocator", "a"}, {"allocator", "b"}, {"projector", "a"}, {"projector", "b"}}
+
+const (
+	noticedWithin = 90 * time.Second // that a server is away, or back
+	lookEvery     = 50 * time.Millisecond
+)
+
+func newField(ctx context.Context, hosts *Hosts, bin string, o DrillOptions, out io.Writer) (*Field, error) {
+	p, err := newPipeline(ctx, hosts.direct(), bin, out)
+	if err != nil {
+		return nil, err
+	}
+	f := &Field{pipeline: p, hosts: hosts, options: o, admin: make(map[string]string)}
+	for _, process := range processes {
+		if f.admin[process[0]+" "+process[1]], err = freeAddr(); err != nil {
+			return nil, err
+		}
+	}
+	return f, nil
+}
+
+func (f *Field) startAll(ctx context.Context) error {
+	for _, process := range processes {
+		if err := f.run(ctx, process[0], process[1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// run starts a service that reaches every server through its proxy.
+func (f *Field) run(ctx context.Context, program, instance string) error {
+	args := []string{"--admin-addr=" + f.admin[program+" "+instance]}
+	switch program {
+	case "allocator":
+		proxied, err := f.hosts.proxied(f.target.PostgresURL)
+		if err != nil {
+			return err
+		}
+		args = append(args, "--postgres-url="+proxied)
+	case "projector":
+		args = append(args, "--clickhouse-addrs="+f.hosts.proxies[clickHouse].Listen)
+	}
+	return f.start(ctx, program, instance, args...)
+}
+
+func (f *Field) process(program, instance string) *exec.Cmd { return f.procs[program+instance] }
+
+// stop ends a service as an operator does, and waits for it.
+func (f *Field) stop(program, instance string) error {
+	cmd := f.process(program, instance)
+	delete(f.procs, program+instance)
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return fmt.Errorf("stop %s %s: %w", program, instance, err)
+	}
+	if err := cmd.Wait(); err != nil {
+		return fmt.Errorf("%s %s did not end well, see %s: %w", program, instance, f.dir, err)
+	}
+	return nil
+}
+
+// notReady asks a service what keeps it from being ready: nothing if it is.
+func (f *Field) notReady(ctx context.Context, program, instance string) (map[string]string, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+f.admin[program+" "+instance]+"/readyz", nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	var body struct {
+		NotReady map[string]string `json:"not_ready"`
+	}
+	if err := json.NewDecoder(response.Body).Decode(&body); err != nil {
+		return nil, err
+	}
+	if (response.StatusCode == http.StatusOK) != (len(body.NotReady) == 0) {
+		return nil, fmt.Errorf("/readyz of %s %s answers %d with %v", program, instance, response.StatusCode, body.NotReady)
+	}
+	return body.NotReady, nil
+}
+
+// names waits until some service of the program says that it is not ready because of the server, and returns what it says.
+func (f *Field) names(ctx context.Context, program, server string) (string, error) {
+	var last []string
+	ctx, cancel := context.WithTimeout(ctx, noticedWithin)
+	defer cancel()
+	for {
+		last = last[:0]
+		for _, process := range processes {
+			if process[0] != program || f.process(program, process[1]) == nil {
+				continue
+			}
+			faults, err := f.notReady(ctx, program, process[1])
+			for _, component := range slices.Sorted(maps.Keys(faults)) {
+				if strings.Contains(strings.ToLower(component+" "+faults[component]), server) {
+					return fmt.Sprintf("/readyz of %s %s: %s: %s", program, process[1], component, clip(faults[component])), nil
+				}
+				last = append(last, component+": "+faults[component])
+			}
+			if err != nil {
+				last = append(last, err.Error())
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return "", fmt.Errorf("no %s said within %s that %s is away, only %q", program, noticedWithin, server, last)
+		case <-time.After(lookEvery):
+		}
+	}
+}
+
+// readyAgain waits until every service that should run says that it is ready.
+func (f *Field) readyAgain(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, noticedWithin)
+	defer cancel()
+	for _, process := range processes {
+		for {
+			faults, err := f.notReady(ctx, process[0], process[1])
+			if err == nil && len(faults) == 0 {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("%s %s was not ready again within %s: %v: %w", process[0], process[1], noticedWithin, faults, errors.Join(err, ctx.Err()))
+			case <-time.After(lookEvery):
+			}
+		}
+	}
+	return nil
+}
+
+func clip(s string) string {
+	if len(s) > 160 {
+		return s[:160] + "…"
+	}
+	return s
+}
