@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"path/filepath"
 
@@ -12,6 +11,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/lotline/lotline/tests/internal/ports"
 	"github.com/lotline/lotline/tests/servers"
 )
 
@@ -116,9 +116,6 @@ func (h *Hosts) proxied(postgresURL string) (string, error) {
 }
 
 func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	return l.Addr().String(), l.Close()
+	port, err := ports.Free()
+	return fmt.Sprintf("127.0.0.1:%d", port), err
 }

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +20,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/lotline/lotline/tests/internal/ports"
 )
 
 const (
@@ -72,7 +73,7 @@ func (o Options) complete() (Options, error) {
 	}
 	for _, port := range []*int{&o.Port, &o.SecondPort} {
 		if *port == 0 {
-			if *port, err = freePort(); err != nil {
+			if *port, err = ports.Free(); err != nil {
 				return o, err
 			}
 		}
@@ -81,15 +82,6 @@ func (o Options) complete() (Options, error) {
 		return o, fmt.Errorf("make the data directory: %w", err)
 	}
 	return o, nil
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 func local(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }

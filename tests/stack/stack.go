@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"time"
 
@@ -20,6 +19,7 @@ import (
 	"github.com/lotline/lotline/services/allocator"
 	"github.com/lotline/lotline/services/gateway"
 	"github.com/lotline/lotline/services/projector"
+	"github.com/lotline/lotline/tests/internal/ports"
 	"github.com/lotline/lotline/topics"
 )
 
@@ -68,11 +68,8 @@ func Configure(s Servers) (Config, error) {
 }
 
 func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	return l.Addr().String(), l.Close()
+	port, err := ports.Free()
+	return fmt.Sprintf("127.0.0.1:%d", port), err
 }
 
 // Stack is a set of running services.
