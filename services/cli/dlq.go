@@ -8,6 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/lotline/lotline/pkg/cloudevents"
 	"github.com/lotline/lotline/services/cli/internal/deadletters"
 	"github.com/lotline/lotline/services/cli/internal/tail"
 	"github.com/lotline/lotline/topics"
@@ -240,7 +241,7 @@ func (c *dlqAnswer) dryRun(e *env, topic deadletters.Topic, filter deadletters.F
 type letterLine struct {
 	Place     deadletters.Place  `json:"place"`
 	Status    deadletters.Status `json:"status"`
-	Time      time.Time          `json:"time"`
+	Time      string             `json:"time"`
 	Reason    string             `json:"reason"`
 	Topic     string             `json:"origin_topic"`
 	Partition int32              `json:"origin_partition"`
@@ -259,7 +260,7 @@ func (e *env) printLetter(l *deadletters.Letter, asJSON bool) error {
 		return err
 	}
 	line := letterLine{
-		Place: l.Place, Status: l.Status, Time: l.Time, Reason: l.Reason, Topic: l.Topic, Partition: l.Partition, Offset: l.Offset,
+		Place: l.Place, Status: l.Status, Time: cloudevents.FormatTime(l.Time), Reason: l.Reason, Topic: l.Topic, Partition: l.Partition, Offset: l.Offset,
 		Received: l.Received, Headers: map[string]string{},
 	}
 	if l.Key != nil {
@@ -284,12 +285,12 @@ type markLine struct {
 	Of     deadletters.Place  `json:"of"`
 	By     string             `json:"by"`
 	Why    string             `json:"why"`
-	Marked time.Time          `json:"time"`
+	Marked string             `json:"time"`
 }
 
 func (e *env) printMark(m deadletters.Mark, asJSON bool) error {
 	if asJSON {
-		return tail.WriteJSON(e.stdout, markLine{m.Place, m.Status, m.Of, m.By, m.Why, m.Time})
+		return tail.WriteJSON(e.stdout, markLine{m.Place, m.Status, m.Of, m.By, m.Why, cloudevents.FormatTime(m.Time)})
 	}
 	_, err := fmt.Fprintf(e.stdout, "%s  %s  %s was %s by %s: %s\n", m.Place, m.Time.Format(time.RFC3339), m.Of, m.Status, shown(m.By, 40), shown(m.Why, 200))
 	return err
