@@ -248,6 +248,39 @@ func TestGroupOffsetsDeleted(t *testing.T) {
 	b.check(25)
 }
 
+// A clean stop leaves nothing in the outbox that is published, so that the group's offsets can go without anything
+// appearing twice. It is stopped as soon as the events are there, before the next trim is due.
+func TestGroupOffsetsDeletedAfterACleanStop(t *testing.T) {
+	b := onKfake(t)
+	stop := b.start(small, func(c *allocator.Config) { c.GracePeriod = 10 * time.Second })
+	b.send(b.orders("CHAIR", 20)...)
+	b.awaitCommitted(21)
+	stop()
+	var rows int
+	var waits int64
+	require.NoError(t, b.postgres().QueryRow(t.Context(),
+		`SELECT (SELECT count(*) FROM outbox), sum(next_offset - outbox_floor)::bigint FROM partitions`).Scan(&rows, &waits))
+	require.Zero(t, rows)
+	require.Zero(t, waits)
+	_, err := b.adm.DeleteGroup(t.Context(), b.config.Kafka.TopicPrefix+".allocator")
+	require.NoError(t, err)
+	b.start()
+	b.send(b.orders("TABLE", 3)...)
+	b.check(25)
+}
+
+// awaitCommitted waits until the group has committed so many commands.
+func (b *bench) awaitCommitted(commands int64) {
+	b.t.Helper()
+	require.Eventually(b.t, func() bool {
+		committed, err := b.adm.FetchOffsets(b.t.Context(), b.config.Kafka.TopicPrefix+".allocator")
+		require.NoError(b.t, err)
+		var sum int64
+		committed.Each(func(o kadm.OffsetResponse) { sum += max(0, o.At) })
+		return sum == commands
+	}, waitMax, time.Millisecond)
+}
+
 // Postgres comes back from an older backup while Kafka has gone on: the commands that the backup lacks are applied
 // again from the log, to the same state, and nothing is published twice.
 func TestPostgresRestoredFromABackup(t *testing.T) {

@@ -194,3 +194,13 @@ func (s *session) trim(ctx context.Context) {
 		s.log.Warn("the outbox keeps what is published for now", "error", err)
 	}
 }
+
+// trimLast deletes what is published before the worker leaves, so that after a clean stop of all allocators nothing in
+// the outbox is published: whatever becomes of the group's offsets then, nothing can appear twice. A partition that goes
+// to another worker needs no such care: its first trim does it.
+func (s *session) trimLast(ctx context.Context) {
+	finishing, cancel := s.grace(ctx)
+	defer cancel()
+	s.trimmed = time.Time{}
+	s.trim(finishing)
+}

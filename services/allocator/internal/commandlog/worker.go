@@ -132,6 +132,7 @@ func (w *Worker) session(ctx context.Context) error {
 			return err
 		}
 	}
+	s.trimLast(ctx)
 	return nil
 }
 
