@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/lotline/lotline/pkg/cloudevents"
 	"github.com/lotline/lotline/schemas"
 	"github.com/lotline/lotline/services/allocator"
 )
@@ -93,6 +95,45 @@ func (b *bench) blockEndTxn() (blocked <-chan struct{}, unblock func()) {
 
 // The Kafka transaction commits and its answer says otherwise: the client believes in an abort and goes back. What was
 // published must not be published again.
+// The crash happens to commands with a trace context, without and with one that is none. Published from the outbox, their
+// events have the headers that the first life would have given them: the command's context as it came.
+func TestTraceContextsSurviveTheCrash(t *testing.T) {
+	const parent, state = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "congo=t61rcWkgMzE"
+	b := onKfake(t)
+	commands := b.orders("CHAIR", 3)
+	with := func(i int, pairs ...string) {
+		for ; len(pairs) > 0; pairs = pairs[2:] {
+			commands[i].Headers = append(commands[i].Headers, kgo.RecordHeader{Key: pairs[0], Value: []byte(pairs[1])})
+		}
+	}
+	with(1, "traceparent", parent, "tracestate", state)
+	with(2, "traceparent", strings.Replace(parent, "-01", "-00", 1))
+	with(3, "traceparent", "00-"+strings.Repeat("0", 1<<10), "tracestate", state)
+	b.send(commands...)
+
+	p := newProxy(t, b.config.PostgresURL)
+	blocked, unblock := b.blockEndTxn()
+	stop := b.start(sudden, func(c *allocator.Config) { c.PostgresURL = p.url })
+	<-blocked
+	require.Equal(t, 1, p.seen(), "one commit holds the whole poll")
+	stop()
+	unblock()
+	b.start(small)
+
+	contexts := make(map[string][2]string) // of events, by command
+	for _, r := range b.records(b.topics.Events.Name, 4) {
+		envelope, err := cloudevents.Parse(r.Headers)
+		require.NoError(t, err)
+		e, err := schemas.DecodeEvent(envelope.Type, envelope.ContentType, r.Value)
+		require.NoError(t, err)
+		contexts[e.CommandID] = [2]string{headerOf(r, "traceparent"), headerOf(r, "tracestate")}
+	}
+	id := func(i int) string { return headerOf(commands[i], cloudevents.HeaderID) }
+	require.Equal(t, map[string][2]string{
+		id(0): {}, id(1): {parent, state}, id(2): {strings.Replace(parent, "-01", "-00", 1), ""}, id(3): {},
+	}, contexts)
+}
+
 func TestKafkaCommitWithALostAnswer(t *testing.T) {
 	b := onKfake(t)
 	b.send(b.orders("CHAIR", 5)...)

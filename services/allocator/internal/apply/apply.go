@@ -17,7 +17,8 @@ type Input struct {
 	Offset     int64
 	Time       time.Time // broker's append time
 	Command    allocation.Command
-	DeadLetter string // not "" if the record could not be read; Command is then unset
+	DeadLetter string         // not "" if the record could not be read; Command is then unset
+	Headers    outbox.Headers // what its events carry on; no decision depends on them
 }
 
 // Limits bound what an Applier holds and does.
@@ -221,7 +222,7 @@ func (a *Applier) decide(c *chunk) error {
 }
 
 func (a *Applier) record(b *outbox.Builder, in *Input) {
-	b.Begin(in.Offset, in.Time, len(a.events))
+	b.Begin(in.Offset, in.Time, len(a.events), in.Headers)
 	for i := range a.events {
 		var kind uint8
 		a.scratch, kind = a.encode(a.scratch[:0], &in.Command, &a.events[i])

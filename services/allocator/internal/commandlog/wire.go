@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/lotline/lotline/pkg/cloudevents"
+	"github.com/lotline/lotline/pkg/telemetry"
 	"github.com/lotline/lotline/schemas"
 	"github.com/lotline/lotline/services/allocator/internal/allocation"
 	"github.com/lotline/lotline/services/allocator/internal/apply"
@@ -20,7 +21,11 @@ const eventSource = "/lotline/allocator"
 // decode turns a record into a command, or into the verdict that it is a dead letter. Nothing of a record is believed
 // before this: sizes, encodings and ids are checked here, quantities and dates by the domain.
 func decode(r *kgo.Record) apply.Input {
-	in := apply.Input{Offset: r.Offset, Time: r.Timestamp.UTC()}
+	carried := telemetry.FromRecord(r.Headers)
+	in := apply.Input{
+		Offset: r.Offset, Time: r.Timestamp.UTC(),
+		Headers: outbox.Headers{TraceParent: carried.TraceParent, TraceState: carried.TraceState},
+	}
 	envelope, err := cloudevents.Parse(r.Headers)
 	if err != nil {
 		in.DeadLetter = err.Error()
@@ -85,22 +90,24 @@ func place(topic string, partition int32, offset int64) string {
 func topicName(id [16]byte) string { return base64.RawURLEncoding.EncodeToString(id[:]) }
 
 // eventRecords are the records of one command's events. An event's id is made of the command's place and its number:
-// the same in every replay, and distinct for a command that was sent twice.
+// the same in every replay, and distinct for a command that was sent twice. For the same reason the trace context is
+// the command's own: an id of a span of this process would make the events of a replay others.
 func eventRecords(topic, topicID string, partition int32, e outbox.Entry) []*kgo.Record {
 	command := place(topicID, partition, e.Offset)
+	carried := telemetry.Carried{TraceParent: e.Headers.TraceParent, TraceState: e.Headers.TraceState}
 	records := make([]*kgo.Record, len(e.Messages))
 	for seq, m := range e.Messages {
 		records[seq] = &kgo.Record{
 			Topic: topic,
 			Key:   m.Key,
 			Value: m.Value,
-			Headers: cloudevents.Headers(cloudevents.Envelope{
+			Headers: carried.AppendTo(cloudevents.Headers(cloudevents.Envelope{
 				ID:          command + "/" + strconv.Itoa(seq),
 				Source:      eventSource,
 				Type:        schemas.EventType(m.Type).CEType(),
 				ContentType: schemas.ContentTypeJSON,
 				Time:        e.Time,
-			}),
+			})),
 		}
 	}
 	return records

@@ -16,9 +16,22 @@ import (
 	"time"
 )
 
-// version of the byte format, the first byte of each segment. Stored segments outlive a deployment: a reader keeps
+// Versions of the byte format, the first byte of each segment. Stored segments outlive a deployment: a reader keeps
 // every version it ever wrote.
-const version = 1
+//
+// Version 2 is version 1 with headers before the messages of those entries that have any. A segment without them is
+// written as version 1, byte for byte, so that an older build can take over what does not concern it.
+const (
+	version1 = 1
+	version2 = 2
+)
+
+// Tags of an entry's headers. A tag is never used again for something else. A reader that does not know one must not
+// publish the entry: the event would lack what its command's other events have.
+const (
+	tagTraceParent = 1
+	tagTraceState  = 2
+)
 
 // Segment is the decided outcome of the commands in [First, Next) of one partition. Offsets in the range that the
 // segment has no entry for held no command (a transaction's marker, a compacted record).
@@ -33,7 +46,15 @@ type Entry struct {
 	Offset     int64
 	Time       time.Time // broker's append time of the command, milliseconds
 	DeadLetter string
+	Headers    Headers
 	Messages   []Message
+}
+
+// Headers are what all messages of an entry carry besides what every event has. They came with the command and leave
+// with its events unchanged, so that events published by a recovery are those that an earlier life would have published.
+// An empty one is absent. Decoded, they point into the segment's bytes.
+type Headers struct {
+	TraceParent, TraceState []byte // W3C Trace Context
 }
 
 // Message is one event as it will stand on the topic. Key and Value point into the segment's bytes.
@@ -51,18 +72,43 @@ type Builder struct {
 
 // NewBuilder starts a segment at first, the partition's next offset to apply.
 func NewBuilder(first int64) *Builder {
-	return &Builder{first: first, next: first, data: []byte{version}}
+	return &Builder{first: first, next: first, data: []byte{version1}}
 }
 
-// DeadLetter records that the command at offset could not be read, and why.
+// DeadLetter records that the command at offset could not be read, and why, which must not be "".
 func (b *Builder) DeadLetter(offset int64, at time.Time, reason string) {
 	b.entry(offset, at, 0)
 	b.bytes([]byte(reason))
 }
 
 // Begin opens the entry of the command at offset, to be followed by exactly count calls of Message (count >= 1).
-func (b *Builder) Begin(offset int64, at time.Time, count int) {
-	b.entry(offset, at, count)
+func (b *Builder) Begin(offset int64, at time.Time, count int, headers Headers) {
+	fields := [...]struct {
+		tag   uint8
+		value []byte
+	}{{tagTraceParent, headers.TraceParent}, {tagTraceState, headers.TraceState}}
+	present := 0
+	for _, f := range fields {
+		if len(f.value) > 0 {
+			present++
+		}
+	}
+	if present == 0 {
+		b.entry(offset, at, count)
+		return
+	}
+	// A dead letter without a reason, which is none, says that headers follow, and then the number of messages.
+	b.data[0] = version2
+	b.entry(offset, at, 0)
+	b.bytes(nil)
+	b.data = binary.AppendUvarint(b.data, uint64(present))
+	for _, f := range fields {
+		if len(f.value) > 0 {
+			b.data = append(b.data, f.tag)
+			b.bytes(f.value)
+		}
+	}
+	b.data = binary.AppendUvarint(b.data, uint64(count))
 }
 
 // Message appends one event of the open entry.
@@ -97,24 +143,14 @@ func (b *Builder) Segment(next int64) Segment {
 // a newer build; nothing may be published from such a segment.
 func (s Segment) Entries() ([]Entry, error) {
 	r := reader{data: s.Data}
-	if v := r.byte(); r.err == nil && v != version {
+	v := r.byte()
+	if r.err == nil && v != version1 && v != version2 {
 		return nil, fmt.Errorf("outbox segment %d..%d: format %d is unknown to this build: run the build that wrote it, or a newer one", s.First, s.Next, v)
 	}
 	var entries []Entry
 	for r.err == nil && len(r.data) > 0 {
-		e := Entry{Offset: s.First + int64(r.uvarint()), Time: time.UnixMilli(r.varint()).UTC()}
-		count := r.uvarint()
-		if count == 0 {
-			e.DeadLetter = string(r.bytes())
-		} else if count <= uint64(len(r.data)) {
-			e.Messages = make([]Message, 0, count)
-		} else {
-			r.err = errDamaged
-		}
-		for ; count > 0 && r.err == nil; count-- {
-			e.Messages = append(e.Messages, Message{Type: r.byte(), Key: r.bytes(), Value: r.bytes()})
-		}
-		if e.Offset < s.First || e.Offset >= s.Next {
+		e := r.entry(s.First, v == version2)
+		if r.err == nil && (e.Offset < s.First || e.Offset >= s.Next) {
 			r.err = errDamaged
 		}
 		entries = append(entries, e)
@@ -133,9 +169,59 @@ type reader struct {
 	err  error
 }
 
+// entry reads one; headers says whether it may have any.
+func (r *reader) entry(first int64, headers bool) Entry {
+	e := Entry{Offset: first + int64(r.uvarint()), Time: time.UnixMilli(r.varint()).UTC()}
+	count := r.uvarint()
+	if count == 0 {
+		e.DeadLetter = string(r.bytes())
+		if e.DeadLetter != "" {
+			return e
+		}
+		if !headers {
+			r.fail(errDamaged)
+			return e
+		}
+		e.Headers = r.headers()
+		count = r.uvarint()
+	}
+	if count == 0 || count > uint64(len(r.data)) {
+		r.fail(errDamaged)
+		return e
+	}
+	e.Messages = make([]Message, 0, count)
+	for ; count > 0 && r.err == nil; count-- {
+		e.Messages = append(e.Messages, Message{Type: r.byte(), Key: r.bytes(), Value: r.bytes()})
+	}
+	return e
+}
+
+func (r *reader) headers() Headers {
+	var h Headers
+	for n := r.uvarint(); n > 0 && r.err == nil; n-- {
+		tag, value := r.byte(), r.bytes()
+		switch tag {
+		case tagTraceParent:
+			h.TraceParent = value
+		case tagTraceState:
+			h.TraceState = value
+		default:
+			r.fail(fmt.Errorf("an event's header of kind %d is unknown to this build: run the build that wrote it, or a newer one", tag))
+		}
+	}
+	return h
+}
+
+// fail keeps the first error.
+func (r *reader) fail(err error) {
+	if r.err == nil {
+		r.err = err
+	}
+}
+
 func (r *reader) byte() uint8 {
 	if r.err != nil || len(r.data) == 0 {
-		r.err = errDamaged
+		r.fail(errDamaged)
 		return 0
 	}
 	b := r.data[0]
@@ -155,7 +241,7 @@ func (r *reader) varint() int64 {
 
 func skip[T int64 | uint64](r *reader, v T, n int) T {
 	if r.err != nil || n <= 0 {
-		r.err = errDamaged
+		r.fail(errDamaged)
 		return 0
 	}
 	r.data = r.data[n:]
@@ -165,7 +251,7 @@ func skip[T int64 | uint64](r *reader, v T, n int) T {
 func (r *reader) bytes() []byte {
 	n := r.uvarint()
 	if r.err != nil || n > uint64(len(r.data)) {
-		r.err = errDamaged
+		r.fail(errDamaged)
 		return nil
 	}
 	p := r.data[:n:n]

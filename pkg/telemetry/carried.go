@@ -1,0 +1,98 @@
+package telemetry
+
+import (
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Names of the record headers, those of W3C Trace Context.
+const (
+	HeaderTraceParent = "traceparent"
+	HeaderTraceState  = "tracestate"
+)
+
+// traceStateBytesMax is what the specification asks everybody to pass on.
+const traceStateBytesMax = 512
+
+// Carried is a W3C trace context as a record's headers carry it. TraceParent is valid or empty; without one there is no
+// TraceState.
+type Carried struct {
+	TraceParent, TraceState []byte
+}
+
+// FromRecord finds the trace context in a record's headers; the last of each name counts. What is malformed or too long
+// is as if it were not there: a producer's fault in tracing must not cost its command. The result points into the
+// headers.
+func FromRecord(headers []kgo.RecordHeader) Carried {
+	var c Carried
+	for i := range headers {
+		switch headers[i].Key {
+		case HeaderTraceParent:
+			c.TraceParent = headers[i].Value
+		case HeaderTraceState:
+			c.TraceState = headers[i].Value
+		}
+	}
+	if !validTraceParent(c.TraceParent) {
+		return Carried{}
+	}
+	if !validTraceState(c.TraceState) {
+		c.TraceState = nil
+	}
+	return c
+}
+
+// AppendTo adds the record headers of c, if it has any.
+func (c Carried) AppendTo(headers []kgo.RecordHeader) []kgo.RecordHeader {
+	if len(c.TraceParent) > 0 {
+		headers = append(headers, kgo.RecordHeader{Key: HeaderTraceParent, Value: c.TraceParent})
+	}
+	if len(c.TraceState) > 0 {
+		headers = append(headers, kgo.RecordHeader{Key: HeaderTraceState, Value: c.TraceState})
+	}
+	return headers
+}
+
+// The places in 00-<trace id>-<parent id>-<flags>.
+const (
+	traceIDAt, traceIDEnd = 3, 35
+	spanIDAt, spanIDEnd   = 36, 52
+	flagsAt, flagsEnd     = 53, 55
+)
+
+// validTraceParent says whether p is one of version 00, the only one there is. It allocates nothing: every command
+// passes here.
+func validTraceParent(p []byte) bool {
+	return len(p) == flagsEnd && p[0] == '0' && p[1] == '0' &&
+		p[traceIDAt-1] == '-' && p[spanIDAt-1] == '-' && p[flagsAt-1] == '-' &&
+		validID(p[traceIDAt:traceIDEnd]) && validID(p[spanIDAt:spanIDEnd]) && lowerHex(p[flagsAt:flagsEnd])
+}
+
+// validID says whether an id is lower-case hexadecimal and not all zero.
+func validID(id []byte) bool {
+	zero := true
+	for _, b := range id {
+		zero = zero && b == '0'
+	}
+	return !zero && lowerHex(id)
+}
+
+func lowerHex(p []byte) bool {
+	for _, b := range p {
+		if (b < '0' || b > '9') && (b < 'a' || b > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+func validTraceState(p []byte) bool {
+	if len(p) > traceStateBytesMax {
+		return false
+	}
+	for _, b := range p {
+		if b < ' ' || b > '~' {
+			return false
+		}
+	}
+	return true
+}
