@@ -17,44 +17,59 @@ var (
 )
 
 func BenchmarkAppendCommand(b *testing.B) {
-	b.ReportAllocs()
-	var dst []byte
-	for b.Loop() {
-		dst = AppendCommand(dst[:0], &benchCommand)
-	}
+	each(b, func(b *testing.B, encoding Encoding) {
+		var dst []byte
+		for b.Loop() {
+			dst = encoding.AppendCommand(dst[:0], &benchCommand)
+		}
+	})
 }
 
 func BenchmarkDecodeCommand(b *testing.B) {
-	b.ReportAllocs()
-	data, ceType := AppendCommand(nil, &benchCommand), benchCommand.Type.CEType()
-	for b.Loop() {
-		if _, err := DecodeCommand(ceType, ContentTypeJSON, data); err != nil {
-			b.Fatal(err)
+	each(b, func(b *testing.B, encoding Encoding) {
+		data, ceType, contentType := encoding.AppendCommand(nil, &benchCommand), benchCommand.Type.CEType(), encoding.ContentType()
+		for b.Loop() {
+			if _, err := DecodeCommand(ceType, contentType, data); err != nil {
+				b.Fatal(err)
+			}
 		}
-	}
+	})
 }
 
 func BenchmarkAppendEvent(b *testing.B) {
-	b.ReportAllocs()
-	var dst []byte
-	for b.Loop() {
-		dst = AppendEvent(dst[:0], &benchEvent)
-	}
+	each(b, func(b *testing.B, encoding Encoding) {
+		var dst []byte
+		for b.Loop() {
+			dst = encoding.AppendEvent(dst[:0], &benchEvent)
+		}
+	})
 }
 
 func BenchmarkDecodeEvent(b *testing.B) {
-	b.ReportAllocs()
-	data, ceType := AppendEvent(nil, &benchEvent), benchEvent.Type.CEType()
-	for b.Loop() {
-		if _, err := DecodeEvent(ceType, ContentTypeJSON, data); err != nil {
-			b.Fatal(err)
+	each(b, func(b *testing.B, encoding Encoding) {
+		data, ceType, contentType := encoding.AppendEvent(nil, &benchEvent), benchEvent.Type.CEType(), encoding.ContentType()
+		for b.Loop() {
+			if _, err := DecodeEvent(ceType, contentType, data); err != nil {
+				b.Fatal(err)
+			}
 		}
+	})
+}
+
+func each(b *testing.B, f func(*testing.B, Encoding)) {
+	for _, encoding := range []Encoding{JSON, Protobuf} {
+		b.Run(encoding.String(), func(b *testing.B) {
+			b.ReportAllocs()
+			f(b, encoding)
+		})
 	}
 }
 
 // TestAllocations holds what the benchmarks show: these run once for every record.
 func TestAllocations(t *testing.T) {
 	dst := make([]byte, 0, 1024)
-	require.Zero(t, testing.AllocsPerRun(100, func() { dst = AppendCommand(dst[:0], &benchCommand) }))
-	require.Zero(t, testing.AllocsPerRun(100, func() { dst = AppendEvent(dst[:0], &benchEvent) }))
+	for _, encoding := range []Encoding{JSON, Protobuf} {
+		require.Zero(t, testing.AllocsPerRun(100, func() { dst = encoding.AppendCommand(dst[:0], &benchCommand) }))
+		require.Zero(t, testing.AllocsPerRun(100, func() { dst = encoding.AppendEvent(dst[:0], &benchEvent) }))
+	}
 }

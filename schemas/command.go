@@ -1,9 +1,6 @@
 package schemas
 
-import (
-	"fmt"
-	"strconv"
-)
+import "fmt"
 
 // CommandType says which command it is. The zero value is none.
 type CommandType uint8
@@ -40,32 +37,20 @@ type Command struct {
 	ETA     string // YYYY-MM-DD, or "" for in stock
 }
 
+// fill sets the command's fields in v.
+func (c *Command) fill(v *values) {
+	v.texts[fieldOrderID], v.texts[fieldSKU], v.texts[fieldRef], v.texts[fieldETA] = c.OrderID, c.SKU, c.Ref, c.ETA
+	v.numbers[fieldQty] = uint64(c.Qty)
+}
+
 // AppendCommand appends the command's canonical JSON to dst and returns the extended slice. Bytes that are
 // not UTF-8 become U+FFFD. It panics if c.Type is unknown: a command without a type is a fault of the
 // caller, never of its input.
-func AppendCommand(dst []byte, c *Command) []byte {
-	members := commandMessages[c.Type].members
-	for i, m := range members {
-		dst = appendName(dst, i, m)
-		switch m.field {
-		case fieldOrderID:
-			dst = appendString(dst, c.OrderID)
-		case fieldSKU:
-			dst = appendString(dst, c.SKU)
-		case fieldRef:
-			dst = appendString(dst, c.Ref)
-		case fieldQty:
-			dst = strconv.AppendInt(dst, int64(c.Qty), 10)
-		case fieldETA:
-			dst = appendDate(dst, c.ETA)
-		}
-	}
-	return append(dst, '}')
-}
+func AppendCommand(dst []byte, c *Command) []byte { return JSON.AppendCommand(dst, c) }
 
 // DecodeCommand reads a command from a record's value. ceType and contentType are the record's headers;
-// an empty contentType means JSON. Unknown fields are ignored, an absent eta is none. An error means that
-// nobody will ever be able to read this record: its message is one sentence that says what is wrong and
+// an empty contentType means JSON. Unknown fields are ignored, an absent eta is none, everything else is
+// required, in every encoding. An error means that nobody will ever be able to read this record: its message is one sentence that says what is wrong and
 // quotes no more than a few bytes of it. The Command does not refer to data; its strings share memory,
 // so clone one that is to outlive the others by far.
 func DecodeCommand(ceType, contentType string, data []byte) (Command, error) {

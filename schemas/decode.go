@@ -5,14 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"sync"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// A reader walks over one JSON object and keeps the values of a message's members. It is pooled: reading
+// A reader walks over one message and keeps the values of a message's members. It is pooled: reading
 // a record costs one allocation, the string that its texts are cut from.
 type reader struct {
 	json    jsontext.Decoder
@@ -45,36 +44,29 @@ func (r *reader) text(chars string, f field) string {
 	return chars[r.spans[f].start:r.spans[f].end]
 }
 
-// read reads data, which must be one JSON object with the members of a message.
+// read reads data, which must be one message with these members, encoded as contentType says.
 func (r *reader) read(members []member, contentType string, data []byte) error {
-	if err := checkContentType(contentType); err != nil {
+	encoding, err := encodingOf(contentType)
+	if err != nil {
 		return err
 	}
 	if len(data) > MaxDataBytes {
 		return fmt.Errorf("the data is %d bytes; at most %d are accepted", len(data), MaxDataBytes)
 	}
 	r.chars, r.spans, r.numbers, r.seen = r.chars[:0], [fieldCount]span{}, [fieldCount]uint64{}, 0
+	if encoding == Protobuf {
+		return r.readProto(members, data)
+	}
 	// From a bytes.Buffer the decoder reads in place, and never writes to it.
 	r.input = *bytes.NewBuffer(data)
 	r.json.Reset(&r.input)
 	if err := r.readObject(members); err != nil {
 		return explain(err, data)
 	}
-	for _, m := range members {
-		if r.seen&(1<<m.field) == 0 && m.kind != kindDate {
+	for i := range members {
+		if m := &members[i]; r.seen&(1<<m.field) == 0 && m.kind != kindDate {
 			return fmt.Errorf("%s is missing", m.name())
 		}
-	}
-	return nil
-}
-
-func checkContentType(contentType string) error {
-	if contentType == "" || contentType == ContentTypeJSON {
-		return nil
-	}
-	mediaType, _, _ := strings.Cut(contentType, ";")
-	if !strings.EqualFold(strings.TrimSpace(mediaType), ContentTypeJSON) {
-		return fmt.Errorf("the content type %s is not supported, only %s is", clipped(contentType), ContentTypeJSON)
 	}
 	return nil
 }

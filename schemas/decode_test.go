@@ -141,10 +141,10 @@ func TestDecodeCommandRefuses(t *testing.T) {
 
 func TestDecodeRefusesContentTypes(t *testing.T) {
 	for contentType, want := range map[string]string{
-		"text/plain":           `the content type "text/plain" is not supported, only application/json is`,
-		"application/jsonl":    `the content type "application/jsonl" is not supported, only application/json is`,
-		"application/protobuf": `the content type "application/protobuf" is not supported, only application/json is`,
-		";charset=utf-8":       `the content type ";charset=utf-8" is not supported, only application/json is`,
+		"text/plain":            `the content type "text/plain" is not supported, only application/json and application/protobuf are`,
+		"application/jsonl":     `the content type "application/jsonl" is not supported, only application/json and application/protobuf are`,
+		"application/protobuf2": `the content type "application/protobuf2" is not supported, only application/json and application/protobuf are`,
+		";charset=utf-8":        `the content type ";charset=utf-8" is not supported, only application/json and application/protobuf are`,
 	} {
 		_, err := DecodeCommand(ceAllocate, contentType, []byte(plainAllocate))
 		require.EqualError(t, err, want)

@@ -1,9 +1,6 @@
 package schemas
 
-import (
-	"fmt"
-	"strconv"
-)
+import "fmt"
 
 // EventType says which event it is. The zero value is none.
 type EventType uint8
@@ -59,50 +56,26 @@ type Event struct {
 	Message        string // a sentence for people
 }
 
+// fill sets the event's fields in v.
+func (e *Event) fill(v *values) {
+	v.texts[fieldSKU], v.texts[fieldCommandID], v.texts[fieldCommandSource] = e.SKU, e.CommandID, e.CommandSource
+	v.texts[fieldOrderID], v.texts[fieldBatchRef], v.texts[fieldETA] = e.OrderID, e.BatchRef, e.ETA
+	v.texts[fieldReason], v.texts[fieldMessage] = e.Reason, e.Message
+	v.numbers[fieldVersion], v.numbers[fieldSeq], v.numbers[fieldQty] = e.Version, uint64(e.Seq), uint64(e.Qty)
+	v.numbers[fieldBatchQty], v.numbers[fieldBatchAvailable] = uint64(e.BatchQty), uint64(e.BatchAvailable)
+	v.numbers[fieldAvailable] = uint64(e.Available)
+	if e.Last {
+		v.numbers[fieldLast] = 1
+	}
+}
+
 // AppendEvent appends the event's canonical JSON to dst and returns the extended slice. Bytes that are not
 // UTF-8 become U+FFFD. It panics if e.Type is unknown: an event without a type is a fault of the caller,
 // never of its input.
-func AppendEvent(dst []byte, e *Event) []byte {
-	members := eventMessages[e.Type].members
-	for i, m := range members {
-		dst = appendName(dst, i, m)
-		switch m.field {
-		case fieldSKU:
-			dst = appendString(dst, e.SKU)
-		case fieldVersion:
-			dst = strconv.AppendUint(dst, e.Version, 10)
-		case fieldCommandID:
-			dst = appendString(dst, e.CommandID)
-		case fieldCommandSource:
-			dst = appendString(dst, e.CommandSource)
-		case fieldSeq:
-			dst = strconv.AppendInt(dst, int64(e.Seq), 10)
-		case fieldLast:
-			dst = strconv.AppendBool(dst, e.Last)
-		case fieldOrderID:
-			dst = appendString(dst, e.OrderID)
-		case fieldQty:
-			dst = strconv.AppendInt(dst, int64(e.Qty), 10)
-		case fieldBatchRef:
-			dst = appendString(dst, e.BatchRef)
-		case fieldBatchQty:
-			dst = strconv.AppendInt(dst, int64(e.BatchQty), 10)
-		case fieldBatchAvailable:
-			dst = strconv.AppendInt(dst, int64(e.BatchAvailable), 10)
-		case fieldETA:
-			dst = appendDate(dst, e.ETA)
-		case fieldAvailable:
-			dst = strconv.AppendInt(dst, e.Available, 10)
-		case fieldReason:
-			dst = appendString(dst, e.Reason)
-		case fieldMessage:
-			dst = appendString(dst, e.Message)
-		}
-	}
-	return append(dst, '}')
-}
+func AppendEvent(dst []byte, e *Event) []byte { return JSON.AppendEvent(dst, e) }
 
-// DecodeEvent reads an event from a record's value, with the rules of DecodeCommand.
+// DecodeEvent reads an event from a record's value, with the rules of DecodeCommand; only that protobuf
+// leaves out numbers that are zero, and texts that may be empty and are.
 func DecodeEvent(ceType, contentType string, data []byte) (Event, error) {
 	t := EventType(typeOf(eventMessages[:], ceType))
 	if t == 0 {

@@ -1,5 +1,7 @@
 package schemas
 
+import "google.golang.org/protobuf/encoding/protowire"
+
 // A kind says what a member's JSON value must be; expected names it in sentences.
 type kind uint8
 
@@ -58,8 +60,11 @@ var fieldNames = [fieldCount]string{
 
 // A member is a field of one message.
 type member struct {
-	field field
-	kind  kind
+	field    field
+	kind     kind
+	number   protowire.Number // of the proto field
+	presence bool             // the proto field is optional: unset is not zero
+	jsonName string           // what stands before the value: {"name": or ,"name":
 }
 
 func (m member) name() string { return fieldNames[m.field] }
@@ -68,7 +73,7 @@ func (m member) name() string { return fieldNames[m.field] }
 // against the proto descriptors go by.
 type message struct {
 	ceType  string   // the proto message's full name
-	members []member // in the order of the canonical JSON
+	members []member // in the order of the canonical JSON, which is that of their numbers
 }
 
 const (
@@ -77,27 +82,27 @@ const (
 )
 
 var (
-	orderID        = member{fieldOrderID, kindID}
-	sku            = member{fieldSKU, kindID}
-	ref            = member{fieldRef, kindID}
-	qty            = member{fieldQty, kindInt32}
-	eta            = member{fieldETA, kindDate}
-	batchRef       = member{fieldBatchRef, kindID}
-	batchQty       = member{fieldBatchQty, kindInt32}
-	batchAvailable = member{fieldBatchAvailable, kindInt32}
-	available      = member{fieldAvailable, kindInt64}
-	reason         = member{fieldReason, kindID}
-	text           = member{fieldMessage, kindText}
-	namedOrder     = member{fieldOrderID, kindOptionalID}
-	namedBatch     = member{fieldBatchRef, kindOptionalID}
+	orderID        = member{field: fieldOrderID, kind: kindID}
+	sku            = member{field: fieldSKU, kind: kindID}
+	ref            = member{field: fieldRef, kind: kindID}
+	qty            = member{field: fieldQty, kind: kindInt32}
+	eta            = member{field: fieldETA, kind: kindDate}
+	batchRef       = member{field: fieldBatchRef, kind: kindID}
+	batchQty       = member{field: fieldBatchQty, kind: kindInt32}
+	batchAvailable = member{field: fieldBatchAvailable, kind: kindInt32}
+	available      = member{field: fieldAvailable, kind: kindInt64}
+	reason         = member{field: fieldReason, kind: kindID}
+	text           = member{field: fieldMessage, kind: kindText}
+	namedOrder     = member{field: fieldOrderID, kind: kindOptionalID}
+	namedBatch     = member{field: fieldBatchRef, kind: kindOptionalID}
 )
 
 // commandMessages is indexed by CommandType; index 0 is no command.
 var commandMessages = [...]message{
-	CommandCreateBatch:         {commandPackage + "CreateBatch", []member{ref, sku, qty, eta}},
-	CommandAllocate:            {commandPackage + "Allocate", []member{orderID, sku, qty}},
-	CommandDeallocate:          {commandPackage + "Deallocate", []member{orderID, sku}},
-	CommandChangeBatchQuantity: {commandPackage + "ChangeBatchQuantity", []member{ref, sku, qty}},
+	CommandCreateBatch:         command("CreateBatch", ref, sku, qty, eta),
+	CommandAllocate:            command("Allocate", orderID, sku, qty),
+	CommandDeallocate:          command("Deallocate", orderID, sku),
+	CommandChangeBatchQuantity: command("ChangeBatchQuantity", ref, sku, qty),
 }
 
 // eventMessages is indexed by EventType; index 0 is no event.
@@ -111,17 +116,44 @@ var eventMessages = [...]message{
 	EventCommandRejected:      event("CommandRejected", namedOrder, namedBatch, reason, text),
 }
 
-// event describes an event: what all have in common, then its own members.
-func event(name string, own ...member) message {
-	common := []member{
-		sku,
-		{fieldVersion, kindUint64},
-		{fieldCommandID, kindID},
-		{fieldCommandSource, kindOptionalID},
-		{fieldSeq, kindInt32},
-		{fieldLast, kindBool},
+// command describes a command, its fields numbered from 1.
+func command(name string, members ...member) message {
+	for i := range members {
+		members[i].number = protowire.Number(i + 1)
+		members[i].presence = members[i].field == fieldQty
 	}
-	return message{eventPackage + name, append(common, own...)}
+	return describe(commandPackage+name, members)
+}
+
+// event describes an event: what all have in common, then its own members. A field has the same number in
+// every event.
+func event(name string, own ...member) message {
+	members := append([]member{
+		sku,
+		{field: fieldVersion, kind: kindUint64},
+		{field: fieldCommandID, kind: kindID},
+		{field: fieldCommandSource, kind: kindOptionalID},
+		{field: fieldSeq, kind: kindInt32},
+		{field: fieldLast, kind: kindBool},
+	}, own...)
+	for i := range members {
+		members[i].number = eventNumbers[members[i].field]
+	}
+	return describe(eventPackage+name, members)
+}
+
+func describe(ceType string, members []member) message {
+	for i := range members {
+		members[i].jsonName = `,"` + members[i].name() + `":`
+	}
+	members[0].jsonName = "{" + members[0].jsonName[1:]
+	return message{ceType, members}
+}
+
+var eventNumbers = [fieldCount]protowire.Number{
+	fieldSKU: 1, fieldVersion: 2, fieldCommandID: 3, fieldCommandSource: 4, fieldSeq: 5, fieldLast: 6,
+	fieldOrderID: 7, fieldQty: 8, fieldBatchRef: 9, fieldBatchQty: 10, fieldBatchAvailable: 11, fieldETA: 12,
+	fieldAvailable: 13, fieldReason: 14, fieldMessage: 15,
 }
 
 // typeOf is the index of the message named ceType, or 0.

@@ -51,6 +51,11 @@ func (r *reader) keepString(m member, value jsontext.Value) error {
 	} else {
 		r.chars, _ = jsontext.AppendUnquote(r.chars, value) // cannot fail: the decoder has read it
 	}
+	return r.checkText(m, start)
+}
+
+// checkText takes what was appended to the chars from start on as the text of m.
+func (r *reader) checkText(m member, start int) error {
 	r.spans[m.field] = span{start, len(r.chars)}
 	s := r.chars[start:]
 	switch m.kind {
@@ -98,6 +103,11 @@ func (r *reader) keepNumber(m member, value jsontext.Value) error {
 		r.numbers[m.field] = n
 		return nil
 	}
+	return notWhole(m, string(value))
+}
+
+// notWhole says which numbers m can be.
+func notWhole(m member, number string) error {
 	least, most := int64(math.MinInt32), uint64(math.MaxInt32)
 	switch m.kind {
 	case kindInt64:
@@ -105,7 +115,7 @@ func (r *reader) keepNumber(m member, value jsontext.Value) error {
 	case kindUint64:
 		least, most = 0, math.MaxUint64
 	}
-	return fmt.Errorf("%s %s is not a whole number from %d to %d", m.name(), clip(string(value)), least, most)
+	return fmt.Errorf("%s %s is not a whole number from %d to %d", m.name(), clip(number), least, most)
 }
 
 // parseWhole parses decimal digits, a negative number to two's complement.

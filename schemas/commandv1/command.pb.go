@@ -2,7 +2,9 @@
 //
 // A command is one record of the commands topic, keyed by its sku. The CloudEvents type (ce_type) is the
 // message's full name, for example lotline.command.v1.Allocate. As JSON every field has the name given
-// here, flat in one object; unknown fields are ignored.
+// here, flat in one object; unknown fields are ignored. As protobuf (content-type application/protobuf) the
+// same holds: each field once, an empty id is a missing one, and qty is optional so that a forgotten
+// one can be told from 0: it has to be set, also to 0.
 //
 // Common limits. An id (orderid, sku, ref) is 1 to 255 bytes of valid UTF-8 without control characters.
 // A record beyond these limits cannot be read and becomes a dead letter; a quantity outside 1 to
@@ -40,7 +42,7 @@ type CreateBatch struct {
 	// The stock-keeping unit that the batch holds.
 	Sku string `protobuf:"bytes,2,opt,name=sku,proto3" json:"sku,omitempty"`
 	// Purchased quantity, in units of the sku.
-	Qty int32 `protobuf:"varint,3,opt,name=qty,proto3" json:"qty,omitempty"`
+	Qty *int32 `protobuf:"varint,3,opt,name=qty,proto3,oneof" json:"qty,omitempty"`
 	// The day of arrival, a calendar date "YYYY-MM-DD". Empty (JSON null) means in stock.
 	Eta           string `protobuf:"bytes,4,opt,name=eta,proto3" json:"eta,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -92,8 +94,8 @@ func (x *CreateBatch) GetSku() string {
 }
 
 func (x *CreateBatch) GetQty() int32 {
-	if x != nil {
-		return x.Qty
+	if x != nil && x.Qty != nil {
+		return *x.Qty
 	}
 	return 0
 }
@@ -114,7 +116,7 @@ type Allocate struct {
 	// The stock-keeping unit ordered.
 	Sku string `protobuf:"bytes,2,opt,name=sku,proto3" json:"sku,omitempty"`
 	// Ordered quantity, in units of the sku.
-	Qty           int32 `protobuf:"varint,3,opt,name=qty,proto3" json:"qty,omitempty"`
+	Qty           *int32 `protobuf:"varint,3,opt,name=qty,proto3,oneof" json:"qty,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -164,8 +166,8 @@ func (x *Allocate) GetSku() string {
 }
 
 func (x *Allocate) GetQty() int32 {
-	if x != nil {
-		return x.Qty
+	if x != nil && x.Qty != nil {
+		return *x.Qty
 	}
 	return 0
 }
@@ -234,7 +236,7 @@ type ChangeBatchQuantity struct {
 	// The stock-keeping unit that the batch holds.
 	Sku string `protobuf:"bytes,2,opt,name=sku,proto3" json:"sku,omitempty"`
 	// The new purchased quantity, in units of the sku (not a difference).
-	Qty           int32 `protobuf:"varint,3,opt,name=qty,proto3" json:"qty,omitempty"`
+	Qty           *int32 `protobuf:"varint,3,opt,name=qty,proto3,oneof" json:"qty,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -284,8 +286,8 @@ func (x *ChangeBatchQuantity) GetSku() string {
 }
 
 func (x *ChangeBatchQuantity) GetQty() int32 {
-	if x != nil {
-		return x.Qty
+	if x != nil && x.Qty != nil {
+		return *x.Qty
 	}
 	return 0
 }
@@ -294,24 +296,27 @@ var File_lotline_command_v1_command_proto protoreflect.FileDescriptor
 
 const file_lotline_command_v1_command_proto_rawDesc = "" +
 	"\n" +
-	" lotline/command/v1/command.proto\x12\x12lotline.command.v1\"U\n" +
+	" lotline/command/v1/command.proto\x12\x12lotline.command.v1\"b\n" +
 	"\vCreateBatch\x12\x10\n" +
 	"\x03ref\x18\x01 \x01(\tR\x03ref\x12\x10\n" +
-	"\x03sku\x18\x02 \x01(\tR\x03sku\x12\x10\n" +
-	"\x03qty\x18\x03 \x01(\x05R\x03qty\x12\x10\n" +
-	"\x03eta\x18\x04 \x01(\tR\x03eta\"H\n" +
+	"\x03sku\x18\x02 \x01(\tR\x03sku\x12\x15\n" +
+	"\x03qty\x18\x03 \x01(\x05H\x00R\x03qty\x88\x01\x01\x12\x10\n" +
+	"\x03eta\x18\x04 \x01(\tR\x03etaB\x06\n" +
+	"\x04_qty\"U\n" +
 	"\bAllocate\x12\x18\n" +
 	"\aorderid\x18\x01 \x01(\tR\aorderid\x12\x10\n" +
-	"\x03sku\x18\x02 \x01(\tR\x03sku\x12\x10\n" +
-	"\x03qty\x18\x03 \x01(\x05R\x03qty\"8\n" +
+	"\x03sku\x18\x02 \x01(\tR\x03sku\x12\x15\n" +
+	"\x03qty\x18\x03 \x01(\x05H\x00R\x03qty\x88\x01\x01B\x06\n" +
+	"\x04_qty\"8\n" +
 	"\n" +
 	"Deallocate\x12\x18\n" +
 	"\aorderid\x18\x01 \x01(\tR\aorderid\x12\x10\n" +
-	"\x03sku\x18\x02 \x01(\tR\x03sku\"K\n" +
+	"\x03sku\x18\x02 \x01(\tR\x03sku\"X\n" +
 	"\x13ChangeBatchQuantity\x12\x10\n" +
 	"\x03ref\x18\x01 \x01(\tR\x03ref\x12\x10\n" +
-	"\x03sku\x18\x02 \x01(\tR\x03sku\x12\x10\n" +
-	"\x03qty\x18\x03 \x01(\x05R\x03qtyB8Z6github.com/lotline/lotline/schemas/commandv1;commandv1b\x06proto3"
+	"\x03sku\x18\x02 \x01(\tR\x03sku\x12\x15\n" +
+	"\x03qty\x18\x03 \x01(\x05H\x00R\x03qty\x88\x01\x01B\x06\n" +
+	"\x04_qtyB8Z6github.com/lotline/lotline/schemas/commandv1;commandv1b\x06proto3"
 
 var (
 	file_lotline_command_v1_command_proto_rawDescOnce sync.Once
@@ -345,6 +350,9 @@ func file_lotline_command_v1_command_proto_init() {
 	if File_lotline_command_v1_command_proto != nil {
 		return
 	}
+	file_lotline_command_v1_command_proto_msgTypes[0].OneofWrappers = []any{}
+	file_lotline_command_v1_command_proto_msgTypes[1].OneofWrappers = []any{}
+	file_lotline_command_v1_command_proto_msgTypes[3].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -2,7 +2,8 @@
 //
 // An event is one record of the events topic, keyed by its sku. The CloudEvents type (ce_type) is the
 // message's full name, for example lotline.event.v1.Allocated. As JSON every field has the name given
-// here, flat in one object, and is always present; numbers are JSON numbers.
+// here, flat in one object, and is always present; numbers are JSON numbers. As protobuf (content-type
+// application/protobuf), zero values are left out.
 //
 // Every command that could be read has at least one event: its events share commandid and commandsource,
 // are numbered by seq from 0, and last marks the end. The first five messages change a sku's state, and
