@@ -2,27 +2,38 @@
 // settings that operators give, and what the client's options take from them.
 //
 // Services embed Config in their own and add what is theirs (timeouts, pools,
-// settings of queries) to Options. It imports the ClickHouse client only.
+// settings of queries) to Options. It imports pkg/credentials and the ClickHouse
+// client.
 package clickhouseclient
 
 import (
+	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"strings"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/lotline/lotline/pkg/credentials"
 )
+
+// PasswordVariable is the environment variable that holds the password where no
+// file does.
+const PasswordVariable = "LOTLINE_CLICKHOUSE_PASSWORD" //nolint:gosec // its name, not a password
+
+const flagPrefix = "clickhouse-"
 
 // Config is what an operator says about ClickHouse. Embedded with the prefix
 // "clickhouse-" its flags are --clickhouse-addrs, --clickhouse-database,
-// --clickhouse-user and --clickhouse-password-file.
+// --clickhouse-user, --clickhouse-password-file, and --clickhouse-tls with those
+// of its files.
 type Config struct {
-	Addrs        []string `help:"Addresses (host:port, native protocol) of ClickHouse, separated by commas; the first that answers is used." default:"127.0.0.1:9000" placeholder:"HOST:PORT"`
-	Database     string   `help:"Database of the read model." default:"lotline" placeholder:"NAME"`
-	User         string   `help:"Name of the ClickHouse user." default:"default" placeholder:"NAME"`
-	PasswordFile string   `help:"File that holds the user's password; empty = none." placeholder:"PATH"`
+	Addrs           []string `help:"Addresses (host:port, native protocol) of ClickHouse, separated by commas; the first that answers is used." default:"127.0.0.1:9000" placeholder:"HOST:PORT"`
+	Database        string   `help:"Database of the read model." default:"lotline" placeholder:"NAME"`
+	User            string   `help:"Name of the ClickHouse user." default:"default" placeholder:"NAME"`
+	PasswordFile    string   `help:"File with the user's password; empty = the variable LOTLINE_CLICKHOUSE_PASSWORD, or no password." placeholder:"PATH"`
+	credentials.TLS `embed:""`
 }
 
 // Validate names every fault of the configuration, a sentence each.
@@ -42,23 +53,41 @@ func (c Config) Validate() error {
 	if c.User == "" {
 		errs = append(errs, errors.New("the name of the ClickHouse user is empty: set --clickhouse-user"))
 	}
+	_, err := c.password()
+	errs = append(errs, err)
+	if c.On() {
+		_, err := c.ClientTLS(flagPrefix)
+		errs = append(errs, err)
+	}
 	return errors.Join(errs...)
 }
 
+func (c Config) password() (string, error) {
+	return credentials.PasswordOr(flagPrefix+"password-file", c.PasswordFile, PasswordVariable)
+}
+
 // Options returns the options that all clients share: where ClickHouse is, and
-// who asks. The caller owns them and adds its own. Each call reads the password
-// file, less the line breaks at its end; the error says that it could not.
+// who asks. The caller owns them and adds its own. Each call reads the password;
+// the error says that it could not. Certificates are read for each connection,
+// so that they can be replaced while the process runs.
 func (c Config) Options() (*clickhouse.Options, error) {
-	var password string
-	if c.PasswordFile != "" {
-		content, err := os.ReadFile(c.PasswordFile)
-		if err != nil {
-			return nil, fmt.Errorf("read the file of --clickhouse-password-file: %w", err)
-		}
-		password = strings.TrimRight(string(content), "\r\n")
+	password, err := c.password()
+	if err != nil {
+		return nil, err
 	}
-	return &clickhouse.Options{
+	opts := &clickhouse.Options{
 		Addr: c.Addrs,
 		Auth: clickhouse.Auth{Database: c.Database, Username: c.User, Password: password},
-	}, nil
+	}
+	if c.On() {
+		opts.DialContext = func(ctx context.Context, addr string) (net.Conn, error) {
+			config, err := c.ClientTLS(flagPrefix)
+			if err != nil {
+				return nil, err
+			}
+			dialer := tls.Dialer{NetDialer: &net.Dialer{Timeout: opts.DialTimeout}, Config: config}
+			return dialer.DialContext(ctx, "tcp", addr)
+		}
+	}
+	return opts, nil
 }

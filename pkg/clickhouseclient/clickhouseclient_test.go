@@ -8,8 +8,10 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/alecthomas/kong"
-	"github.com/lotline/lotline/pkg/clickhouseclient"
 	"github.com/stretchr/testify/require"
+
+	"github.com/lotline/lotline/pkg/clickhouseclient"
+	"github.com/lotline/lotline/pkg/credentials"
 )
 
 func good() clickhouseclient.Config {
@@ -36,24 +38,28 @@ func TestValidate(t *testing.T) {
 		})
 	}
 
-	all := clickhouseclient.Config{Addrs: []string{"x", "y"}}.Validate()
-	for _, fault := range []string{`"x"`, `"y"`, "database", "user"} {
+	all := clickhouseclient.Config{Addrs: []string{"x", "y"}, PasswordFile: "none", TLS: credentials.TLS{TLSCAFile: "none"}}.Validate()
+	for _, fault := range []string{`"x"`, `"y"`, "database", "user", "--clickhouse-password-file", "--clickhouse-tls-ca-file"} {
 		require.ErrorContains(t, all, fault)
 	}
 }
 
 func TestFlagsAndEnvironment(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "password")
+	require.NoError(t, os.WriteFile(file, []byte("secret"), 0o600))
 	t.Setenv("LOTLINE_CLICKHOUSE_USER", "reader")
-	t.Setenv("LOTLINE_CLICKHOUSE_PASSWORD_FILE", "/run/secret")
+	t.Setenv("LOTLINE_CLICKHOUSE_PASSWORD_FILE", file)
+	t.Setenv("LOTLINE_CLICKHOUSE_TLS", "true")
 	var flags struct {
 		ClickHouse clickhouseclient.Config `embed:"" prefix:"clickhouse-"`
 	}
 	parser, err := kong.New(&flags, kong.DefaultEnvars("LOTLINE"))
 	require.NoError(t, err)
-	_, err = parser.Parse([]string{"--clickhouse-addrs=a:1,b:2"})
+	_, err = parser.Parse([]string{"--clickhouse-addrs=a:1,b:2", "--clickhouse-tls-server-name=ch"})
 	require.NoError(t, err)
 	require.Equal(t, clickhouseclient.Config{
-		Addrs: []string{"a:1", "b:2"}, Database: "lotline", User: "reader", PasswordFile: "/run/secret",
+		Addrs: []string{"a:1", "b:2"}, Database: "lotline", User: "reader", PasswordFile: file,
+		TLS: credentials.TLS{TLS: true, TLSServerName: "ch"},
 	}, flags.ClickHouse)
 }
 
@@ -63,6 +69,11 @@ func TestOptions(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, &clickhouse.Options{Addr: cfg.Addrs, Auth: clickhouse.Auth{Database: "lotline", Username: "reader"}}, opts)
 
+	t.Setenv(clickhouseclient.PasswordVariable, "from the environment")
+	opts, err = cfg.Options()
+	require.NoError(t, err)
+	require.Equal(t, "from the environment", opts.Auth.Password)
+
 	cfg.PasswordFile = filepath.Join(t.TempDir(), "password")
 	_, err = cfg.Options()
 	require.ErrorIs(t, err, fs.ErrNotExist)
@@ -71,5 +82,5 @@ func TestOptions(t *testing.T) {
 	require.NoError(t, os.WriteFile(cfg.PasswordFile, []byte(" pass word \r\n"), 0o600))
 	opts, err = cfg.Options()
 	require.NoError(t, err)
-	require.Equal(t, " pass word ", opts.Auth.Password, "spaces may belong to it")
+	require.Equal(t, " pass word ", opts.Auth.Password, "the file wins, and spaces may belong to it")
 }

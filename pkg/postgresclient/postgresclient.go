@@ -1,46 +1,123 @@
-// Package postgresclient is how every Lotline process learns where Postgres is:
-// from the flags --postgres-url and --postgres-url-file, which the allocator and
-// the operator's command have both.
+// Package postgresclient is how every Lotline process learns where Postgres is
+// and how to log in there, from the same flags.
 //
-// It opens no connection and imports the standard library only.
+// The allocator and the operator's command embed Settings. It opens no connection
+// and imports pkg/credentials and the Postgres client, for parsing.
 package postgresclient
 
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/lotline/lotline/pkg/credentials"
 )
+
+// PasswordVariable is the environment variable that holds the password where no
+// file does.
+const PasswordVariable = "LOTLINE_POSTGRES_PASSWORD" //nolint:gosec // its name, not a password
+
+var errURL = errors.New("it is not of the form postgres://user@host:5432/database?setting=value (a character such as @ or / in a name or password is written %40, %2F), or a setting has no such value")
 
 // ErrNoURL says that neither flag leads to a URL.
 var ErrNoURL = errors.New("no Postgres is given: set --postgres-url or --postgres-url-file")
 
-// URL returns the URL to connect to: what is in file, less the white space
-// around it, or given if file is "". The URL may hold a password: log it
-// Redacted. The error wraps ErrNoURL, or says that the file could not be read.
-func URL(given, file string) (string, error) {
-	if file != "" {
-		content, err := os.ReadFile(file)
-		if err != nil {
-			return "", fmt.Errorf("read the file of --postgres-url-file: %w", err)
-		}
-		given = strings.TrimSpace(string(content))
-		if given == "" {
-			return "", fmt.Errorf("%w (the file %s is empty)", ErrNoURL, file)
-		}
+// Settings are what an operator says about Postgres. Embedded without a prefix its
+// flags are --postgres-url, --postgres-url-file and --postgres-password-file.
+type Settings struct {
+	PostgresURL          string `name:"postgres-url" help:"Where the state is: a postgres:// URL without a password. For TLS that checks the server's certificate and name, add ?sslmode=verify-full&sslrootcert=PATH." default:"postgres://lotline@127.0.0.1:5432/lotline" placeholder:"URL"`
+	PostgresURLFile      string `name:"postgres-url-file" help:"File that holds the Postgres URL; overrides --postgres-url. It may have the password in it." placeholder:"PATH"`
+	PostgresPasswordFile string `name:"postgres-password-file" help:"File with the user's password; empty = the one in the URL, or in the variable LOTLINE_POSTGRES_PASSWORD, or in PGPASSFILE." placeholder:"PATH"`
+}
+
+// Validate names every fault of the configuration, a sentence each, and holds no
+// password. It reads the files.
+func (s Settings) Validate() error {
+	_, err := s.ConnURL()
+	return err
+}
+
+// ConnURL returns the URL to connect to, which may hold the password: log it
+// Redacted. The files are read at each call.
+func (s Settings) ConnURL() (string, error) {
+	given, err := s.url()
+	password, passwordErr := credentials.PasswordOr("postgres-password-file", s.PostgresPasswordFile, PasswordVariable)
+	if err := errors.Join(err, passwordErr); err != nil {
+		return "", err
 	}
-	if given == "" {
-		return "", ErrNoURL
+	if given, err = withPassword(given, password); err != nil {
+		return "", err
+	}
+	_, err = pgconn.ParseConfig(given)
+	if u, parseErr := url.Parse(given); parseErr == nil && strings.ContainsRune(u.Path+u.Fragment, '@') {
+		err = errURL // of a password with a / or # in it, the first part was taken for a port
+	}
+	if err != nil {
+		return "", fmt.Errorf("use the Postgres URL %s: %w", Redacted(given), reason(err))
 	}
 	return given, nil
+}
+
+func (s Settings) url() (string, error) {
+	if s.PostgresURLFile == "" {
+		if s.PostgresURL == "" {
+			return "", ErrNoURL
+		}
+		return s.PostgresURL, nil
+	}
+	content, err := os.ReadFile(s.PostgresURLFile)
+	if err != nil {
+		return "", fmt.Errorf("read the file of --postgres-url-file: %w", err)
+	}
+	given := strings.TrimSpace(string(content))
+	if given == "" {
+		return "", fmt.Errorf("%w (the file %s is empty)", ErrNoURL, s.PostgresURLFile)
+	}
+	return given, nil
+}
+
+// withPassword adds the password to a URL that has none.
+func withPassword(given, password string) (string, error) {
+	if password == "" {
+		return given, nil
+	}
+	u, err := url.Parse(given)
+	if err != nil || u.Scheme == "" {
+		return "", errors.New("with a password in a file or a variable of its own, Postgres has to be given as a URL: postgres://user@host:5432/database")
+	}
+	query := u.Query()
+	if _, has := u.User.Password(); has || query.Has("password") {
+		return "", errors.New("the Postgres password is given twice, in the URL and apart from it: take it out of the URL")
+	}
+	if u.User != nil {
+		u.User = url.UserPassword(u.User.Username(), password)
+	} else { // the user is in the query, or is PGUSER
+		query.Set("password", password)
+		u.RawQuery = query.Encode()
+	}
+	return u.String(), nil
+}
+
+// reason says what is wrong with a URL and repeats nothing of it: in what could
+// not be parsed, nobody can tell where a password begins.
+func reason(err error) error {
+	var file *fs.PathError
+	if errors.As(err, &file) { // of a certificate
+		return file
+	}
+	return errURL
 }
 
 // Redacted returns the URL for a log, without its passwords. What is no URL, as
 // a DSN of keywords, may have one anywhere and is left out whole.
 func Redacted(connURL string) string {
 	u, err := url.Parse(connURL)
-	if err != nil || u.Scheme == "" {
+	if err != nil || u.Scheme == "" || strings.ContainsRune(u.Path+u.RawQuery+u.Fragment, '@') { // @: a password that was not escaped
 		return "(not a URL)"
 	}
 	query := u.Query()

@@ -1,7 +1,6 @@
 package postgresclient_test
 
 import (
-	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -10,27 +9,64 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestURL(t *testing.T) {
-	got, err := postgresclient.URL("postgres://db/lotline", "")
-	require.NoError(t, err)
-	require.Equal(t, "postgres://db/lotline", got)
-	_, err = postgresclient.URL("", "")
-	require.ErrorIs(t, err, postgresclient.ErrNoURL)
+func write(t *testing.T, content string) (file string) {
+	t.Helper()
+	file = filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, []byte(content), 0o600))
+	return file
+}
 
-	file := filepath.Join(t.TempDir(), "url")
-	_, err = postgresclient.URL("postgres://db/lotline", file)
-	require.ErrorIs(t, err, fs.ErrNotExist, "the other flag must not hide that the file is missing")
-	require.ErrorContains(t, err, "--postgres-url-file")
-
-	require.NoError(t, os.WriteFile(file, []byte("\n"), 0o600))
-	_, err = postgresclient.URL("postgres://db/lotline", file)
-	require.ErrorIs(t, err, postgresclient.ErrNoURL)
-	require.ErrorContains(t, err, file)
-
-	require.NoError(t, os.WriteFile(file, []byte("postgres://u:secret@db/lotline\r\n"), 0o600))
-	got, err = postgresclient.URL("postgres://elsewhere/lotline", file)
+func TestConnURL(t *testing.T) {
+	type config = postgresclient.Settings
+	for name, c := range map[string]struct {
+		config config
+		want   string
+	}{
+		"as given":            {config{PostgresURL: "postgres://db/lotline"}, "postgres://db/lotline"},
+		"the file wins":       {config{PostgresURL: "postgres://elsewhere/x", PostgresURLFile: write(t, "postgres://u:secret@db/lotline\r\n")}, "postgres://u:secret@db/lotline"},
+		"with a password":     {config{PostgresURL: "postgres://u@db/lotline?sslmode=disable", PostgresPasswordFile: write(t, "se/cr@t\n")}, "postgres://u:se%2Fcr%40t@db/lotline?sslmode=disable"},
+		"without a user":      {config{PostgresURL: "postgres://db/lotline?user=u", PostgresPasswordFile: write(t, "se&cret")}, "postgres://db/lotline?password=se%26cret&user=u"},
+		"keywords, no secret": {config{PostgresURL: "host=db user=u"}, "host=db user=u"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := c.config.ConnURL()
+			require.NoError(t, err)
+			require.Equal(t, c.want, got)
+			require.NoError(t, c.config.Validate())
+		})
+	}
+	t.Setenv(postgresclient.PasswordVariable, "secret")
+	got, err := config{PostgresURL: "postgres://u@db/lotline"}.ConnURL()
 	require.NoError(t, err)
 	require.Equal(t, "postgres://u:secret@db/lotline", got)
+}
+
+func TestValidate(t *testing.T) {
+	type config = postgresclient.Settings
+	missing := filepath.Join(t.TempDir(), "none")
+	for name, c := range map[string]struct {
+		config config
+		says   []string
+	}{
+		"nothing":                  {config{}, []string{"set --postgres-url or --postgres-url-file"}},
+		"empty file":               {config{PostgresURLFile: write(t, "\n")}, []string{"set --postgres-url", "is empty"}},
+		"files that are not there": {config{PostgresURL: "postgres://db/x", PostgresURLFile: missing, PostgresPasswordFile: missing}, []string{"--postgres-url-file", "--postgres-password-file"}},
+		"two passwords":            {config{PostgresURL: "postgres://u:secret@db/x", PostgresPasswordFile: write(t, "hunter2")}, []string{"given twice"}},
+		"keywords and a file":      {config{PostgresURL: "host=db password=secret", PostgresPasswordFile: write(t, "hunter2")}, []string{"as a URL"}},
+		"port of letters":          {config{PostgresURL: "postgres://u:secret@db:port/x"}, []string{"it is not of the form postgres://"}},
+		"unescaped":                {config{PostgresURL: "postgres://u:1/secret@db/x"}, []string{"%40"}},
+		"no such mode":             {config{PostgresURL: "postgres://u:secret@db/x?sslmode=sometimes"}, []string{"no such value", "sslmode=sometimes"}},
+		"no such authority":        {config{PostgresURL: "postgres://u:secret@db/x?sslmode=verify-full&sslrootcert=" + missing}, []string{missing}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := c.config.Validate()
+			for _, says := range c.says {
+				require.ErrorContains(t, err, says)
+			}
+			require.NotContains(t, err.Error(), "secret")
+			require.NotContains(t, err.Error(), "hunter2")
+		})
+	}
 }
 
 func TestRedacted(t *testing.T) {
@@ -43,6 +79,9 @@ func TestRedacted(t *testing.T) {
 		"postgres://u:secret@db:port/lotline":                 "(not a URL)",
 		"postgres://u:sec%zzret@db/lotline":                   "(not a URL)",
 		"/run/postgresql?password=secret":                     "(not a URL)",
+		"postgres://u:1/secret@db/lotline":                    "(not a URL)",
+		"postgres://u:1?secret@db/lotline":                    "(not a URL)",
+		"postgres://u:1#secret@db/lotline":                    "(not a URL)",
 		"postgresql:///lotline?host=/run/postgresql&user=abc": "postgresql:///lotline?host=/run/postgresql&user=abc",
 	} {
 		require.Equal(t, want, postgresclient.Redacted(given))

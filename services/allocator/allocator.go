@@ -31,21 +31,20 @@ import (
 
 // Config is what an operator says about an allocator.
 type Config struct {
-	Kafka              kafkaclient.Config `embed:"" prefix:"kafka-"`
-	PostgresURL        string             `name:"postgres-url" help:"Where the state is: a postgres:// URL without a password (give that in PGPASSFILE or --postgres-url-file)." default:"postgres://lotline@127.0.0.1:5432/lotline" placeholder:"URL"`
-	PostgresURLFile    string             `name:"postgres-url-file" help:"File that holds the Postgres URL, password included; overrides --postgres-url." placeholder:"PATH"`
-	InstanceID         string             `help:"Names this process among the allocators, stable over restarts: a restart settles at once what the last life left open. Two processes must not share it. Empty = the host's name." placeholder:"NAME"`
-	Sessions           int                `help:"Members of the consumer group in this process; each has its own Postgres connection and works alone." default:"2"`
-	PollRecordsMax     int                `help:"Commands decided in one transaction at the most." default:"10000"`
-	ProductsCachedMax  int                `help:"SKUs kept in memory by each session; the least recently used leave." default:"100000"`
-	SegmentBytesMax    int                `help:"Size at which an outbox row is closed and the next one begun." default:"4194304"`
-	CutLinesMax        int                `help:"Order lines that one cut of a batch may move; a larger cut is rejected. Must not change while commands may be replayed." default:"100000"`
-	CommandIDRetention time.Duration      `name:"command-id-retention" help:"How long ids of commands are kept to recognise repeats. Must not change while commands may be replayed." default:"168h"`
-	SessionTimeout     time.Duration      `help:"How long the group waits for a silent allocator before others take its partitions over." default:"6s"`
-	TransactionTimeout time.Duration      `help:"How long the Kafka transaction of a dead allocator stays open. Brokers look every 10 s by default, so a successor may wait that much longer." default:"4s"`
-	PostgresTimeout    time.Duration      `help:"How long one Postgres transaction may take; one of a frozen allocator blocks its successor no longer than that." default:"10s"`
-	GracePeriod        time.Duration      `help:"How long a stop may take to finish the open transaction." default:"10s"`
-	AdminAddr          string             `help:"Address (host:port) of health and metrics; empty = none." default:"127.0.0.1:9081" placeholder:"HOST:PORT"`
+	Kafka                   kafkaclient.Config `embed:"" prefix:"kafka-"`
+	postgresclient.Settings `embed:""`
+	InstanceID              string        `help:"Names this process among the allocators, stable over restarts: a restart settles at once what the last life left open. Two processes must not share it. Empty = the host's name." placeholder:"NAME"`
+	Sessions                int           `help:"Members of the consumer group in this process; each has its own Postgres connection and works alone." default:"2"`
+	PollRecordsMax          int           `help:"Commands decided in one transaction at the most." default:"10000"`
+	ProductsCachedMax       int           `help:"SKUs kept in memory by each session; the least recently used leave." default:"100000"`
+	SegmentBytesMax         int           `help:"Size at which an outbox row is closed and the next one begun." default:"4194304"`
+	CutLinesMax             int           `help:"Order lines that one cut of a batch may move; a larger cut is rejected. Must not change while commands may be replayed." default:"100000"`
+	CommandIDRetention      time.Duration `name:"command-id-retention" help:"How long ids of commands are kept to recognise repeats. Must not change while commands may be replayed." default:"168h"`
+	SessionTimeout          time.Duration `help:"How long the group waits for a silent allocator before others take its partitions over." default:"6s"`
+	TransactionTimeout      time.Duration `help:"How long the Kafka transaction of a dead allocator stays open. Brokers look every 10 s by default, so a successor may wait that much longer." default:"4s"`
+	PostgresTimeout         time.Duration `help:"How long one Postgres transaction may take; one of a frozen allocator blocks its successor no longer than that." default:"10s"`
+	GracePeriod             time.Duration `help:"How long a stop may take to finish the open transaction." default:"10s"`
+	AdminAddr               string        `help:"Address (host:port) of health and metrics; empty = none." default:"127.0.0.1:9081" placeholder:"HOST:PORT"`
 }
 
 // DefaultConfig returns the configuration of an allocator that is told nothing.
@@ -61,7 +60,7 @@ var instanceID = regexp.MustCompile(`^[a-zA-Z0-9._-]{0,200}$`)
 
 // Validate names every fault of the configuration, a sentence each.
 func (c Config) Validate() error {
-	errs := []error{c.Kafka.Validate()}
+	errs := []error{c.Kafka.Validate(), c.Settings.Validate()}
 	within := func(flag string, value, least, most int) {
 		if value < least || value > most {
 			errs = append(errs, fmt.Errorf("--%s is %d and must be from %d to %d", flag, value, least, most))
@@ -71,9 +70,6 @@ func (c Config) Validate() error {
 		if value < least || value > most {
 			errs = append(errs, fmt.Errorf("--%s is %s and must be from %s to %s", flag, value, least, most))
 		}
-	}
-	if c.PostgresURL == "" && c.PostgresURLFile == "" {
-		errs = append(errs, postgresclient.ErrNoURL)
 	}
 	if !instanceID.MatchString(c.InstanceID) {
 		errs = append(errs, fmt.Errorf("the instance id %q may have letters, digits, dots, dashes and underscores only, 200 at the most", c.InstanceID))
@@ -105,7 +101,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	pgURL, err := postgresclient.URL(cfg.PostgresURL, cfg.PostgresURLFile)
+	pgURL, err := cfg.ConnURL()
 	if err != nil {
 		return err
 	}

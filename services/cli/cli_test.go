@@ -172,7 +172,7 @@ func TestMistakesAreAnsweredBySentences(t *testing.T) {
 		{1, "the topic lotline.events does not exist: create it with `lotline topics apply`", []string{"tail", "events"}},
 		{1, "no Kafka broker answers at 127.0.0.1:1 ", []string{"tail", "events", "--kafka-brokers=127.0.0.1:1"}},
 		{1, "open the commands: open /no/such/file", []string{"send", "/no/such/file"}},
-		{1, "read the file of --postgres-url-file", []string{"migrate", "postgres", "--postgres-url-file=/no/such/file"}},
+		{2, "read the file of --postgres-url-file", []string{"migrate", "postgres", "--postgres-url-file=/no/such/file"}},
 		{2, `expected one of "send", "tail", "topics", "dlq", "verify"`, nil},
 		{2, `"evnts"`, []string{"tail", "evnts"}},
 		{2, "--from=end shows only what is still to come: add --follow", []string{"tail", "events", "--from=end"}},

@@ -12,10 +12,9 @@ import (
 
 // migrateCmd has the flags of the services whose databases it migrates.
 type migrateCmd struct {
-	What            string                  `arg:"" optional:"" enum:"all,postgres,clickhouse" default:"all" help:"all, postgres or clickhouse."`
-	PostgresURL     string                  `name:"postgres-url" default:"postgres://lotline@127.0.0.1:5432/lotline" help:"The allocator's database, without a password (give that in PGPASSFILE or --postgres-url-file)."`
-	PostgresURLFile string                  `name:"postgres-url-file" placeholder:"PATH" help:"File that holds the Postgres URL, password included; overrides --postgres-url."`
-	ClickHouse      clickhouseclient.Config `embed:"" prefix:"clickhouse-"`
+	What                    string `arg:"" optional:"" enum:"all,postgres,clickhouse" default:"all" help:"all, postgres or clickhouse."`
+	postgresclient.Settings `embed:""`
+	ClickHouse              clickhouseclient.Config `embed:"" prefix:"clickhouse-"`
 }
 
 // Run migrates one database or both; the second is tried even if the first
@@ -33,7 +32,7 @@ func (c *migrateCmd) Run(e *env) error {
 		errs = append(errs, err)
 	}
 	step("postgres", func() error {
-		url, err := postgresclient.URL(c.PostgresURL, c.PostgresURLFile)
+		url, err := c.ConnURL()
 		if err != nil {
 			return err
 		}

@@ -19,13 +19,12 @@ import (
 
 // verifyCmd has the flags of the services whose stores it compares.
 type verifyCmd struct {
-	PostgresURL     string                  `name:"postgres-url" default:"postgres://lotline@127.0.0.1:5432/lotline" help:"The allocator's database, without a password (give that in PGPASSFILE or --postgres-url-file)."`
-	PostgresURLFile string                  `name:"postgres-url-file" placeholder:"PATH" help:"File that holds the Postgres URL, password included; overrides --postgres-url."`
-	ClickHouse      clickhouseclient.Config `embed:"" prefix:"clickhouse-"`
-	Wait            time.Duration           `env:"-" default:"30s" help:"How long a store that is behind may take to catch up."`
-	SKUsMax         int                     `env:"-" name:"skus-max" default:"100" placeholder:"N" help:"Of how many SKUs that are wrong the rows are compared and listed."`
-	JSON            bool                    `env:"-" help:"Print one JSON object instead of text."`
-	Repair          bool                    `env:"-" help:"Project the listed SKUs that are wrong in ClickHouse again, from the events, and compare once more. For a moment they are missing there."`
+	postgresclient.Settings `embed:""`
+	ClickHouse              clickhouseclient.Config `embed:"" prefix:"clickhouse-"`
+	Wait                    time.Duration           `env:"-" default:"30s" help:"How long a store that is behind may take to catch up."`
+	SKUsMax                 int                     `env:"-" name:"skus-max" default:"100" placeholder:"N" help:"Of how many SKUs that are wrong the rows are compared and listed."`
+	JSON                    bool                    `env:"-" help:"Print one JSON object instead of text."`
+	Repair                  bool                    `env:"-" help:"Project the listed SKUs that are wrong in ClickHouse again, from the events, and compare once more. For a moment they are missing there."`
 }
 
 // Help is shown below the flags' own.
@@ -84,7 +83,7 @@ func (c *verifyCmd) compare(e *env) (report *verify.Report, err error) {
 		return nil, err
 	}
 	client.Close()
-	url, err := postgresclient.URL(c.PostgresURL, c.PostgresURLFile)
+	url, err := c.ConnURL()
 	if err != nil {
 		return nil, err
 	}
