@@ -30,9 +30,12 @@ type verifyCmd struct {
 // Help is shown below the flags' own.
 func (verifyCmd) Help() string {
 	return `Compares what Postgres has and what ClickHouse has with what the events come to: SKUs, batches and order lines,
-and in ClickHouse the log of events and the batches by reference. Not compared are the outcomes of commands, and the eta,
-command and time that ClickHouse repeats with each order line. It may run beside everything else, reads the whole events
-topic, and changes nothing unless told to --repair.
+and in ClickHouse the log of events, the batches by reference and the outcomes of commands. Not compared are the eta, command
+and time that ClickHouse repeats with each order line. It may run beside everything else, reads the whole events topic, and
+changes nothing unless told to --repair.
+
+Where the topic's retention has deleted events, those in ClickHouse's own log are believed instead: a hole or a doubled
+version in it is found, and so is whatever makes it come to another state than Postgres has. Outcomes that old are not compared.
 
 Exit codes: 0 all agree; 1 something is wrong, or was still behind when --wait was over; 2 it could not compare.`
 }

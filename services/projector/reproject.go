@@ -15,15 +15,21 @@ import (
 
 	"github.com/lotline/lotline/services/projector/internal/clickhouse"
 	"github.com/lotline/lotline/services/projector/internal/eventlog"
+	"github.com/lotline/lotline/services/projector/internal/projection"
 )
 
-// Reproject takes some SKUs out of the read model and projects them again, from all events that the topic has, and
-// returns how many these were. Readers find the SKUs missing, or as they once were, until it is done; if it fails half
-// way, run it again.
+// reprojectedMax bounds the events that Reproject holds in memory.
+const reprojectedMax = 2_000_000
+
+// Reproject takes some SKUs out of the read model and projects them again, from all events that the topic has and from
+// those that only the read model's log of events still has. It returns how many the topic had. Readers find the SKUs
+// missing, or as they once were, until it is done; if it fails half way, run it again.
 //
-// A projector may run meanwhile. The rows it writes before the deletion ends can be deleted with the rest, and so the
-// end of the topic is looked up after the deletion: their events are below it. What it writes later stays, and has
-// versions of its own.
+// The topic's events are in memory before anything is deleted: between the deletion and a reading after it the topic's
+// retention could take the only other copy.
+//
+// A projector may run meanwhile. The rows it writes before the deletion ends can be deleted with the rest, and so what
+// came in the meantime is read after the deletion. What it writes later stays, and has versions of its own.
 func Reproject(ctx context.Context, kafka kafkaclient.Config, to clickhouseclient.Config, skus []string) (events int, err error) {
 	if err := errors.Join(kafka.Validate(), to.Validate()); err != nil {
 		return 0, err
@@ -33,12 +39,35 @@ func Reproject(ctx context.Context, kafka kafkaclient.Config, to clickhouseclien
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, writer.Close()) }()
-	if err := writer.Forget(ctx, skus); err != nil {
+	topic, opts := topics.Declared(kafka.TopicPrefix).Events.Name, kafka.Opts("lotline-projector")
+	starts, err := eventlog.Starts(ctx, topic, opts)
+	if err != nil {
 		return 0, err
 	}
-	events, err = eventlog.Replay(ctx, topics.Declared(kafka.TopicPrefix).Events.Name, skus, kafka.Opts("lotline-projector"), writer)
+	var blocks []*projection.Block
+	ends, err := eventlog.Replay(ctx, topic, skus, starts, opts, func(b *projection.Block) error {
+		if events += b.Len(); events > reprojectedMax {
+			return fmt.Errorf("these %d SKUs have more than %d events: take fewer at once", len(skus), reprojectedMax)
+		}
+		blocks = append(blocks, b)
+		return nil
+	})
 	if err != nil {
-		return events, fmt.Errorf("project %d SKUs again: %w", len(skus), err)
+		return 0, fmt.Errorf("read the events of %d SKUs: %w", len(skus), err)
+	}
+	if err := writer.Forget(ctx, skus, starts); err != nil {
+		return 0, err
+	}
+	for _, b := range blocks {
+		if err := writer.Insert(ctx, b); err != nil {
+			return events, fmt.Errorf("project %d SKUs again: %w", len(skus), err)
+		}
+	}
+	if _, err := eventlog.Replay(ctx, topic, skus, ends, opts, func(b *projection.Block) error {
+		events += b.Len()
+		return writer.Insert(ctx, b)
+	}); err != nil {
+		return events, fmt.Errorf("project what came for %d SKUs meanwhile: %w", len(skus), err)
 	}
 	return events, nil
 }

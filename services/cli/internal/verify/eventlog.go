@@ -18,16 +18,33 @@ import (
 // idleMax is how long records that the broker says are there may stay away.
 const idleMax = 30 * time.Second
 
-// eventLog reads the events topic from its start, read_committed, and keeps its place between looks.
+// eventLog reads the events topic from where it begins, read_committed, and keeps its place between looks.
 type eventLog struct {
 	client *kgo.Client
 	admin  *kadm.Client
 	topic  string
+	starts map[int32]int64 // per partition: where the topic began when it was opened, after what retention deleted
 	next   map[int32]int64 // per partition: all below was read
 	read   int             // events that were read
 	// hidden: an open transaction, such as a crash leaves until its time is over, keeps what was committed after it
 	// from being read.
 	hidden bool
+}
+
+// logged is an event of the log and its record.
+type logged struct {
+	schemas.Event
+	id        string // the event's ce_id
+	topic     string
+	partition int32
+	offset    int64
+}
+
+// place names the record, for people.
+func (e *logged) place() string { return placeOf(e.topic, e.partition, e.offset) }
+
+func placeOf(topic string, partition int32, offset int64) string {
+	return fmt.Sprintf("%s/%d@%d", topic, partition, offset)
 }
 
 func openEventLog(ctx context.Context, kafka kafkaclient.Config, topic string) (*eventLog, error) {
@@ -37,7 +54,7 @@ func openEventLog(ctx context.Context, kafka kafkaclient.Config, topic string) (
 	if err != nil {
 		return nil, fmt.Errorf("make a Kafka client: %w", err)
 	}
-	l := &eventLog{client: client, admin: kadm.NewClient(client), topic: topic, next: make(map[int32]int64)}
+	l := &eventLog{client: client, admin: kadm.NewClient(client), topic: topic, starts: make(map[int32]int64), next: make(map[int32]int64)}
 	starts, err := l.admin.ListStartOffsets(ctx, topic)
 	if err = errors.Join(err, starts.Error()); err != nil {
 		l.close()
@@ -47,19 +64,26 @@ func openEventLog(ctx context.Context, kafka kafkaclient.Config, topic string) (
 		return nil, fmt.Errorf("list the start offsets of %s: %w", topic, err)
 	}
 	for p, start := range starts[topic] {
-		if start.Offset > 0 {
-			l.close()
-			return nil, fmt.Errorf("%s/%d begins at offset %d: without the events before it there is nothing to compare with. Is its retention other than unlimited (lotline topics diff)?", topic, p, start.Offset)
-		}
+		l.starts[p] = start.Offset
 	}
 	return l, nil
 }
 
 func (l *eventLog) close() { l.client.Close() }
 
-// advance hands each event up to the ends that the topic has now to add, in the order of each partition. place names
-// a record. What cannot be read is handed to unreadable.
-func (l *eventLog) advance(ctx context.Context, add func(e *schemas.Event, place func() string), unreadable func(place string, err error)) error {
+// isWhole reports whether the topic still has its first events.
+func (l *eventLog) isWhole() bool {
+	for _, start := range l.starts {
+		if start > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// advance hands each event up to the ends that the topic has now to add, in the order of each partition. What cannot
+// be read is handed to unreadable.
+func (l *eventLog) advance(ctx context.Context, add func(e *logged), unreadable func(place string, err error)) error {
 	ends, err := l.admin.ListCommittedOffsets(ctx, l.topic)
 	if err = errors.Join(err, ends.Error()); err != nil {
 		return fmt.Errorf("list the end offsets of %s: %w", l.topic, err)
@@ -75,8 +99,9 @@ func (l *eventLog) advance(ctx context.Context, add func(e *schemas.Event, place
 			l.hidden = true
 		}
 		if _, known := l.next[end.Partition]; !known {
-			l.next[end.Partition] = 0
-			l.client.AddConsumePartitions(map[string]map[int32]kgo.Offset{l.topic: {end.Partition: kgo.NewOffset().At(0)}})
+			start := l.starts[end.Partition] // 0 for a partition that was added since
+			l.next[end.Partition] = start
+			l.client.AddConsumePartitions(map[string]map[int32]kgo.Offset{l.topic: {end.Partition: kgo.NewOffset().At(start)}})
 		}
 		if l.next[end.Partition] < end.Offset {
 			left[end.Partition] = end.Offset
@@ -96,18 +121,17 @@ func (l *eventLog) advance(ctx context.Context, add func(e *schemas.Event, place
 				return
 			}
 			l.read++
-			place := func() string { return fmt.Sprintf("%s/%d@%d", r.Topic, r.Partition, r.Offset) }
 			envelope, err := cloudevents.Parse(r.Headers)
 			if err != nil {
-				unreadable(place(), err)
+				unreadable(placeOf(r.Topic, r.Partition, r.Offset), err)
 				return
 			}
 			e, err := schemas.DecodeEvent(envelope.Type, envelope.ContentType, r.Value)
 			if err != nil {
-				unreadable(place(), err)
+				unreadable(placeOf(r.Topic, r.Partition, r.Offset), err)
 				return
 			}
-			add(&e, place)
+			add(&logged{e, envelope.ID, r.Topic, r.Partition, r.Offset})
 		})
 	}
 	return nil
@@ -126,14 +150,27 @@ func (l *eventLog) poll(ctx context.Context) (kgo.Fetches, error) {
 	return fetches, nil
 }
 
-// isProjected reports whether the group has committed all that was read here.
-func (l *eventLog) isProjected(ctx context.Context, group string) (bool, error) {
+// projected returns the offsets that a group has committed: of a partition that is not in it, none.
+func (l *eventLog) projected(ctx context.Context, group string) (map[int32]int64, error) {
 	committed, err := l.admin.FetchOffsets(ctx, group)
 	if err = errors.Join(err, committed.Error()); err != nil {
-		return false, fmt.Errorf("fetch the offsets of group %s: %w", group, err)
+		return nil, fmt.Errorf("fetch the offsets of group %s: %w", group, err)
+	}
+	offsets := make(map[int32]int64)
+	for p, at := range committed[l.topic] {
+		offsets[p] = at.At
+	}
+	return offsets, nil
+}
+
+// isProjected reports whether the group has committed all that was read here.
+func (l *eventLog) isProjected(ctx context.Context, group string) (bool, error) {
+	offsets, err := l.projected(ctx, group)
+	if err != nil {
+		return false, err
 	}
 	for p, next := range l.next {
-		if at, ok := committed.Lookup(l.topic, p); next > 0 && (!ok || at.At < next) {
+		if offsets[p] < next {
 			return false, nil
 		}
 	}

@@ -50,8 +50,8 @@ func (f *fold) fault(sku, format string, args ...any) {
 	f.faults = append(f.faults, Fault{Store: storeEvents, SKU: sku, Row: rowLog, Is: fmt.Sprintf(format, args...)})
 }
 
-// add takes the next event that was read; place says where, for people.
-func (f *fold) add(e *schemas.Event, place func() string) {
+// add takes the next event that was read.
+func (f *fold) add(e *logged) {
 	if !e.Type.ChangesState() {
 		return
 	}
@@ -61,7 +61,7 @@ func (f *fold) add(e *schemas.Event, place func() string) {
 		f.products[e.SKU] = p
 	}
 	if _, waiting := p.later[e.Version]; waiting || e.Version <= p.version {
-		f.fault(e.SKU, "version %d is there again, at %s", e.Version, place())
+		f.fault(e.SKU, "version %d is there again, at %s", e.Version, e.place())
 		return
 	}
 	if e.Version > p.version+1 {
@@ -69,11 +69,11 @@ func (f *fold) add(e *schemas.Event, place func() string) {
 			p.later = make(map[uint64]schemas.Event)
 		}
 		if len(p.later) < laterMax { // one that is dropped here is part of the hole that missing reports
-			p.later[e.Version] = *e
+			p.later[e.Version] = e.Event
 		}
 		return
 	}
-	f.apply(p, e)
+	f.apply(p, &e.Event)
 	for len(p.later) > 0 {
 		next, ok := p.later[p.version+1]
 		if !ok {

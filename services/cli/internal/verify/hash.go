@@ -11,11 +11,12 @@ import (
 // combined by XOR: no order matters, and a row is taken out the way it was put in. Go, Postgres and ClickHouse each
 // compute it from their own rows; stores.go has the SQL, and a test holds the three against each other.
 const (
-	lineRow  = "L" // orderid, sku, batchref, qty
-	batchRow = "B" // sku, ref, qty, available, eta
-	skuRow   = "S" // sku, version, available
-	refRow   = "R" // sku, ref: in ClickHouse only
-	eventRow = "E" // sku, version, type, orderid, qty, batchref, batch_qty, batch_available, eta, available, commandid, reason: in ClickHouse only
+	lineRow    = "L" // orderid, sku, batchref, qty
+	batchRow   = "B" // sku, ref, qty, available, eta
+	skuRow     = "S" // sku, version, available
+	refRow     = "R" // sku, ref: in ClickHouse only
+	eventRow   = "E" // sku, version, type, orderid, qty, batchref, batch_qty, batch_available, eta, available, commandid, reason: in ClickHouse only
+	outcomeRow = "O" // sku, commandid, commandsource, event_id, type, version, orderid, batchref, reason, message: in ClickHouse only
 )
 
 // buckets is how many groups SKUs fall into: by the first ten bits of the SHA-256 of the SKU.

@@ -15,9 +15,10 @@ import (
 // was asked, and wrong if nothing is left that could bring it the rest.
 type judge struct {
 	Options
-	log  *eventLog
-	fold *fold
-	open map[string]*suspect // by SKU
+	log      *eventLog
+	fold     *fold
+	outcomes outcomes
+	open     map[string]*suspect // by SKU
 }
 
 // suspect is a SKU that a store does not agree on.
@@ -57,11 +58,16 @@ const (
 func (j *judge) settle(ctx context.Context, differ []int32) error {
 	s := scope{buckets: differ}
 	deadline := time.Now().Add(j.Wait)
+	late := 0
 	for pause := pauseMin; ; pause = min(2*pause, pauseMax) {
 		if err := j.look(ctx, s); err != nil {
 			return err
 		}
-		if j.settled() || time.Now().After(deadline) {
+		if time.Now().After(deadline) {
+			late++
+		}
+		// The wait is for what is behind. What was found wrong gets the looks that it takes to say so.
+		if j.settled() || late > 0 && (late > looks || !j.undecided()) {
 			return nil
 		}
 		s = scope{skus: slices.Sorted(maps.Keys(j.open))}
@@ -85,6 +91,18 @@ func (j *judge) settled() bool {
 		}
 	}
 	return true
+}
+
+// undecided reports whether a store was found wrong, and not often enough to say so.
+func (j *judge) undecided() bool {
+	for _, s := range j.open {
+		for _, f := range []finding{s.postgres, s.clickHouse} {
+			if f.wrong > 0 && f.wrong < looks {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func bucketsOf(skus []string) []int32 {

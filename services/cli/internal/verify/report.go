@@ -20,6 +20,8 @@ const (
 type Report struct {
 	Stores           []Counts `json:"stores"`
 	Events           int      `json:"events"`
+	EventsOlder      int      `json:"events_older"` // beyond the topic's retention: taken from ClickHouse's log of events
+	Outcomes         int64    `json:"outcomes"`     // of commands, that the projector was past when the comparison began
 	Buckets          int      `json:"buckets"`
 	BucketsDiffering int      `json:"buckets_differing"` // at first sight; while commands come in, many do
 	Behind           []Fault  `json:"behind"`
@@ -81,7 +83,8 @@ func (r *Report) Repairable() (skus []string, why string) {
 func (j *judge) report(ctx context.Context, r *Report) error {
 	j.fold.missing()
 	r.Events = j.log.read
-	r.Wrong, r.WrongMore = j.fold.faults, j.fold.more
+	r.Wrong = append(r.Wrong, j.fold.faults...)
+	r.WrongMore += j.fold.more
 	for _, sku := range slices.Sorted(maps.Keys(j.open)) {
 		for store, f := range map[string]finding{storePostgres: j.open[sku].postgres, storeClickHouse: j.open[sku].clickHouse} {
 			fault := Fault{Store: store, SKU: sku, Is: f.what}
@@ -110,7 +113,11 @@ func (r *Report) Print(w io.Writer) {
 	for _, c := range r.Stores {
 		fmt.Fprintf(w, "%-12s%12d%12d%12d\n", c.Store, c.SKUs, c.Batches, c.Lines)
 	}
-	fmt.Fprintf(w, "%d events folded, %d buckets of SKUs compared, %d of them looked into, in %.1f s\n", r.Events, r.Buckets, r.BucketsDiffering, r.Seconds)
+	fmt.Fprintf(w, "%d events folded, %d buckets of SKUs compared, %d of them looked into, %d outcomes of commands compared, in %.1f s\n",
+		r.Events+r.EventsOlder, r.Buckets, r.BucketsDiffering, r.Outcomes, r.Seconds)
+	if r.EventsOlder > 0 {
+		fmt.Fprintf(w, "%d of the events are older than the topic's retention: ClickHouse's log of events was believed for them\n", r.EventsOlder)
+	}
 	for _, f := range r.Behind {
 		fmt.Fprintf(w, "BEHIND  %s: %q %s\n", f.Store, f.SKU, f.Is)
 	}

@@ -117,7 +117,7 @@ func differences(store string, skus []string, is, should rowSet) []Fault {
 	return faults
 }
 
-// eventRows reads the topic once more, for the rows of a few SKUs.
+// eventRows reads the events once more, for the rows of a few SKUs.
 func (j *judge) eventRows(ctx context.Context, skus []string) (rowSet, error) {
 	events, err := openEventLog(ctx, j.Kafka, j.EventsTopic)
 	if err != nil {
@@ -126,34 +126,40 @@ func (j *judge) eventRows(ctx context.Context, skus []string) (rowSet, error) {
 	defer events.close()
 	rows := make(rowSet)
 	var failed error
-	err = events.advance(ctx, func(e *schemas.Event, _ func() string) {
-		if _, wanted := slices.BinarySearch(skus, e.SKU); !wanted || !e.Type.ChangesState() {
-			return
+	add := func(e *logged) {
+		if _, wanted := slices.BinarySearch(skus, e.SKU); wanted && failed == nil {
+			failed = rows.addEvent(e)
 		}
-		set := func(name, says string) {
-			if err := rows.add(e.SKU, name, says); err != nil {
-				failed = err
-			}
-		}
-		set("sku", skuSays(e.Version, e.Available))
-		set(fmt.Sprintf("event %d", e.Version), eventSays(e.Type.String(), e.OrderID, e.Qty, e.BatchRef, e.Available))
-		line := "line " + e.OrderID
-		switch e.Type {
-		case schemas.EventAllocated:
-			set(line, lineSays(e.BatchRef, e.Qty))
-		case schemas.EventDeallocated:
-			delete(rows, row{e.SKU, line})
-		case schemas.EventBatchCreated:
-			set("ref "+e.BatchRef, "there")
-		}
-		if e.BatchRef != "" {
-			set("batch "+e.BatchRef, batchSays(e.BatchQty, e.BatchAvailable, e.ETA))
-		}
-	}, func(string, error) {}) // reported when it was read first
-	if failed != nil {
-		return nil, failed
 	}
-	return rows, err
+	if _, err := j.history(ctx, events, skus, add); err != nil {
+		return nil, err
+	}
+	err = events.advance(ctx, add, func(string, error) {}) // reported when it was read first
+	return rows, errors.Join(err, failed)
+}
+
+// addEvent takes the rows of state over an event.
+func (s rowSet) addEvent(e *logged) error {
+	if !e.Type.ChangesState() {
+		return nil
+	}
+	errs := []error{
+		s.add(e.SKU, "sku", skuSays(e.Version, e.Available)),
+		s.add(e.SKU, fmt.Sprintf("event %d", e.Version), eventSays(e.Type.String(), e.OrderID, e.Qty, e.BatchRef, e.Available)),
+	}
+	line := "line " + e.OrderID
+	switch e.Type {
+	case schemas.EventAllocated:
+		errs = append(errs, s.add(e.SKU, line, lineSays(e.BatchRef, e.Qty)))
+	case schemas.EventDeallocated:
+		delete(s, row{e.SKU, line})
+	case schemas.EventBatchCreated:
+		errs = append(errs, s.add(e.SKU, "ref "+e.BatchRef, "there"))
+	}
+	if e.BatchRef != "" {
+		errs = append(errs, s.add(e.SKU, "batch "+e.BatchRef, batchSays(e.BatchQty, e.BatchAvailable, e.ETA)))
+	}
+	return errors.Join(errs...)
 }
 
 func eventSays(kind, orderID string, qty int32, batchRef string, available int64) string {

@@ -1,9 +1,10 @@
 // Package verify holds Postgres, the events topic and ClickHouse against each other while everything runs.
 //
-// What it believes is the topic: a fold of the events (fold.go) must be what Postgres has, and what ClickHouse has.
+// What it believes is the topic: a fold of the events (fold.go) must be what Postgres has, and what ClickHouse has. Of
+// what the topic's retention has deleted, ClickHouse's log of events is what remains, and is believed (history.go).
 // The stores hash their own rows (hash.go, stores.go), so that what crosses the network is a checksum a bucket of
 // SKUs; only where checksums differ are SKUs asked for, and only of SKUs that differ their rows (rows.go). judge.go
-// tells a store that is behind from one that is wrong.
+// tells a store that is behind from one that is wrong. What became of commands is compared apart (outcomes.go).
 //
 // The operator's `lotline verify` calls it. It may import schemas, pkg and client libraries, and no service: it judges
 // what they wrote.
@@ -41,8 +42,19 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}
 	defer events.close()
 	j := &judge{Options: o, log: events, fold: newFold()}
+	if j.outcomes.marks, err = events.projected(ctx, o.Group); err != nil {
+		return nil, err
+	}
+	older, err := j.history(ctx, events, nil, j.fold.add)
+	if err != nil {
+		return nil, err
+	}
 	report, differ, err := j.compareBuckets(ctx)
 	if err != nil {
+		return nil, err
+	}
+	report.EventsOlder = older
+	if err := j.compareOutcomes(ctx, report); err != nil {
 		return nil, err
 	}
 	if len(differ) > 0 {
@@ -87,7 +99,11 @@ func (j *judge) compareBuckets(ctx context.Context) (*Report, []int32, error) {
 
 // advance folds what has come since the last time.
 func (j *judge) advance(ctx context.Context) error {
-	return j.log.advance(ctx, j.fold.add, func(place string, err error) { j.fold.fault("", "%s cannot be read: %v", place, err) })
+	add := func(e *logged) {
+		j.fold.add(e)
+		j.outcomes.add(e)
+	}
+	return j.log.advance(ctx, add, func(place string, err error) { j.fold.fault("", "%s cannot be read: %v", place, err) })
 }
 
 func count(store string, sums map[sumKey]sum) Counts {

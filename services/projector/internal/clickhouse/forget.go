@@ -3,22 +3,45 @@ package clickhouse
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 )
 
-// tablesBySKU are all tables that have rows of state of a SKU.
-var tablesBySKU = []string{"events", "order_lines_g1", "stock_g1", "skus_g1", "batches_by_ref_g1"}
+// logTables have a row an event, with its place in the events topic.
+var logTables = []string{"events", "outcomes"}
 
-// Forget deletes all rows of some SKUs, and returns once none of them is read any more. It is for rows that are wrong
-// and that a row of the right version could not replace: one with too high a version, or one that no event speaks of.
-// Rows that are written meanwhile may be deleted or not: the caller writes all again after it.
-func (w *Writer) Forget(ctx context.Context, skus []string) error {
-	for _, table := range tablesBySKU {
-		ctx := clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"lightweight_deletes_sync": 2}))
-		if err := w.conn.Exec(ctx, "DELETE FROM "+table+" WHERE sku IN (@skus)", clickhouse.Named("skus", skus)); err != nil {
+// viewTables are filled from events by views.
+var viewTables = []string{"order_lines_g1", "stock_g1", "skus_g1", "batches_by_ref_g1"}
+
+// Forget deletes the rows of some SKUs that the events topic can give again, and returns once none of them is read any
+// more. It is for rows that are wrong and that a row of the right version could not replace: one with too high a
+// version, or one that no event speaks of. Rows that are written meanwhile may be deleted or not: the caller writes all
+// again after it.
+//
+// starts is where the topic begins, by partition: rows of older events exist nowhere else. They stay, and go through the
+// views once more.
+func (w *Writer) Forget(ctx context.Context, skus []string, starts map[int32]int64) error {
+	ofSKUs := clickhouse.Named("skus", skus)
+	deleting := clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"lightweight_deletes_sync": 2}))
+	for _, table := range viewTables {
+		if err := w.conn.Exec(deleting, "DELETE FROM "+table+" WHERE sku IN (@skus)", ofSKUs); err != nil {
 			return fmt.Errorf("delete the rows of %d SKUs from %s: %w", len(skus), table, err)
 		}
+	}
+	older := "0"
+	for _, p := range slices.Sorted(maps.Keys(starts)) {
+		older += fmt.Sprintf(" OR kpartition = %d AND koffset < %d", p, starts[p])
+	}
+	for _, table := range logTables {
+		if err := w.conn.Exec(deleting, "DELETE FROM "+table+" WHERE sku IN (@skus) AND NOT ("+older+")", ofSKUs); err != nil {
+			return fmt.Errorf("delete the rows of %d SKUs from %s: %w", len(skus), table, err)
+		}
+	}
+	inserting := clickhouse.Context(ctx, clickhouse.WithSettings(insertSettings))
+	if err := w.conn.Exec(inserting, "INSERT INTO events SELECT * FROM events FINAL WHERE sku IN (@skus) AND ("+older+")", ofSKUs); err != nil {
+		return fmt.Errorf("send the older events of %d SKUs through the views: %w", len(skus), err)
 	}
 	return nil
 }

@@ -15,10 +15,26 @@ import (
 // replayIdleMax is how long records that the broker says are there may stay away.
 const replayIdleMax = 30 * time.Second
 
-// Replay hands the events of some SKUs to the sink once more, from the topic's start to the end that it has now, and
-// returns how many they were. It needs no group and disturbs none. Records that cannot be projected are left out: the
-// consumer that stops at them names them.
-func Replay(ctx context.Context, topic string, skus []string, opts []kgo.Opt, sink Sink) (events int, err error) {
+// Starts is where the topic begins in each partition, after what its retention has deleted.
+func Starts(ctx context.Context, topic string, opts []kgo.Opt) (map[int32]int64, error) {
+	client, err := kgo.NewClient(opts...)
+	if err != nil {
+		return nil, fmt.Errorf("set up the Kafka client: %w", err)
+	}
+	defer client.Close()
+	listed, err := kadm.NewClient(client).ListStartOffsets(ctx, topic)
+	if err = errors.Join(err, listed.Error()); err != nil {
+		return nil, fmt.Errorf("list the start offsets of %s: %w", topic, err)
+	}
+	starts := make(map[int32]int64)
+	listed.Each(func(start kadm.ListedOffset) { starts[start.Partition] = start.Offset })
+	return starts, nil
+}
+
+// Replay hands the events of some SKUs to each once more, from the given offsets to the ends that the topic has now, in
+// blocks that each may keep, and returns these ends. It needs no group and disturbs none. Records that cannot be
+// projected are left out: the consumer that stops at them names them.
+func Replay(ctx context.Context, topic string, skus []string, from map[int32]int64, opts []kgo.Opt, each func(*projection.Block) error) (ends map[int32]int64, err error) {
 	wanted := make(map[string]bool, len(skus))
 	for _, sku := range skus {
 		wanted[sku] = true
@@ -27,19 +43,19 @@ func Replay(ctx context.Context, topic string, skus []string, opts []kgo.Opt, si
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.FetchMaxBytes(fetchMaxBytes),
 		kgo.KeepControlRecords())...) // they show that the end was reached
 	if err != nil {
-		return 0, fmt.Errorf("set up the Kafka client: %w", err)
+		return nil, fmt.Errorf("set up the Kafka client: %w", err)
 	}
 	defer client.Close()
-	left, err := spans(ctx, client, topic)
+	ends, left, err := spans(ctx, client, topic, from)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	var block projection.Block
 	for len(left) > 0 {
 		fetches, err := pollOrGiveUp(ctx, client, topic)
 		if err != nil {
-			return events, err
+			return nil, err
 		}
+		block := new(projection.Block)
 		fetches.EachRecord(func(r *kgo.Record) {
 			if r.Offset+1 >= left[r.Partition] {
 				delete(left, r.Partition)
@@ -47,39 +63,34 @@ func Replay(ctx context.Context, topic string, skus []string, opts []kgo.Opt, si
 			if r.Attrs.IsControl() || !wanted[string(r.Key)] {
 				return
 			}
-			_, _ = add(&block, r) // see above
+			_, _ = add(block, r) // see above
 		})
-		if n := block.Len(); n > 0 {
-			if err := sink.Insert(ctx, &block); err != nil {
-				return events, err
+		if block.Len() > 0 {
+			if err := each(block); err != nil {
+				return nil, err
 			}
-			events += n
-			block.Reset()
 		}
 	}
-	return events, nil
+	return ends, nil
 }
 
-// spans has the client read every partition from its start, and returns where each ends.
-func spans(ctx context.Context, client *kgo.Client, topic string) (ends map[int32]int64, err error) {
-	adm := kadm.NewClient(client)
-	starts, err := adm.ListStartOffsets(ctx, topic)
-	if err = errors.Join(err, starts.Error()); err != nil {
-		return nil, fmt.Errorf("list the start offsets of %s: %w", topic, err)
-	}
-	committed, err := adm.ListCommittedOffsets(ctx, topic)
+// spans has the client read every partition on from an offset, 0 for one that was added since, and returns where each
+// ends, and the ends of those that have something to read.
+func spans(ctx context.Context, client *kgo.Client, topic string, from map[int32]int64) (ends, left map[int32]int64, err error) {
+	committed, err := kadm.NewClient(client).ListCommittedOffsets(ctx, topic)
 	if err = errors.Join(err, committed.Error()); err != nil {
-		return nil, fmt.Errorf("list the end offsets of %s: %w", topic, err)
+		return nil, nil, fmt.Errorf("list the end offsets of %s: %w", topic, err)
 	}
-	ends = make(map[int32]int64)
-	from := make(map[int32]kgo.Offset)
+	ends, left = make(map[int32]int64), make(map[int32]int64)
+	at := make(map[int32]kgo.Offset)
 	committed.Each(func(end kadm.ListedOffset) {
-		if start, _ := starts.Lookup(topic, end.Partition); start.Offset < end.Offset {
-			ends[end.Partition], from[end.Partition] = end.Offset, kgo.NewOffset().At(start.Offset)
+		ends[end.Partition] = max(end.Offset, from[end.Partition])
+		if start := from[end.Partition]; start < end.Offset {
+			left[end.Partition], at[end.Partition] = end.Offset, kgo.NewOffset().At(start)
 		}
 	})
-	client.AddConsumePartitions(map[string]map[int32]kgo.Offset{topic: from})
-	return ends, nil
+	client.AddConsumePartitions(map[string]map[int32]kgo.Offset{topic: at})
+	return ends, left, nil
 }
 
 func pollOrGiveUp(ctx context.Context, client *kgo.Client, topic string) (kgo.Fetches, error) {
