@@ -1,5 +1,6 @@
-// Package cloudevents reads and writes the attributes of CloudEvents 1.0 in
-// Kafka's binary mode: attributes in headers, data in the value.
+// Package cloudevents reads and writes CloudEvents 1.0 on Kafka in both modes:
+// binary, with attributes in headers and the data as the value, and structured,
+// with all of it in one JSON document (structured.go).
 //
 // Everything that writes or reads Lotline's topics uses it: the allocator, the
 // projector, the gateway and the operator's command. It knows nothing of what
@@ -66,7 +67,8 @@ func Headers(e Envelope) []kgo.RecordHeader {
 // FormatTime writes t as headers carry it: RFC 3339, UTC, milliseconds.
 func FormatTime(t time.Time) string { return t.UTC().Format(timeFormat) }
 
-// Parse reads the attributes from a record's headers. Headers of other names
+// Parse reads the attributes of binary mode from a record's headers; Read does
+// so for records of any mode. Headers of other names
 // are ignored, and of several with one name the last counts.
 //
 // The type is required. The specification requires id and source too, but a
@@ -107,10 +109,17 @@ func Parse(headers []kgo.RecordHeader) (Envelope, error) {
 	if e.Type == "" {
 		return Envelope{}, fmt.Errorf("the header %s is missing, which names the type of the message", HeaderType)
 	}
-	if t, err := time.Parse(time.RFC3339Nano, timestamp); err == nil {
-		e.Time = t.UTC()
-	}
+	e.Time = parseTime(timestamp)
 	return e, nil
+}
+
+// parseTime reads a time; the zero Time stands for what is none.
+func parseTime(timestamp string) time.Time {
+	t, err := time.Parse(time.RFC3339Nano, timestamp)
+	if err != nil {
+		return time.Time{}
+	}
+	return t.UTC()
 }
 
 // check says why a header's value cannot be an attribute; the sentence starts

@@ -22,6 +22,59 @@ func (b *bench) raw(id, ceType, value string) *kgo.Record {
 	return r
 }
 
+// in is the record of a command in one of the forms that a producer can choose.
+func (b *bench) in(encoding schemas.Encoding, structured bool, id string, c schemas.Command) *kgo.Record {
+	r := b.command(id, c)
+	e := cloudevents.Envelope{ID: id, Source: "test", Type: c.Type.CEType(), ContentType: encoding.ContentType()}
+	r.Headers, r.Value = cloudevents.Headers(e), encoding.AppendCommand(nil, &c)
+	if structured {
+		r.Headers, r.Value = cloudevents.Structured(e, r.Value)
+	}
+	return r
+}
+
+// document is a record in structured mode, or of whatever else contentType says.
+func (b *bench) document(contentType, value string) *kgo.Record {
+	r := b.command("", allocate("o1", "CHAIR", 1))
+	r.Headers, r.Value = []kgo.RecordHeader{{Key: cloudevents.HeaderContentType, Value: []byte(contentType)}}, []byte(value)
+	return r
+}
+
+// A command is what it means, not its bytes: sent again in any other form it is a repeat, and with one id and another
+// meaning it is a conflict, in any form.
+func TestARepeatInAnotherFormIsARepeat(t *testing.T) {
+	forms := []struct {
+		encoding   schemas.Encoding
+		structured bool
+	}{{schemas.JSON, false}, {schemas.Protobuf, false}, {schemas.JSON, true}, {schemas.Protobuf, true}}
+	b := onKfake(t)
+	b.start()
+	change := func(qty int32) schemas.Command {
+		return schemas.Command{Type: schemas.CommandChangeBatchQuantity, SKU: "CHAIR", Ref: "b1", Qty: qty}
+	}
+	b.send(b.command("c1", create("b1", "CHAIR", 100)))
+	for i, first := range forms {
+		id := name("change", i)
+		b.send(b.in(first.encoding, first.structured, id, change(int32(10+i))))
+		for _, again := range forms {
+			b.send(b.in(again.encoding, again.structured, id, change(int32(10+i))), b.in(again.encoding, again.structured, id, change(0)))
+		}
+	}
+	b.send(b.command("o1", allocate("o1", "CHAIR", 13)))
+	events := b.events(1 + len(forms)*(1+2*len(forms)) + 1)
+	require.Empty(t, b.records(b.topics.DeadLetters.Name, 0))
+	for i := range forms {
+		own := events[1+i*(1+2*len(forms)):][:1+2*len(forms)]
+		require.Equal(t, schemas.EventBatchQuantityChanged, own[0].Type)
+		require.Equal(t, int32(10+i), own[0].BatchQty)
+		for j := range forms {
+			require.Equal(t, "duplicate_command", own[1+2*j].Reason)
+			require.Equal(t, "conflicting_command", own[2+2*j].Reason)
+		}
+	}
+	require.Equal(t, schemas.EventAllocated, events[len(events)-1].Type)
+}
+
 // Each of these is a dead letter, exactly one, with the original bytes and a sentence that says what is wrong; the
 // good commands before and after it are not held up.
 func TestUnreadableCommandsAreDeadLetters(t *testing.T) {
@@ -41,6 +94,13 @@ func TestUnreadableCommandsAreDeadLetters(t *testing.T) {
 		{b.raw("x8", allocateType, `{"orderid":"`+strings.Repeat("o", 256)+`","sku":"CHAIR","qty":1}`), "orderid"},
 		{b.raw("x9", allocateType, `{"orderid":"a\u0000b","sku":"CHAIR","qty":1}`), "control character"},
 		{b.raw("x10", allocateType, strings.Repeat("[", 40)+strings.Repeat("]", 40)), ""},
+		{b.document("application/cloudevents+json", `{"type":"`+allocateType+`","data":{"orderid":"o1","sku":"CHAIR"}}`), "qty is missing"},
+		{b.document("application/cloudevents+json; charset=utf-8", `{"id":"x","data":{}}`), "the attribute type is missing"},
+		{b.document("application/cloudevents+json", `{"type":"`+allocateType+`","id":"a","id":"b"}`), `the name "id" appears twice`},
+		{b.document("application/cloudevents+json", `{"data":`+strings.Repeat("[", 1000)), "nested deeper than 17 levels"},
+		{b.document("application/cloudevents+json", `{"type":"`+allocateType+`","datacontenttype":"application/protobuf","data_base64":"Cgn/"}`), "the protobuf ends too early"},
+		{b.document("application/cloudevents-batch+json", `[]`), "is a batch of messages: send each as a record of its own"},
+		{b.document("application/protobuf", "\x0a\x02o1"), "ce_type is missing"},
 		{&kgo.Record{Topic: b.topics.Commands.Name, Key: []byte("CHAIR"), Value: []byte(`{}`)}, "ce_type is missing"},
 		{&kgo.Record{Topic: b.topics.Commands.Name, Value: nil, Key: nil}, "ce_type is missing"},
 	}

@@ -116,6 +116,34 @@ func TestWhatIsSentIsTailed(t *testing.T) {
 	require.Equal(t, 1, strings.Count(s.ok("", "tail", "commands", "-n1"), "\n"))
 }
 
+func TestCommandsAreSentInEveryForm(t *testing.T) {
+	s := newShell(t)
+	s.ok("", "topics", "apply")
+	forms := [][]string{{}, {"--content-type=protobuf"}, {"--mode=structured"}, {"--mode=structured", "--content-type=protobuf"}}
+	contentTypes := []string{"application/json", "application/protobuf", "application/cloudevents+json", "application/cloudevents+json"}
+	for _, form := range forms {
+		s.ok(commands, append([]string{"send"}, form...)...)
+	}
+	type line struct {
+		Type    string
+		Headers map[string]string
+		Value   json.RawMessage
+	}
+	var lines []line
+	for dec := json.NewDecoder(strings.NewReader(s.ok("", "tail", "commands"))); dec.More(); {
+		var l line
+		require.NoError(t, dec.Decode(&l))
+		lines = append(lines, l)
+	}
+	each := strings.Count(commands, "\n")
+	require.Len(t, lines, len(forms)*each)
+	for i, l := range lines {
+		require.Equal(t, contentTypes[i/each], l.Headers["content-type"])
+		require.Equal(t, lines[i%each].Type, l.Type)
+		require.Equal(t, string(lines[i%each].Value), string(l.Value))
+	}
+}
+
 func TestABadLineStopsTheSendWithItsNumberAndASentence(t *testing.T) {
 	s := newShell(t)
 	s.ok("", "topics", "apply")

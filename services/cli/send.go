@@ -28,15 +28,17 @@ import (
 const flushTimeout = 10 * time.Second
 
 type sendCmd struct {
-	File        string        `arg:"" optional:"" default:"-" help:"NDJSON or CSV; - is stdin."`
-	Format      string        `env:"-" enum:"auto,ndjson,csv" default:"auto" help:"ndjson or csv; auto goes by the file's name (.csv)."`
-	Type        string        `env:"-" placeholder:"NAME" help:"The type of lines that name none: CreateBatch, Allocate, Deallocate or ChangeBatchQuantity."`
-	Source      string        `env:"-" default:"/lotline/cli" help:"The CloudEvents source; with the id it is what makes a command a repeat."`
-	SkipBad     bool          `env:"-" xor:"bad" help:"Leave out lines that cannot be read, and go on."`
-	SendBad     bool          `env:"-" xor:"bad" help:"Send lines that cannot be read as they are; they become dead letters."`
-	FromLine    int           `env:"-" default:"1" help:"Start at this line, to go on after one that was bad."`
-	InFlightMax int           `env:"-" default:"10000" help:"Commands that wait for the broker's acknowledgement at most."`
-	Timeout     time.Duration `env:"-" default:"2m" help:"Give up when the broker does not acknowledge a command for this long."`
+	File        string           `arg:"" optional:"" default:"-" help:"NDJSON or CSV; - is stdin."`
+	Format      string           `env:"-" enum:"auto,ndjson,csv" default:"auto" help:"ndjson or csv; auto goes by the file's name (.csv)."`
+	Type        string           `env:"-" placeholder:"NAME" help:"The type of lines that name none: CreateBatch, Allocate, Deallocate or ChangeBatchQuantity."`
+	Source      string           `env:"-" default:"/lotline/cli" help:"The CloudEvents source; with the id it is what makes a command a repeat."`
+	SkipBad     bool             `env:"-" xor:"bad" help:"Leave out lines that cannot be read, and go on."`
+	SendBad     bool             `env:"-" xor:"bad" help:"Send lines that cannot be read as they are; they become dead letters."`
+	FromLine    int              `env:"-" default:"1" help:"Start at this line, to go on after one that was bad."`
+	ContentType schemas.Encoding `env:"-" default:"json" placeholder:"json|protobuf" help:"How the commands are written: json or protobuf. Both mean the same."`
+	Mode        string           `env:"-" enum:"binary,structured" default:"binary" help:"Where their CloudEvents attributes go: into headers (binary), or with the command into one JSON document (structured)."`
+	InFlightMax int              `env:"-" default:"10000" help:"Commands that wait for the broker's acknowledgement at most."`
+	Timeout     time.Duration    `env:"-" default:"2m" help:"Give up when the broker does not acknowledge a command for this long."`
 }
 
 // Help is printed by kong under the description.
@@ -48,7 +50,8 @@ func (*sendCmd) Help() string {
 
 CSV has a header row with the same names: type,id,ref,sku,qty,eta,orderid. With
 --type the column or member type can be left out. A file of commands that have
-ids can be sent twice: repeats change nothing.`
+ids can be sent twice: repeats change nothing, also in another content type or
+mode.`
 }
 
 // Validate is called by kong.
@@ -202,13 +205,16 @@ func (s *sender) sendAll(next commandfile.Next) error {
 }
 
 // record makes an entry's record. With an error it is the record of bytes that
-// nobody can read, or nil if there are none.
+// nobody can read, as they are, or nil if there are none.
 func (s *sender) record(entry commandfile.Entry) (*kgo.Record, error) {
 	envelope := cloudevents.Envelope{
-		ID: entry.ID, Source: s.cmd.Source, Type: entry.Type, ContentType: schemas.ContentTypeJSON, Time: time.Now(),
+		ID: entry.ID, Source: s.cmd.Source, Type: entry.Type, ContentType: s.cmd.ContentType.ContentType(), Time: time.Now(),
 	}
 	if envelope.ID == "" {
 		envelope.ID = uuid.NewString()
+	}
+	if entry.Err != nil {
+		envelope.ContentType = schemas.ContentTypeJSON // the line is none of the others in any case
 	}
 	r := &kgo.Record{Topic: s.topic, Headers: cloudevents.Headers(envelope)}
 	if entry.Err != nil {
@@ -219,8 +225,11 @@ func (s *sender) record(entry commandfile.Entry) (*kgo.Record, error) {
 		return r, entry.Err
 	}
 	r.Key = []byte(entry.Command.SKU)
-	r.Value = schemas.AppendCommand(nil, &entry.Command)
+	r.Value = s.cmd.ContentType.AppendCommand(nil, &entry.Command)
 	_, err := cloudevents.Parse(r.Headers)
+	if s.cmd.Mode == "structured" {
+		r.Headers, r.Value = cloudevents.Structured(envelope, r.Value)
+	}
 	return r, err
 }
 

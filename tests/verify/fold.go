@@ -57,12 +57,12 @@ func fold(report *Report, records []*kgo.Record) *state {
 	ids := make(map[string]bool, len(records))
 	var events []event
 	for _, r := range records {
-		envelope, err := cloudevents.Parse(r.Headers)
+		envelope, data, err := cloudevents.Read(r.Headers, r.Value)
 		if err != nil {
 			report.fault("event %d@%d: %v", r.Partition, r.Offset, err)
 			continue
 		}
-		e, err := schemas.DecodeEvent(envelope.Type, envelope.ContentType, r.Value)
+		e, err := schemas.DecodeEvent(envelope.Type, envelope.ContentType, data)
 		if err != nil {
 			report.fault("event %s: %v", envelope.ID, err)
 			continue
@@ -250,9 +250,9 @@ func split(records []*kgo.Record) (readable map[string]bool, unreadable map[stri
 	readable, unreadable = map[string]bool{}, map[string]*kgo.Record{}
 	for _, r := range records {
 		place := fmt.Sprintf("%d/%d", r.Partition, r.Offset)
-		envelope, err := cloudevents.Parse(r.Headers)
+		envelope, data, err := cloudevents.Read(r.Headers, r.Value)
 		if err == nil {
-			_, err = schemas.DecodeCommand(envelope.Type, envelope.ContentType, r.Value)
+			_, err = schemas.DecodeCommand(envelope.Type, envelope.ContentType, data)
 		}
 		if err != nil {
 			unreadable[place] = r

@@ -26,12 +26,12 @@ func decode(r *kgo.Record) apply.Input {
 		Offset: r.Offset, Time: r.Timestamp.UTC(),
 		Headers: outbox.Headers{TraceParent: carried.TraceParent, TraceState: carried.TraceState},
 	}
-	envelope, err := cloudevents.Parse(r.Headers)
+	envelope, data, err := cloudevents.Read(r.Headers, r.Value)
 	if err != nil {
 		in.DeadLetter = err.Error()
 		return in
 	}
-	c, err := schemas.DecodeCommand(envelope.Type, envelope.ContentType, r.Value)
+	c, err := schemas.DecodeCommand(envelope.Type, envelope.ContentType, data)
 	if err != nil {
 		in.DeadLetter = err.Error()
 		return in

@@ -105,9 +105,9 @@ func (l *Letter) Origin() Place { return Place{l.Partition, l.Offset} }
 // Unreadable says why the command still cannot be read by this version, or nil
 // if it can.
 func (l *Letter) Unreadable() error {
-	envelope, err := cloudevents.Parse(l.Headers)
+	envelope, data, err := cloudevents.Read(l.Headers, l.Value)
 	if err == nil {
-		_, err = schemas.DecodeCommand(envelope.Type, envelope.ContentType, l.Value)
+		_, err = schemas.DecodeCommand(envelope.Type, envelope.ContentType, data)
 	}
 	return err
 }

@@ -2,6 +2,7 @@ package tail
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -23,11 +24,13 @@ type line struct {
 	Time      string            `json:"time"` // when the broker appended it
 	Key       *string           `json:"key"`
 	Headers   map[string]string `json:"headers"`
-	Type      string            `json:"type,omitempty"` // short: Allocate
-	Value     json.RawMessage   `json:"value,omitempty"`
-	Error     string            `json:"error,omitempty"` // why there is no value
-	Raw       string            `json:"raw,omitempty"`
-	RawBase64 []byte            `json:"raw_base64,omitempty"` // if it is not text
+	// What a record in structured mode has in its value instead of its headers.
+	Attributes map[string]string `json:"attributes,omitempty"`
+	Type       string            `json:"type,omitempty"` // short: Allocate
+	Value      json.RawMessage   `json:"value,omitempty"`
+	Error      string            `json:"error,omitempty"` // why there is no value
+	Raw        string            `json:"raw,omitempty"`
+	RawBase64  []byte            `json:"raw_base64,omitempty"` // if it is not text
 }
 
 // decoder reads a record's value: the SKU that it is about and its canonical
@@ -62,16 +65,22 @@ func view(r *kgo.Record, decode decoder) (v line, sku string) {
 		sku = string(r.Key)
 		v.Key = &sku
 	}
-	v.Type = shortType(v.Headers[cloudevents.HeaderType])
+	envelope, data, err := cloudevents.Read(r.Headers, r.Value)
+	v.Type = shortType(cmp.Or(envelope.Type, v.Headers[cloudevents.HeaderType]))
+	if err == nil && envelope.ContentType != v.Headers[cloudevents.HeaderContentType] {
+		v.Attributes = map[string]string{}
+		for _, h := range cloudevents.Headers(envelope) {
+			v.Attributes[strings.TrimPrefix(h.Key, "ce_")] = string(h.Value)
+		}
+	}
 	if decode == nil {
 		v.Error = v.Headers["dlq_reason"]
 		v.setRaw(r.Value)
 		return v, sku
 	}
-	envelope, err := cloudevents.Parse(r.Headers)
 	if err == nil {
 		var decoded string
-		if decoded, v.Value, err = decode(envelope, r.Value); err == nil {
+		if decoded, v.Value, err = decode(envelope, data); err == nil {
 			return v, decoded
 		}
 	}

@@ -62,6 +62,24 @@ func TestWhatIsPrintedOfAHostileRecordIsOneLineOfPlainJSON(t *testing.T) {
 	require.Equal(t, r.Value, v.RawBase64)
 }
 
+func TestEveryFormOfACommandIsPrintedAlike(t *testing.T) {
+	c := schemas.Command{Type: schemas.CommandAllocate, OrderID: "o", SKU: "LAMP", Qty: 3}
+	for _, encoding := range []schemas.Encoding{schemas.JSON, schemas.Protobuf} {
+		e := cloudevents.Envelope{ID: "c-1", Source: "/shop", Type: c.Type.CEType(), ContentType: encoding.ContentType()}
+		data := encoding.AppendCommand(nil, &c)
+		v, sku := view(&kgo.Record{Headers: cloudevents.Headers(e), Value: data}, decodeCommand)
+		require.Equal(t, []string{"LAMP", "Allocate", `{"orderid":"o","sku":"LAMP","qty":3}`}, []string{sku, v.Type, string(v.Value)})
+		require.Nil(t, v.Attributes, "they are in the headers")
+
+		headers, document := cloudevents.Structured(e, data)
+		v, sku = view(&kgo.Record{Headers: headers, Value: document}, decodeCommand)
+		require.Equal(t, []string{"LAMP", "Allocate", `{"orderid":"o","sku":"LAMP","qty":3}`}, []string{sku, v.Type, string(v.Value)})
+		require.Equal(t, map[string]string{
+			"specversion": "1.0", "id": "c-1", "source": "/shop", "type": "lotline.command.v1.Allocate", "content-type": encoding.ContentType(),
+		}, v.Attributes)
+	}
+}
+
 type topic struct {
 	t    *testing.T
 	opts []kgo.Opt

@@ -121,12 +121,12 @@ func (l *eventLog) advance(ctx context.Context, add func(e *logged), unreadable 
 				return
 			}
 			l.read++
-			envelope, err := cloudevents.Parse(r.Headers)
+			envelope, data, err := cloudevents.Read(r.Headers, r.Value)
 			if err != nil {
 				unreadable(placeOf(r.Topic, r.Partition, r.Offset), err)
 				return
 			}
-			e, err := schemas.DecodeEvent(envelope.Type, envelope.ContentType, r.Value)
+			e, err := schemas.DecodeEvent(envelope.Type, envelope.ContentType, data)
 			if err != nil {
 				unreadable(placeOf(r.Topic, r.Partition, r.Offset), err)
 				return

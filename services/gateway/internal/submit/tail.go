@@ -111,10 +111,10 @@ func (t *Tail) deliver(fetches kgo.Fetches) {
 		return
 	}
 	for record := range fetches.RecordsAll() {
-		envelope, err := cloudevents.Parse(record.Headers)
+		envelope, data, err := cloudevents.Read(record.Headers, record.Value)
 		var event schemas.Event
 		if err == nil {
-			event, err = schemas.DecodeEvent(envelope.Type, envelope.ContentType, record.Value)
+			event, err = schemas.DecodeEvent(envelope.Type, envelope.ContentType, data)
 		}
 		if err != nil {
 			// Not an event of this version. Whoever waits for its outcome will hear that it is pending.

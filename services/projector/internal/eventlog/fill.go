@@ -141,11 +141,11 @@ func (c *Consumer) take(d *delivery, partition int32, records []*kgo.Record) {
 
 // add decodes r and adds it to the block. It returns when the event's command was appended.
 func add(b *projection.Block, r *kgo.Record) (time.Time, error) {
-	envelope, err := cloudevents.Parse(r.Headers)
+	envelope, data, err := cloudevents.Read(r.Headers, r.Value)
 	if err != nil {
 		return time.Time{}, err
 	}
-	event, err := schemas.DecodeEvent(envelope.Type, envelope.ContentType, r.Value)
+	event, err := schemas.DecodeEvent(envelope.Type, envelope.ContentType, data)
 	if err != nil {
 		return time.Time{}, err
 	}
