@@ -87,12 +87,14 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Migrate brings the database at url to what this build expects. Several may call it at once.
-func Migrate(ctx context.Context, url string) error {
-	if err := postgres.Migrate(ctx, url, slog.Default()); err != nil {
-		return fmt.Errorf("migrate the allocator's database: %w", err)
+// Migrate brings the database at url to what this build expects: tables, roles and their rights. Several may call it at
+// once. A warning is a sentence for the operator: the tables are there, but roles or rights could not be made.
+func Migrate(ctx context.Context, url string) (warning string, err error) {
+	warning, err = postgres.Migrate(ctx, url, slog.Default())
+	if err != nil {
+		return "", fmt.Errorf("migrate the allocator's database: %w", err)
 	}
-	return nil
+	return warning, nil
 }
 
 // Run works until ctx ends, then finishes the open transactions, leaves the group and returns nil. It waits for Kafka

@@ -346,7 +346,7 @@ func TestPostgresRestoredFromABackup(t *testing.T) {
 	stop()
 	want := b.lines()
 
-	b.config.PostgresURL = backupURL(b.config.PostgresURL, database)
+	b.config.PostgresURL, b.owner = backupURL(b.config.PostgresURL, database), backupURL(b.owner, database)
 	b.start(small)
 	require.Eventually(t, func() bool { return len(b.lines()) == len(want) }, 20*time.Second, 100*time.Millisecond,
 		"the log is applied again while idle")

@@ -33,7 +33,8 @@ import (
 // bench is one installation for one test: its own database on a real Postgres, its own topics on a Kafka.
 type bench struct {
 	t      *testing.T
-	config allocator.Config
+	config allocator.Config // its Postgres user may do what an allocator has to, and nothing else
+	owner  string           // URL of a user who may do everything
 	topics topics.Set
 	client *kgo.Client // produces commands, as an upstream system would
 	adm    *kadm.Client
@@ -64,9 +65,12 @@ func install(t *testing.T, brokers []string) *bench {
 	prefix := "t" + rand.Text()[:12]
 	b := &bench{t: t, config: allocator.DefaultConfig(), topics: topics.Declared(prefix)}
 	b.config.Kafka.Brokers, b.config.Kafka.TopicPrefix = brokers, prefix
-	b.config.PostgresURL = newDatabase(t, prefix)
+	b.owner = newDatabase(t, prefix)
+	warning, err := allocator.Migrate(t.Context(), b.owner)
+	require.NoError(t, err)
+	require.Empty(t, warning)
+	b.config.PostgresURL = leastPrivileged(t, b.owner)
 	b.config.InstanceID, b.config.AdminAddr = "test", ""
-	require.NoError(t, allocator.Migrate(t.Context(), b.config.PostgresURL))
 
 	client, err := kgo.NewClient(append(b.config.Kafka.Opts("test"), kgo.DefaultProduceTopic(b.topics.Commands.Name))...)
 	require.NoError(t, err)
@@ -106,6 +110,25 @@ func newDatabase(t *testing.T, name string) string {
 	u, err := url.Parse(server)
 	require.NoError(t, err)
 	u.Path = "/" + name
+	return u.String()
+}
+
+// leastPrivileged returns the URL of a new user who is a member of the allocator's role and of nothing else.
+func leastPrivileged(t *testing.T, owner string) string {
+	t.Helper()
+	user, password := "u"+strings.ToLower(rand.Text()[:12]), rand.Text()
+	execute := func(ctx context.Context, sql string) {
+		conn, err := pgx.Connect(ctx, owner)
+		require.NoError(t, err)
+		defer conn.Close(ctx)
+		_, err = conn.Exec(ctx, sql)
+		require.NoError(t, err)
+	}
+	execute(t.Context(), "CREATE ROLE "+user+" LOGIN PASSWORD '"+password+"' IN ROLE lotline_allocator")
+	t.Cleanup(func() { execute(context.Background(), "DROP ROLE "+user) })
+	u, err := url.Parse(owner)
+	require.NoError(t, err)
+	u.User = url.UserPassword(user, password)
 	return u.String()
 }
 
@@ -207,7 +230,7 @@ func (b *bench) events(n int) []published {
 
 func (b *bench) postgres() *pgx.Conn {
 	b.t.Helper()
-	conn, err := pgx.Connect(b.t.Context(), b.config.PostgresURL)
+	conn, err := pgx.Connect(b.t.Context(), b.owner)
 	require.NoError(b.t, err)
 	b.t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	return conn

@@ -36,7 +36,11 @@ func (c *migrateCmd) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		return allocator.Migrate(e.ctx, url)
+		warning, err := allocator.Migrate(e.ctx, url)
+		if warning != "" {
+			fmt.Fprintln(e.stderr, warning)
+		}
+		return err
 	})
 	step("clickhouse", func() error { return projector.Migrate(e.ctx, c.ClickHouse) })
 	return errors.Join(errs...)

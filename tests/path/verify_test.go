@@ -17,17 +17,20 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/lotline/lotline/services/cli"
+	"github.com/lotline/lotline/tests/stack"
 )
 
 // awkward is a SKU whose text would confuse a checksum that only strung fields together, or counted characters.
 const awkward = `Lämp'3:\"☃`
 
-// verify runs `lotline verify` on the pipeline.
+// verify runs `lotline verify` on the pipeline, in Postgres as a user who may read what people may.
 func (p *pipeline) verify(flags ...string) (code int, printed string) {
 	p.Helper()
+	reader, err := stack.Login(p.Context(), p.on.PostgresURL, p.on.Database+"_bi", "lotline_bi")
+	require.NoError(p, err)
 	args := append([]string{
 		"verify", "--kafka-brokers=" + strings.Join(p.on.Kafka, ","), "--kafka-topic-prefix=" + p.on.TopicPrefix,
-		"--postgres-url=" + p.on.PostgresURL, "--clickhouse-addrs=" + p.on.ClickHouse, "--clickhouse-database=" + p.on.Database,
+		"--postgres-url=" + reader, "--clickhouse-addrs=" + p.on.ClickHouse, "--clickhouse-database=" + p.on.Database,
 	}, flags...)
 	var out bytes.Buffer
 	code = cli.Main(p.Context(), args, strings.NewReader(""), &out, &out)

@@ -33,7 +33,7 @@ const (
 type Servers struct {
 	Kafka       []string // brokers
 	TopicPrefix string
-	PostgresURL string // of a database that exists
+	PostgresURL string // of a database that exists, for a superuser; the services get users of their own
 	ClickHouse  string // host:port, native protocol
 	Database    string // in ClickHouse; made if it is missing
 	Replication int16  // of the topics
@@ -41,6 +41,8 @@ type Servers struct {
 
 // Config is the configuration of every service in a stack.
 type Config struct {
+	Owner       string // URL of a Postgres superuser, who migrates
+	LoginPrefix string // names of the services' users in Postgres start with it; they stay
 	Allocator   allocator.Config
 	Projector   projector.Config
 	Gateway     gateway.Config
@@ -52,10 +54,9 @@ func Configure(s Servers) (Config, error) {
 	kafka := kafkaclient.Config{Brokers: s.Kafka, TopicPrefix: s.TopicPrefix}
 	c := Config{
 		Allocator: allocator.DefaultConfig(), Projector: projector.DefaultConfig(), Gateway: gateway.DefaultConfig(),
-		Replication: s.Replication,
+		Owner: s.PostgresURL, LoginPrefix: s.Database, Replication: s.Replication,
 	}
 	c.Allocator.Kafka, c.Projector.Kafka, c.Gateway.Kafka = kafka, kafka, kafka
-	c.Allocator.PostgresURL = s.PostgresURL
 	c.Projector.ClickHouse.Addrs, c.Projector.ClickHouse.Database = []string{s.ClickHouse}, s.Database
 	c.Gateway.ClickHouse.Addrs, c.Gateway.ClickHouse.Database = []string{s.ClickHouse}, s.Database
 	for _, addr := range []*string{&c.Allocator.AdminAddr, &c.Projector.AdminAddr, &c.Gateway.AdminAddr, &c.Gateway.HTTPAddr} {
@@ -79,12 +80,20 @@ type Stack struct {
 	err    error // why the services ended; to be read once done is closed
 }
 
-// Prepare applies topics and migrations; it may be called again.
-func Prepare(ctx context.Context, c Config) error {
-	if err := applyTopics(ctx, c); err != nil {
+// Prepare applies topics and migrations, and lets the allocator log in to Postgres as a user with no more rights than it
+// needs; it may be called again.
+func Prepare(ctx context.Context, c *Config) error {
+	if err := applyTopics(ctx, *c); err != nil {
 		return err
 	}
-	if err := allocator.Migrate(ctx, c.Allocator.PostgresURL); err != nil {
+	warning, err := allocator.Migrate(ctx, c.Owner)
+	if err == nil && warning != "" {
+		err = errors.New(warning)
+	}
+	if err != nil {
+		return err
+	}
+	if c.Allocator.PostgresURL, err = Login(ctx, c.Owner, c.LoginPrefix+"_allocator", "lotline_allocator"); err != nil {
 		return err
 	}
 	return projector.Migrate(ctx, c.Projector.ClickHouse)
@@ -110,7 +119,7 @@ func applyTopics(ctx context.Context, c Config) error {
 // Start prepares the servers, starts the services and waits until all say that they are ready. They run until Stop, or
 // until one of them fails, which ends the others.
 func Start(ctx context.Context, c Config) (*Stack, error) {
-	if err := Prepare(ctx, c); err != nil {
+	if err := Prepare(ctx, &c); err != nil {
 		return nil, err
 	}
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))

@@ -103,7 +103,7 @@ func (c config) serve(ctx context.Context, hosts *hosts, out io.Writer) (err err
 	at := endpoints{
 		Gateway: "http://" + services.Gateway.HTTPAddr, Kafka: hosts.kafka.Addr,
 		ClickHouseHTTP: "http://" + hosts.clickhouse.HTTPAddr, ClickHouseNative: hosts.clickhouse.Addr,
-		Postgres: services.Allocator.PostgresURL,
+		Postgres: services.Owner,
 	}
 	if err := seed(ctx, services, at.Gateway, out); err != nil {
 		return err

@@ -62,6 +62,8 @@ func newServers(t *testing.T, broker string) stack.Servers {
 		ctx := context.WithoutCancel(t.Context())
 		_, err := conn.Exec(ctx, "DROP DATABASE "+name+" WITH (FORCE)")
 		require.NoError(t, err)
+		_, err = conn.Exec(ctx, "DROP ROLE IF EXISTS "+name+"_allocator, "+name+"_bi")
+		require.NoError(t, err)
 		require.NoError(t, conn.Close(ctx))
 		ch, err := clickhouse.Open(&clickhouse.Options{Addr: []string{native}})
 		require.NoError(t, err)

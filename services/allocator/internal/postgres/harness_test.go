@@ -49,7 +49,9 @@ func newDatabase(t *testing.T) database {
 	u, err := url.Parse(server)
 	require.NoError(t, err)
 	u.Path = "/" + name
-	require.NoError(t, Migrate(t.Context(), u.String(), slog.New(slog.DiscardHandler)))
+	warning, err := Migrate(t.Context(), u.String(), discard)
+	require.NoError(t, err)
+	require.Empty(t, warning)
 	return database{t: t, url: u.String()}
 }
 
@@ -75,10 +77,11 @@ func (d database) row(sql string, into ...any) {
 
 func (d database) exec(sql string) {
 	d.t.Helper()
-	conn, err := pgx.Connect(d.t.Context(), d.url)
+	ctx := context.WithoutCancel(d.t.Context()) // a cleanup uses it too
+	conn, err := pgx.Connect(ctx, d.url)
 	require.NoError(d.t, err)
 	defer conn.Close(context.Background())
-	_, err = conn.Exec(d.t.Context(), sql)
+	_, err = conn.Exec(ctx, sql)
 	require.NoError(d.t, err)
 }
 
@@ -90,6 +93,8 @@ func (d database) contents() (rows string) {
 		UNION ALL SELECT t::text FROM order_lines t UNION ALL SELECT t::text FROM command_seen t UNION ALL SELECT t::text FROM outbox t) AS all_rows (r)`, &rows)
 	return rows
 }
+
+var discard = slog.New(slog.DiscardHandler)
 
 var at = time.Date(2030, 6, 1, 12, 0, 0, 123e6, time.UTC)
 

@@ -26,13 +26,17 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// Migrate brings the database's tables to this build's version. It is safe to run from several places at once.
-func Migrate(ctx context.Context, url string, log *slog.Logger) error {
+// Migrate brings the database's tables to this build's version, and roles to their rights. It is safe to run from
+// several places at once. A warning is a sentence for the operator: the tables are there, but not all rights.
+func Migrate(ctx context.Context, url string, log *slog.Logger) (warning string, err error) {
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
-		return fmt.Errorf("open the embedded migrations: %w", err)
+		return "", fmt.Errorf("open the embedded migrations: %w", err)
 	}
-	return migrate.Postgres(ctx, url, files, log)
+	if err := migrate.Postgres(ctx, url, files, log); err != nil {
+		return "", err
+	}
+	return grantRoles(ctx, url)
 }
 
 // sqlstateRefused is raised by the function refuse_unless of the migrations.
