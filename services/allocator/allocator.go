@@ -1,8 +1,8 @@
 // Package allocator is the service that decides: it reads commands from Kafka, allocates stock in Postgres and
 // publishes events, exactly once. DESIGN.md beside this file argues why that holds through every crash.
 //
-// This package is wiring only: Config, Validate, Run and Migrate. It may import the service's adapters and pkg; the
-// command under cmd/, the operator's command (for Migrate) and the tests call it.
+// This package is wiring only: Config, Validate, Run and Migrate. It may import the service's adapters, pkg and, for
+// the names in Config, schemas; the command under cmd/, the operator's command (for Migrate) and the tests call it.
 package allocator
 
 import (
@@ -22,6 +22,7 @@ import (
 	"github.com/lotline/lotline/pkg/admin"
 	"github.com/lotline/lotline/pkg/kafkaclient"
 	"github.com/lotline/lotline/pkg/postgresclient"
+	"github.com/lotline/lotline/schemas"
 	"github.com/lotline/lotline/services/allocator/internal/allocation"
 	"github.com/lotline/lotline/services/allocator/internal/apply"
 	"github.com/lotline/lotline/services/allocator/internal/commandlog"
@@ -33,18 +34,19 @@ import (
 type Config struct {
 	Kafka                   kafkaclient.Config `embed:"" prefix:"kafka-"`
 	postgresclient.Settings `embed:""`
-	InstanceID              string        `help:"Names this process among the allocators, stable over restarts: a restart settles at once what the last life left open. Two processes must not share it. Empty = the host's name." placeholder:"NAME"`
-	Sessions                int           `help:"Members of the consumer group in this process; each has its own Postgres connection and works alone." default:"2"`
-	PollRecordsMax          int           `help:"Commands decided in one transaction at the most." default:"10000"`
-	ProductsCachedMax       int           `help:"SKUs kept in memory by each session; the least recently used leave." default:"100000"`
-	SegmentBytesMax         int           `help:"Size at which an outbox row is closed and the next one begun." default:"4194304"`
-	CutLinesMax             int           `help:"Order lines that one cut of a batch may move; a larger cut is rejected. Must not change while commands may be replayed." default:"100000"`
-	CommandIDRetention      time.Duration `name:"command-id-retention" help:"How long ids of commands are kept to recognise repeats. Must not change while commands may be replayed." default:"168h"`
-	SessionTimeout          time.Duration `help:"How long the group waits for a silent allocator before others take its partitions over." default:"6s"`
-	TransactionTimeout      time.Duration `help:"How long the Kafka transaction of a dead allocator stays open. Brokers look every 10 s by default, so a successor may wait that much longer." default:"4s"`
-	PostgresTimeout         time.Duration `help:"How long one Postgres transaction may take; one of a frozen allocator blocks its successor no longer than that." default:"10s"`
-	GracePeriod             time.Duration `help:"How long a stop may take to finish the open transaction." default:"10s"`
-	AdminAddr               string        `help:"Address (host:port) of health and metrics; empty = none." default:"127.0.0.1:9081" placeholder:"HOST:PORT"`
+	InstanceID              string           `help:"Names this process among the allocators, stable over restarts: a restart settles at once what the last life left open. Two processes must not share it. Empty = the host's name." placeholder:"NAME"`
+	Sessions                int              `help:"Members of the consumer group in this process; each has its own Postgres connection and works alone." default:"2"`
+	PollRecordsMax          int              `help:"Commands decided in one transaction at the most." default:"10000"`
+	ProductsCachedMax       int              `help:"SKUs kept in memory by each session; the least recently used leave." default:"100000"`
+	SegmentBytesMax         int              `help:"Size at which an outbox row is closed and the next one begun." default:"4194304"`
+	EventContentType        schemas.Encoding `help:"How events are written: json or protobuf. Both mean the same, and a topic may hold both." default:"json" placeholder:"json|protobuf"`
+	CutLinesMax             int              `help:"Order lines that one cut of a batch may move; a larger cut is rejected. Must not change while commands may be replayed." default:"100000"`
+	CommandIDRetention      time.Duration    `name:"command-id-retention" help:"How long ids of commands are kept to recognise repeats. Must not change while commands may be replayed." default:"168h"`
+	SessionTimeout          time.Duration    `help:"How long the group waits for a silent allocator before others take its partitions over." default:"6s"`
+	TransactionTimeout      time.Duration    `help:"How long the Kafka transaction of a dead allocator stays open. Brokers look every 10 s by default, so a successor may wait that much longer." default:"4s"`
+	PostgresTimeout         time.Duration    `help:"How long one Postgres transaction may take; one of a frozen allocator blocks its successor no longer than that." default:"10s"`
+	GracePeriod             time.Duration    `help:"How long a stop may take to finish the open transaction." default:"10s"`
+	AdminAddr               string           `help:"Address (host:port) of health and metrics; empty = none." default:"127.0.0.1:9081" placeholder:"HOST:PORT"`
 }
 
 // DefaultConfig returns the configuration of an allocator that is told nothing.
@@ -73,6 +75,9 @@ func (c Config) Validate() error {
 	}
 	if !instanceID.MatchString(c.InstanceID) {
 		errs = append(errs, fmt.Errorf("the instance id %q may have letters, digits, dots, dashes and underscores only, 200 at the most", c.InstanceID))
+	}
+	if !c.EventContentType.Known() {
+		errs = append(errs, errors.New("--event-content-type must be json or protobuf"))
 	}
 	within("sessions", c.Sessions, 1, 64)
 	within("poll-records-max", c.PollRecordsMax, 1, 100_000)
@@ -142,7 +147,7 @@ func newWorker(cfg Config, pgURL string, slot int, adm *kadm.Client, health *adm
 		return nil, err
 	}
 	declared := topics.Declared(cfg.Kafka.TopicPrefix)
-	applier, err := apply.New(store, commandlog.Encoder(declared.Commands.Name), apply.Limits{
+	applier, err := apply.New(store, commandlog.Encoder(declared.Commands.Name, cfg.EventContentType), apply.Limits{
 		Limits:            allocation.Limits{CutLinesMax: cfg.CutLinesMax, CommandIDRetention: cfg.CommandIDRetention},
 		ProductsCachedMax: cfg.ProductsCachedMax,
 		SegmentBytesMax:   cfg.SegmentBytesMax,

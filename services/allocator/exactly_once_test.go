@@ -134,6 +134,37 @@ func TestTraceContextsSurviveTheCrash(t *testing.T) {
 	}, contexts)
 }
 
+// What was decided as protobuf is published as protobuf by a recovery, though the next life writes JSON, and the other
+// way round.
+func TestContentTypesSurviveTheCrash(t *testing.T) {
+	for decided, next := range map[schemas.Encoding]schemas.Encoding{schemas.Protobuf: schemas.JSON, schemas.JSON: schemas.Protobuf} {
+		t.Run(decided.String(), func(t *testing.T) {
+			b := onKfake(t)
+			b.send(b.orders("CHAIR", 5)...)
+			blocked, unblock := b.blockEndTxn()
+			stop := b.start(sudden, func(c *allocator.Config) { c.EventContentType = decided })
+			<-blocked
+			stop()
+			unblock()
+			b.start(small, func(c *allocator.Config) { c.EventContentType = next })
+			b.records(b.topics.Events.Name, 6)
+			b.send(b.command("later", allocate("later", "CHAIR", 1)))
+			b.check(7)
+			for _, r := range b.records(b.topics.Events.Name, 7) {
+				envelope, data, err := cloudevents.Read(r.Headers, r.Value)
+				require.NoError(t, err)
+				e, err := schemas.DecodeEvent(envelope.Type, envelope.ContentType, data)
+				require.NoError(t, err)
+				want := decided
+				if e.CommandID == "later" {
+					want = next
+				}
+				require.Equal(t, want.ContentType(), envelope.ContentType, e.CommandID)
+			}
+		})
+	}
+}
+
 func TestKafkaCommitWithALostAnswer(t *testing.T) {
 	b := onKfake(t)
 	b.send(b.orders("CHAIR", 5)...)

@@ -65,17 +65,28 @@ func onKfake(t *testing.T, test func(p *pipeline)) {
 
 func onServers(t *testing.T, on stack.Servers, test func(p *pipeline)) {
 	t.Helper()
+	p, stop := start(t, on)
+	t.Cleanup(stop)
+	test(p)
+}
+
+// start boots a pipeline with the default configuration, less the changes.
+func start(t *testing.T, on stack.Servers, changes ...func(*stack.Config)) (p *pipeline, stop func()) {
+	t.Helper()
 	config, err := stack.Configure(on)
 	require.NoError(t, err)
+	for _, change := range changes {
+		change(&config)
+	}
 	running, err := stack.Start(t.Context(), config)
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, running.Stop()) })
-	test(&pipeline{
+	p = &pipeline{
 		T: t, on: on, topics: topics.Declared(on.TopicPrefix),
 		gateway: "http://" + config.Gateway.HTTPAddr, metrics: "http://" + config.Allocator.AdminAddr + "/metrics",
 		admins:     []string{config.Allocator.AdminAddr, config.Projector.AdminAddr, config.Gateway.AdminAddr},
 		clickhouse: "http://" + isolation.Setting(t, "LOTLINE_TEST_CLICKHOUSE_HTTP"),
-	})
+	}
+	return p, func() { require.NoError(t, running.Stop()) }
 }
 
 // record is a command as an upstream system in any language would produce it; the wire is spelled out here on purpose.

@@ -222,10 +222,12 @@ func (a *Applier) decide(c *chunk) error {
 }
 
 func (a *Applier) record(b *outbox.Builder, in *Input) {
-	b.Begin(in.Offset, in.Time, len(a.events), in.Headers)
+	headers := in.Headers
+	headers.ContentType = a.encode.ContentType
+	b.Begin(in.Offset, in.Time, len(a.events), headers)
 	for i := range a.events {
 		var kind uint8
-		a.scratch, kind = a.encode(a.scratch[:0], &in.Command, &a.events[i])
+		a.scratch, kind = a.encode.Append(a.scratch[:0], &in.Command, &a.events[i])
 		b.Message(kind, a.events[i].SKU, a.scratch)
 	}
 }

@@ -14,9 +14,9 @@ import (
 var start = time.Date(2030, 6, 1, 12, 0, 0, 0, time.UTC)
 
 // wire is an encoder that tells the whole of an event.
-func wire(dst []byte, _ *allocation.Command, e *allocation.Event) ([]byte, uint8) {
+var wire = Encoder{Append: func(dst []byte, _ *allocation.Command, e *allocation.Event) ([]byte, uint8) {
 	return fmt.Appendf(dst, "%+v", *e), uint8(e.Kind)
-}
+}}
 
 func newApplier(t require.TestingT, store Store, change ...func(*Limits)) *Applier {
 	limits := Limits{

@@ -103,5 +103,9 @@ type Changed struct {
 	allocation.Changes
 }
 
-// Encoder appends the wire's bytes of one event of command c to dst and names its type on the wire. It is pure.
-type Encoder func(dst []byte, c *allocation.Command, e *allocation.Event) (data []byte, kind uint8)
+// Encoder is the wire that events are decided into.
+type Encoder struct {
+	ContentType []byte // stored with the events; empty is the wire's own default
+	// Append appends the wire's bytes of one event of command c to dst and names its type on the wire. It is pure.
+	Append func(dst []byte, c *allocation.Command, e *allocation.Event) (data []byte, kind uint8)
+}

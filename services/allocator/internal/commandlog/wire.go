@@ -1,6 +1,7 @@
 package commandlog
 
 import (
+	"cmp"
 	"encoding/base64"
 	"strconv"
 	"time"
@@ -52,10 +53,9 @@ func decode(r *kgo.Record) apply.Input {
 	return in
 }
 
-// Encoder is the wire that events are decided into: canonical JSON. A command without an id is named by its place in
-// commandsTopic.
-func Encoder(commandsTopic string) apply.Encoder {
-	return func(dst []byte, c *allocation.Command, e *allocation.Event) ([]byte, uint8) {
+// Encoder is the wire that events are decided into. A command without an id is named by its place in commandsTopic.
+func Encoder(commandsTopic string, encoding schemas.Encoding) apply.Encoder {
+	encoder := apply.Encoder{Append: func(dst []byte, c *allocation.Command, e *allocation.Event) ([]byte, uint8) {
 		event := schemas.Event{
 			Type:           schemas.EventType(e.Kind),
 			SKU:            e.SKU,
@@ -77,8 +77,12 @@ func Encoder(commandsTopic string) apply.Encoder {
 		if event.CommandID == "" {
 			event.CommandID = place(commandsTopic, c.Position.Partition, c.Position.Offset)
 		}
-		return schemas.AppendEvent(dst, &event), uint8(event.Type)
+		return encoding.AppendEvent(dst, &event), uint8(event.Type)
+	}}
+	if encoding != schemas.JSON {
+		encoder.ContentType = []byte(encoding.ContentType())
 	}
+	return encoder
 }
 
 // place names a record: topic/partition/offset.
@@ -95,6 +99,7 @@ func topicName(id [16]byte) string { return base64.RawURLEncoding.EncodeToString
 func eventRecords(topic, topicID string, partition int32, e outbox.Entry) []*kgo.Record {
 	command := place(topicID, partition, e.Offset)
 	carried := telemetry.Carried{TraceParent: e.Headers.TraceParent, TraceState: e.Headers.TraceState}
+	contentType := cmp.Or(string(e.Headers.ContentType), schemas.ContentTypeJSON)
 	records := make([]*kgo.Record, len(e.Messages))
 	for seq, m := range e.Messages {
 		records[seq] = &kgo.Record{
@@ -105,7 +110,7 @@ func eventRecords(topic, topicID string, partition int32, e outbox.Entry) []*kgo
 				ID:          command + "/" + strconv.Itoa(seq),
 				Source:      eventSource,
 				Type:        schemas.EventType(m.Type).CEType(),
-				ContentType: schemas.ContentTypeJSON,
+				ContentType: contentType,
 				Time:        e.Time,
 			})),
 		}

@@ -31,6 +31,7 @@ const (
 const (
 	tagTraceParent = 1
 	tagTraceState  = 2
+	tagContentType = 3
 )
 
 // Segment is the decided outcome of the commands in [First, Next) of one partition. Offsets in the range that the
@@ -50,11 +51,12 @@ type Entry struct {
 	Messages   []Message
 }
 
-// Headers are what all messages of an entry carry besides what every event has. They came with the command and leave
-// with its events unchanged, so that events published by a recovery are those that an earlier life would have published.
-// An empty one is absent. Decoded, they point into the segment's bytes.
+// Headers are what all messages of an entry carry besides what every event has, so that events published by a recovery
+// are those that an earlier life would have published. An empty one is absent. Decoded, they point into the segment's
+// bytes.
 type Headers struct {
-	TraceParent, TraceState []byte // W3C Trace Context
+	TraceParent, TraceState []byte // W3C Trace Context: it came with the command and leaves with its events unchanged
+	ContentType             []byte // of the values that an allocator with this setting decided; absent means JSON
 }
 
 // Message is one event as it will stand on the topic. Key and Value point into the segment's bytes.
@@ -86,7 +88,7 @@ func (b *Builder) Begin(offset int64, at time.Time, count int, headers Headers) 
 	fields := [...]struct {
 		tag   uint8
 		value []byte
-	}{{tagTraceParent, headers.TraceParent}, {tagTraceState, headers.TraceState}}
+	}{{tagTraceParent, headers.TraceParent}, {tagTraceState, headers.TraceState}, {tagContentType, headers.ContentType}}
 	present := 0
 	for _, f := range fields {
 		if len(f.value) > 0 {
@@ -205,6 +207,8 @@ func (r *reader) headers() Headers {
 			h.TraceParent = value
 		case tagTraceState:
 			h.TraceState = value
+		case tagContentType:
+			h.ContentType = value
 		default:
 			r.fail(fmt.Errorf("an event's header of kind %d is unknown to this build: run the build that wrote it, or a newer one", tag))
 		}

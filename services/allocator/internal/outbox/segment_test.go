@@ -52,6 +52,33 @@ func traced() Segment {
 	return b.Segment(115)
 }
 
+// typed is a segment of an allocator that emits something else than JSON.
+func typed() Segment {
+	at := time.UnixMilli(1_900_000_000_123).UTC()
+	b := NewBuilder(100)
+	b.Begin(101, at, 1, Headers{ContentType: []byte("application/x")})
+	b.Message(3, "RED-CHAIR", []byte{0xff, 0})
+	b.Begin(102, at, 1, Headers{TraceParent: []byte("parent"), ContentType: []byte("application/x")})
+	b.Message(4, "RED-CHAIR", nil)
+	return b.Segment(115)
+}
+
+func TestContentTypesRoundTrip(t *testing.T) {
+	entries, err := typed().Entries()
+	require.NoError(t, err)
+	at := time.UnixMilli(1_900_000_000_123).UTC()
+	require.Equal(t, []Entry{
+		{
+			Offset: 101, Time: at, Headers: Headers{ContentType: []byte("application/x")},
+			Messages: []Message{{Type: 3, Key: []byte("RED-CHAIR"), Value: []byte{0xff, 0}}},
+		},
+		{
+			Offset: 102, Time: at, Headers: Headers{TraceParent: []byte("parent"), ContentType: []byte("application/x")},
+			Messages: []Message{{Type: 4, Key: []byte("RED-CHAIR"), Value: []byte{}}},
+		},
+	}, entries)
+}
+
 func TestHeadersRoundTrip(t *testing.T) {
 	entries, err := traced().Entries()
 	require.NoError(t, err)
@@ -90,6 +117,10 @@ func TestStoredSegmentsStayReadable(t *testing.T) {
 				"03f6e1998dcc6e0201095245442d4348414952027b7d02095245442d434841495200" +
 				"0af6e1998dcc6e0000010106706172656e7401010000", traced(),
 		},
+		"version 2, content types": {
+			"0201f6e1998dcc6e000001030d6170706c69636174696f6e2f780103095245442d434841495202ff0002f6" +
+				"e1998dcc6e0000020106706172656e74030d6170706c69636174696f6e2f780104095245442d434841495200", typed(),
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			data, err := hex.DecodeString(stored.hex)
@@ -118,7 +149,7 @@ func TestAnUnknownHeaderIsAnError(t *testing.T) {
 // A segment that was cut short or came from a newer build must be an error at every length: publishing a part of it
 // would lose events for good.
 func TestDamagedSegmentsAreErrors(t *testing.T) {
-	for _, s := range []Segment{sample(), traced()} {
+	for _, s := range []Segment{sample(), traced(), typed()} {
 		whole, err := s.Entries()
 		require.NoError(t, err)
 		for n := range len(s.Data) {
