@@ -49,8 +49,9 @@ lint: ## Check the code, the wire's definition and that every go.mod is tidy
 	buf="$$($(TOOL) buf)"; cd schemas && "$$buf" format -d --exit-code && "$$buf" lint
 	@for module in $(MODULES); do (cd $$module && GOWORK=off go mod tidy -diff); done
 
-generate: ## Generate Go from the .proto files
+generate: ## Generate Go, JSON Schema and AsyncAPI from the .proto files
 	buf="$$($(TOOL) buf)"; cd schemas && "$$buf" generate
+	go run ./tests/cmd/contracts
 
 build: ## Build the programs into bin, and every module on its own
 	go build -o bin/ ./services/*/cmd/*

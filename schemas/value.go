@@ -108,14 +108,20 @@ func (r *reader) keepNumber(m member, value jsontext.Value) error {
 
 // notWhole says which numbers m can be.
 func notWhole(m member, number string) error {
-	least, most := int64(math.MinInt32), uint64(math.MaxInt32)
-	switch m.kind {
-	case kindInt64:
-		least, most = math.MinInt64, math.MaxInt64
-	case kindUint64:
-		least, most = 0, math.MaxUint64
-	}
+	least, most := m.kind.bounds()
 	return fmt.Errorf("%s %s is not a whole number from %d to %d", m.name(), clip(number), least, most)
+}
+
+// bounds are those of a kind of number.
+func (k kind) bounds() (least int64, most uint64) {
+	switch k {
+	case kindInt64:
+		return math.MinInt64, math.MaxInt64
+	case kindUint64:
+		return 0, math.MaxUint64
+	default:
+		return math.MinInt32, math.MaxInt32
+	}
 }
 
 // parseWhole parses decimal digits, a negative number to two's complement.
