@@ -11,6 +11,9 @@ PACKAGES := $(MODULES:%=./%/...)
 SERVERS := go run ./tests/cmd/servers --postgres --clickhouse
 TOOL := go run ./tests/cmd/tools
 
+# The wire as the last `make generate` left it, in schemas. What is not compatible with it is refused, by lint and by generate.
+WIRE := testdata/published.binpb
+
 # A package's tests may take this long on a busy two-core machine; go stops what hangs.
 TEST_TIMEOUT := 10m
 # Without Apache Kafka its own tests, named …OnApacheKafka or a subtest kafka, are left out; others that need a Kafka get kfake.
@@ -46,11 +49,12 @@ test-fast: ## Run the tests that need no server
 
 lint: ## Check the code, the wire's definition and that every go.mod is tidy
 	lint="$$($(TOOL) golangci-lint)"; status=0; for module in $(MODULES); do (cd $$module && "$$lint" run --allow-parallel-runners --build-tags integration ./...) || status=1; done; exit $$status
-	buf="$$($(TOOL) buf)"; cd schemas && "$$buf" format -d --exit-code && "$$buf" lint
+	buf="$$($(TOOL) buf)"; cd schemas && "$$buf" format -d --exit-code && "$$buf" lint && "$$buf" breaking --against $(WIRE)
+	@buf="$$($(TOOL) buf)"; cd schemas && "$$buf" build --exclude-source-info -o - | cmp - $(WIRE) || { echo "schemas/proto and schemas/$(WIRE) must be changed together, by \`make generate\`." >&2; exit 1; }
 	@for module in $(MODULES); do (cd $$module && GOWORK=off go mod tidy -diff); done
 
 generate: ## Generate Go, JSON Schema and AsyncAPI from the .proto files
-	buf="$$($(TOOL) buf)"; cd schemas && "$$buf" generate
+	buf="$$($(TOOL) buf)"; cd schemas && "$$buf" breaking --against $(WIRE) && "$$buf" generate && "$$buf" build --exclude-source-info -o $(WIRE)
 	go run ./tests/cmd/contracts
 
 build: ## Build the programs into bin, and every module on its own
