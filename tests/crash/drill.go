@@ -38,6 +38,7 @@ var Drills = []Drill{
 	{"partitions-added", "Both topics get more partitions under load, so that SKUs move to other partitions.", partitionsAdded},
 	{"clickhouse-wiped", "ClickHouse's database is dropped: made again, it is filled from the events.", clickHouseWiped},
 	{"poison-flood", "A flood of records that nobody can read comes among good ones: each is one dead letter.", poisonFlood},
+	{"hostile-sizes", "Records of 1 MiB, records that inflate to 12 MiB, thousands of headers, and clocks that are years off.", hostileSizes},
 }
 
 // Effect is an injected fault and what showed that it took effect.

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/lotline/lotline/tests/verify"
 )
 
 // zombie freezes a service until another has taken its partitions over, and wakes it.
@@ -106,16 +108,21 @@ func rollingRestart(ctx context.Context, f *Field) error {
 			return err
 		}
 		ended := time.Since(stopped)
-		if err := f.send(ctx, lines[i*share:(i+1)*share]); err != nil {
+		err := f.send(ctx, lines[i*share:(i+1)*share])
+		if err != nil {
 			return err
 		}
+		done := "published"
 		if process[0] == "allocator" {
-			took, err := f.awaitPublished(ctx, stopped)
-			if err != nil {
-				return err
-			}
-			f.measure("allocator "+process[1]+" stopped in "+ended.Round(time.Millisecond).String()+", what came next published after", took)
+			_, err = f.awaitPublished(ctx, stopped)
+		} else {
+			done, err = "projected", verify.Settle(ctx, f.target)
 		}
+		took := time.Since(stopped)
+		if err != nil {
+			return err
+		}
+		f.measure(fmt.Sprintf("%s %s stopped in %s, what came next %s after", process[0], process[1], ended.Round(time.Millisecond), done), took)
 		if err := f.run(ctx, process[0], process[1]); err != nil {
 			return err
 		}

@@ -14,6 +14,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
 	"github.com/lotline/lotline/tests/verify"
 )
 
@@ -113,7 +116,33 @@ func (f *Field) notReady(ctx context.Context, program, instance string) (map[str
 	return body.NotReady, nil
 }
 
-// names waits until some service of the program says that it is not ready because of the server, and returns what it says.
+// outages are the components that a service's metrics say are out of order.
+func (f *Field) outages(ctx context.Context, program, instance string) ([]string, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+f.admin[program+" "+instance]+"/metrics", nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(response.Body)
+	if err != nil {
+		return nil, fmt.Errorf("read the metrics of %s %s: %w", program, instance, err)
+	}
+	var components []string
+	for _, metric := range families["lotline_outage_start_timestamp_seconds"].GetMetric() {
+		if metric.GetGauge().GetValue() > 0 {
+			components = append(components, metric.GetLabel()[0].GetValue())
+		}
+	}
+	return components, nil
+}
+
+// names waits until some service of the program says that it is not ready because of the server, in /readyz and in its
+// metrics, and returns what it says.
 func (f *Field) names(ctx context.Context, program, server string) (string, error) {
 	var last []string
 	ctx, cancel := context.WithTimeout(ctx, noticedWithin)
@@ -127,6 +156,10 @@ func (f *Field) names(ctx context.Context, program, server string) (string, erro
 			faults, err := f.notReady(ctx, program, process[1])
 			for _, component := range slices.Sorted(maps.Keys(faults)) {
 				if strings.Contains(strings.ToLower(component+" "+faults[component]), server) {
+					if counted, err := f.outages(ctx, program, process[1]); err != nil || !slices.Contains(counted, component) {
+						last = append(last, fmt.Sprintf("/readyz names %s, the metrics have outages of %q (%v)", component, counted, err))
+						continue
+					}
 					return fmt.Sprintf("/readyz of %s %s: %s: %s", program, process[1], component, clip(faults[component])), nil
 				}
 				last = append(last, component+": "+faults[component])
@@ -150,12 +183,13 @@ func (f *Field) readyAgain(ctx context.Context) error {
 	for _, process := range processes {
 		for {
 			faults, err := f.notReady(ctx, process[0], process[1])
-			if err == nil && len(faults) == 0 {
+			counted, errCounted := f.outages(ctx, process[0], process[1])
+			if err = errors.Join(err, errCounted); err == nil && len(faults) == 0 && len(counted) == 0 {
 				break
 			}
 			select {
 			case <-ctx.Done():
-				return fmt.Errorf("%s %s was not ready again within %s: %v: %w", process[0], process[1], noticedWithin, faults, errors.Join(err, ctx.Err()))
+				return fmt.Errorf("%s %s was not ready again within %s: %v, and its metrics have outages of %q: %w", process[0], process[1], noticedWithin, faults, counted, errors.Join(err, ctx.Err()))
 			case <-time.After(lookEvery):
 			}
 		}
