@@ -133,6 +133,13 @@ func (s *session) assigned() []int32 {
 func (s *session) idle(ctx context.Context) error {
 	// Nothing waits here to be published: what could not be was taken over by another, and must not be named for ever.
 	s.setHealth("publishing", nil)
+	settling, cancel := context.WithTimeout(ctx, lagTimeout)
+	defer cancel()
+	if err := s.settled(settling); errors.Is(err, errLeftOpen) {
+		return err
+	} else if err != nil {
+		s.log.Warn("looking after the last transaction while idle", "error", err)
+	}
 	s.trim(ctx)
 	partitions := s.assigned()
 	next, err := s.store.NextOffsets(ctx, partitions)

@@ -13,7 +13,7 @@ type Metrics struct {
 	commands, events, deadLetters prometheus.Counter
 	keyMismatches                 prometheus.Counter
 	refusals, locked              prometheus.Counter
-	transactions, aborts          prometheus.Counter
+	transactions, aborts, mended  prometheus.Counter
 	sessions, rebalances          prometheus.Counter
 	recovered                     prometheus.Counter
 	halts                         halts
@@ -48,6 +48,7 @@ func NewMetrics(reg *prometheus.Registry) *Metrics {
 		locked:        counter("locked_commits_total", "Commits of the second try, made with the SKUs locked."),
 		transactions:  counter("transactions_committed_total", "Kafka transactions committed."),
 		aborts:        counter("transactions_aborted_total", "Kafka transactions aborted or not known to be committed."),
+		mended:        counter("transactions_mended_total", "Kafka transactions that the broker had forgotten to end on some partition, ended once more."),
 		sessions:      counter("sessions_restarted_total", "Times that a worker left and joined its consumer group again."),
 		rebalances:    counter("rebalances_total", "Times that a worker saw its consumer group in a new generation: members came, went or were lost."),
 		recovered:     counter("commands_recovered_total", "Commands whose events were taken from the outbox, because an earlier life had decided them."),

@@ -19,6 +19,7 @@ import (
 const (
 	pollBytesMax  = 64 << 20              // of decided events in one Kafka transaction, unless one command has more
 	settleMax     = 10 * time.Second      // for asking what is committed after an unclear end
+	publishSlow   = 5 * time.Second       // events that are not taken for so long are named
 	abortPauseMin = 20 * time.Millisecond // after the broker refused a record
 	abortPauseMax = 2 * time.Second
 )
@@ -141,17 +142,24 @@ func (s *session) match(p *polled, topicID string, wanted []*kgo.Record, segment
 
 // publish ends the poll: its records and the group's offsets become visible together, or not at all.
 func (s *session) publish(ctx context.Context, polls []*polled, out []*kgo.Record, generation int32) error {
+	finishing, cancel := s.grace(ctx)
+	defer cancel()
+	taken := s.nameWait()
+	defer taken()
+	if err := s.settled(finishing); err != nil {
+		return err
+	}
 	if err := s.kafka.Begin(); err != nil {
 		return fmt.Errorf("begin the Kafka transaction: %w", err)
 	}
-	finishing, cancel := s.grace(ctx)
-	defer cancel()
 	var failed producing
 	for _, r := range out {
 		s.kafka.Produce(finishing, r, failed.note)
 	}
 	want := kgo.TryCommit
-	if err := errors.Join(s.kafka.Client().Flush(finishing), failed.first()); err != nil {
+	flushed := s.kafka.Client().Flush(finishing)
+	taken()
+	if err := errors.Join(flushed, failed.first()); err != nil {
 		// An event that did not arrive must not be counted as published: abort, and publish from the outbox.
 		s.log.Warn("aborting: not every record was taken", "error", err)
 		want = kgo.TryAbort
@@ -171,6 +179,23 @@ func (s *session) publish(ctx context.Context, polls []*polled, out []*kgo.Recor
 	return s.end(finishing, want, polls)
 }
 
+// nameWait says in /readyz that events wait for Kafka, once they have for a while, until taken is called: the client
+// offers them for as long as Kafka is away. What taken leaves there is the caller's to change.
+func (s *session) nameWait() (taken func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var naming sync.WaitGroup
+	naming.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-time.After(publishSlow):
+			s.setHealth("publishing", errNotTaken)
+		}
+	})
+	return func() { cancel(); naming.Wait() }
+}
+
+var errNotTaken = fmt.Errorf("events wait for Kafka, which has not taken them for %s", publishSlow)
+
 // backOff waits before an abort, longer each time in a row: what the broker refuses now it will refuse at once again.
 func (s *session) backOff(ctx context.Context) {
 	pause := min(abortPauseMin<<min(s.aborts, 10), abortPauseMax)
@@ -184,6 +209,9 @@ func (s *session) backOff(ctx context.Context) {
 // end ends the transaction, if there is one, and learns from how it went. done holds the polls that a commit covers.
 // ctx must be one of grace: an end that is cut off leaves the client unusable.
 func (s *session) end(ctx context.Context, want kgo.TransactionEndTry, done []*polled) error {
+	if !s.last.pending { // which is true only of an end that ends nothing
+		s.last = ending{pending: true, cuts: s.cuts.Load()}
+	}
 	committed, err := s.kafka.End(ctx, want)
 	if err != nil {
 		s.metrics.aborts.Inc()

@@ -27,6 +27,9 @@ type session struct {
 	paused map[int32]bool // partitions that the client was told to leave alone
 	aborts int            // transactions aborted in a row because records were not taken
 
+	cuts cuts   // connections lost
+	last ending // the last transaction
+
 	haltsChecked time.Time // when halted partitions were last looked after
 
 	generation int32 // of the group, as last seen

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -90,8 +91,12 @@ func (w *Worker) Run(ctx context.Context) error {
 // believed. It ends with the reason why only a fresh start is safe.
 func (w *Worker) session(ctx context.Context) error {
 	w.applier.Forget()
+	if err := w.settle(ctx); err != nil {
+		return err
+	}
 	s := &session{Worker: w, parts: make(map[int32]*part), paused: make(map[int32]bool), newest: make(map[int32]time.Time), recordsMax: w.config.PollRecordsMax, generation: -1}
-	kafka, err := kgo.NewGroupTransactSession(append(w.config.Client,
+	kafka, err := kgo.NewGroupTransactSession(append(slices.Clone(w.config.Client),
+		kgo.WithHooks(&s.cuts),
 		kgo.ConsumerGroup(w.config.Group),
 		kgo.ConsumeTopics(w.config.Topics.Commands.Name),
 		kgo.TransactionalID(w.config.TransactionalID),
@@ -117,8 +122,7 @@ func (w *Worker) session(ctx context.Context) error {
 	s.kafka = kafka
 	defer s.releaseHalts()
 	defer kafka.Close()
-	// Settles the transaction that an earlier life of this id left open, so that the fetch of the group's offsets,
-	// which waits for open transactions, need not wait for a timeout.
+	// Fences what is left of an earlier life of this id.
 	if _, _, err := kafka.Client().ProducerID(ctx); err != nil {
 		return fmt.Errorf("take over the transactional id: %w", err)
 	}
