@@ -21,7 +21,10 @@ const (
 	// maxDecompressBatchBytes bounds what one fetched batch may inflate to: the
 	// client's default, 1 GiB, would let one hostile batch take the process.
 	maxDecompressBatchBytes = 16 << 20
-	dialTimeout             = 5 * time.Second
+	// fetchMaxBytes bounds what a client asks of a broker at once, as it is on the wire: uncompressed, the smallest
+	// records take 36 times as much in memory.
+	fetchMaxBytes = 4 << 20
+	dialTimeout   = 5 * time.Second
 	// fetchMaxWait bounds how long a broker holds a fetch that finds nothing. What is added to what a client reads is
 	// asked for with its next fetch only, so the client's default of 5 s could be seen as a delay by users.
 	fetchMaxWait = 500 * time.Millisecond
@@ -66,7 +69,8 @@ func (c Config) Opts(clientID string) []kgo.Opt {
 	return []kgo.Opt{
 		kgo.SeedBrokers(c.Brokers...),
 		kgo.ClientID(clientID),
-		kgo.MaxDecompressBatchBytes(maxDecompressBatchBytes),
+		kgo.WithDecompressor(inflate()),
+		kgo.FetchMaxBytes(fetchMaxBytes),
 		kgo.DialTimeout(dialTimeout),
 		kgo.FetchMaxWait(fetchMaxWait),
 		kgo.MetadataMaxAge(metadataMaxAge),
