@@ -53,7 +53,11 @@ func ClickHouse(ctx context.Context, opts *clickhouse.Options, fsys fs.FS, log *
 	if err := createDatabase(ctx, opts); err != nil {
 		return fmt.Errorf("migrate ClickHouse: %w", err)
 	}
-	if err := up(ctx, goose.DialectClickHouse, clickhouse.OpenDB(opts), fsys, log); err != nil {
+	err := up(ctx, goose.DialectClickHouse, clickhouse.OpenDB(opts), fsys, log)
+	if errors.Is(err, sql.ErrConnDone) { // the client closes a connection after a refusal, and goose tries once more on it
+		return fmt.Errorf("migrate ClickHouse: user %s was refused: may it read and create tables in database %s? (%w)", opts.Auth.Username, opts.Auth.Database, err)
+	}
+	if err != nil {
 		return fmt.Errorf("migrate ClickHouse: %w", err)
 	}
 	return nil

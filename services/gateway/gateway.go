@@ -9,6 +9,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,6 +20,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/lotline/lotline/pkg/admin"
 	"github.com/lotline/lotline/pkg/clickhouseclient"
+	"github.com/lotline/lotline/pkg/credentials"
 	"github.com/lotline/lotline/pkg/kafkaclient"
 	"github.com/lotline/lotline/services/gateway/internal/httpapi"
 	"github.com/lotline/lotline/services/gateway/internal/reads"
@@ -48,6 +50,8 @@ const (
 // Config is what an operator says about a gateway.
 type Config struct {
 	HTTPAddr       string                  `name:"http-addr" help:"Address (host:port) of the HTTP API." default:"127.0.0.1:8080" placeholder:"HOST:PORT"`
+	HTTPCertFile   string                  `name:"http-cert-file" help:"File with the certificate (PEM) for HTTPS, followed by those that lead to its authority; empty = plain HTTP. Read at the start." placeholder:"PATH"`
+	HTTPKeyFile    string                  `name:"http-key-file" help:"File with the certificate's key (PEM)." placeholder:"PATH"`
 	AdminAddr      string                  `help:"Address (host:port) of health and metrics; empty = none." default:"127.0.0.1:9083" placeholder:"HOST:PORT"`
 	OutcomeWait    time.Duration           `help:"How long a POST waits for its command's outcome, unless the client prefers otherwise." default:"1s"`
 	OutcomeWaitMax time.Duration           `help:"How long a POST waits at most, whatever the client prefers." default:"10s"`
@@ -71,6 +75,8 @@ func (c Config) Validate() error {
 	if _, _, err := net.SplitHostPort(c.HTTPAddr); err != nil {
 		errs = append(errs, fmt.Errorf("the HTTP address %q is not of the form host:port", c.HTTPAddr))
 	}
+	_, err := c.certificate()
+	errs = append(errs, err)
 	if c.OutcomeWaitMax < 0 || c.OutcomeWaitMax > time.Minute {
 		errs = append(errs, fmt.Errorf("the longest wait for an outcome, %s, is not from 0s to 1m", c.OutcomeWaitMax))
 	}
@@ -81,6 +87,11 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("with at most %d requests at once nothing can be answered", c.RequestsMax))
 	}
 	return errors.Join(errs...)
+}
+
+// certificate returns that of HTTPS, or nil for plain HTTP.
+func (c Config) certificate() (*tls.Certificate, error) {
+	return credentials.KeyPair("http-cert-file", c.HTTPCertFile, "http-key-file", c.HTTPKeyFile)
 }
 
 // Run serves until ctx ends, answers what is under way (those who wait for an
@@ -129,8 +140,12 @@ func Run(ctx context.Context, cfg Config) error {
 	return group.Wait()
 }
 
-// serve answers HTTP until ctx ends.
+// serve answers HTTP, or HTTPS if there is a certificate, until ctx ends.
 func serve(ctx context.Context, cfg Config, handler http.Handler, log *slog.Logger) error {
+	certificate, err := cfg.certificate()
+	if err != nil {
+		return err
+	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.HTTPAddr)
 	if err != nil {
 		return fmt.Errorf("listen for HTTP: %w", err)
@@ -150,8 +165,13 @@ func serve(ctx context.Context, cfg Config, handler http.Handler, log *slog.Logg
 		defer cancel()
 		stopped <- server.Shutdown(grace)
 	})
-	log.Info("answering HTTP", "addr", listener.Addr().String())
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+	answer := func() error { return server.Serve(listener) }
+	if certificate != nil {
+		server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{*certificate}}
+		answer = func() error { return server.ServeTLS(listener, "", "") }
+	}
+	log.Info("answering HTTP", "addr", listener.Addr().String(), "tls", certificate != nil)
+	if err := answer(); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve HTTP: %w", err)
 	}
 	if err := <-stopped; err != nil {

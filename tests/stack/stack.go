@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/lotline/lotline/pkg/clickhouseclient"
 	"github.com/lotline/lotline/pkg/kafkaclient"
 	"github.com/lotline/lotline/services/allocator"
 	"github.com/lotline/lotline/services/gateway"
@@ -41,15 +42,17 @@ type Servers struct {
 
 // Config is the configuration of every service in a stack.
 type Config struct {
-	Owner       string // URL of a Postgres superuser, who migrates
-	LoginPrefix string // names of the services' users in Postgres start with it; they stay
-	Allocator   allocator.Config
-	Projector   projector.Config
-	Gateway     gateway.Config
-	Replication int16 // of the topics
+	Owner           string                  // URL of a Postgres superuser, who migrates
+	LoginPrefix     string                  // names of the services' users in Postgres start with it; they stay
+	ClickHouseOwner clickhouseclient.Config // who migrates
+	Allocator       allocator.Config
+	Projector       projector.Config
+	Gateway         gateway.Config
+	Replication     int16 // of the topics
 }
 
-// Configure returns the services' default configuration on the given servers, with free ports on 127.0.0.1.
+// Configure returns the services' default configuration on the given servers, with free ports on 127.0.0.1. The allocator
+// has no Postgres URL yet: Prepare makes a user for it.
 func Configure(s Servers) (Config, error) {
 	kafka := kafkaclient.Config{Brokers: s.Kafka, TopicPrefix: s.TopicPrefix}
 	c := Config{
@@ -58,6 +61,8 @@ func Configure(s Servers) (Config, error) {
 	}
 	c.Allocator.Kafka, c.Projector.Kafka, c.Gateway.Kafka = kafka, kafka, kafka
 	c.Projector.ClickHouse.Addrs, c.Projector.ClickHouse.Database = []string{s.ClickHouse}, s.Database
+	c.ClickHouseOwner = c.Projector.ClickHouse
+	c.Allocator.PostgresURL = ""
 	c.Gateway.ClickHouse.Addrs, c.Gateway.ClickHouse.Database = []string{s.ClickHouse}, s.Database
 	for _, addr := range []*string{&c.Allocator.AdminAddr, &c.Projector.AdminAddr, &c.Gateway.AdminAddr, &c.Gateway.HTTPAddr} {
 		var err error
@@ -80,8 +85,8 @@ type Stack struct {
 	err    error // why the services ended; to be read once done is closed
 }
 
-// Prepare applies topics and migrations, and lets the allocator log in to Postgres as a user with no more rights than it
-// needs; it may be called again.
+// Prepare applies topics and migrations, and lets an allocator that has no Postgres URL log in as a user with no more rights
+// than it needs; it may be called again.
 func Prepare(ctx context.Context, c *Config) error {
 	if err := applyTopics(ctx, *c); err != nil {
 		return err
@@ -93,10 +98,12 @@ func Prepare(ctx context.Context, c *Config) error {
 	if err != nil {
 		return err
 	}
-	if c.Allocator.PostgresURL, err = Login(ctx, c.Owner, c.LoginPrefix+"_allocator", "lotline_allocator"); err != nil {
-		return err
+	if c.Allocator.PostgresURL == "" {
+		if c.Allocator.PostgresURL, err = Login(ctx, c.Owner, c.LoginPrefix+"_allocator", "lotline_allocator"); err != nil {
+			return err
+		}
 	}
-	return projector.Migrate(ctx, c.Projector.ClickHouse)
+	return projector.Migrate(ctx, c.ClickHouseOwner)
 }
 
 func applyTopics(ctx context.Context, c Config) error {
