@@ -40,7 +40,7 @@ type Command struct {
 // fill sets the command's fields in v.
 func (c *Command) fill(v *values) {
 	v.texts[fieldOrderID], v.texts[fieldSKU], v.texts[fieldRef], v.texts[fieldETA] = c.OrderID, c.SKU, c.Ref, c.ETA
-	v.numbers[fieldQty] = uint64(c.Qty)
+	v.numbers[fieldQty-firstNumber] = uint64(c.Qty)
 }
 
 // AppendCommand appends the command's canonical JSON to dst and returns the extended slice. Bytes that are

@@ -8,11 +8,11 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// values holds what a message has in each field: a text or a number (a negative one in two's complement,
-// a boolean as 0 or 1).
+// values holds what a message has in each field: a text or, from firstNumber on, a number (a negative one in two's
+// complement, a boolean as 0 or 1).
 type values struct {
-	texts   [fieldCount]string
-	numbers [fieldCount]uint64
+	texts   [firstNumber]string
+	numbers [fieldCount - firstNumber]uint64
 }
 
 // appendJSON appends the canonical JSON.
@@ -22,11 +22,11 @@ func appendJSON(dst []byte, members []member, v *values) []byte {
 		dst = append(dst, m.jsonName...)
 		switch m.kind {
 		case kindInt32, kindInt64:
-			dst = strconv.AppendInt(dst, int64(v.numbers[m.field]), 10)
+			dst = strconv.AppendInt(dst, int64(v.numbers[m.field-firstNumber]), 10)
 		case kindUint64:
-			dst = strconv.AppendUint(dst, v.numbers[m.field], 10)
+			dst = strconv.AppendUint(dst, v.numbers[m.field-firstNumber], 10)
 		case kindBool:
-			dst = strconv.AppendBool(dst, v.numbers[m.field] != 0)
+			dst = strconv.AppendBool(dst, v.numbers[m.field-firstNumber] != 0)
 		case kindDate:
 			if v.texts[m.field] == "" {
 				dst = append(dst, "null"...)
@@ -46,13 +46,17 @@ func appendJSON(dst []byte, members []member, v *values) []byte {
 func appendProto(dst []byte, members []member, v *values) []byte {
 	for i := range members {
 		m := &members[i]
-		if text := v.texts[m.field]; text != "" {
+		if m.field < firstNumber {
+			text := v.texts[m.field]
+			if text == "" {
+				continue
+			}
 			if !utf8.ValidString(text) {
 				text = string([]rune(text)) // each byte that is not UTF-8 becomes U+FFFD, as in JSON
 			}
 			dst = protowire.AppendTag(dst, m.number, protowire.BytesType)
 			dst = protowire.AppendString(dst, text)
-		} else if number := v.numbers[m.field]; number != 0 || m.presence {
+		} else if number := v.numbers[m.field-firstNumber]; number != 0 || m.presence {
 			dst = protowire.AppendTag(dst, m.number, protowire.VarintType)
 			dst = protowire.AppendVarint(dst, number)
 		}

@@ -61,11 +61,11 @@ func (e *Event) fill(v *values) {
 	v.texts[fieldSKU], v.texts[fieldCommandID], v.texts[fieldCommandSource] = e.SKU, e.CommandID, e.CommandSource
 	v.texts[fieldOrderID], v.texts[fieldBatchRef], v.texts[fieldETA] = e.OrderID, e.BatchRef, e.ETA
 	v.texts[fieldReason], v.texts[fieldMessage] = e.Reason, e.Message
-	v.numbers[fieldVersion], v.numbers[fieldSeq], v.numbers[fieldQty] = e.Version, uint64(e.Seq), uint64(e.Qty)
-	v.numbers[fieldBatchQty], v.numbers[fieldBatchAvailable] = uint64(e.BatchQty), uint64(e.BatchAvailable)
-	v.numbers[fieldAvailable] = uint64(e.Available)
+	v.numbers[fieldVersion-firstNumber], v.numbers[fieldSeq-firstNumber], v.numbers[fieldQty-firstNumber] = e.Version, uint64(e.Seq), uint64(e.Qty)
+	v.numbers[fieldBatchQty-firstNumber], v.numbers[fieldBatchAvailable-firstNumber] = uint64(e.BatchQty), uint64(e.BatchAvailable)
+	v.numbers[fieldAvailable-firstNumber] = uint64(e.Available)
 	if e.Last {
-		v.numbers[fieldLast] = 1
+		v.numbers[fieldLast-firstNumber] = 1
 	}
 }
 

@@ -29,33 +29,34 @@ func (k kind) expected() string {
 	}
 }
 
-// A field is a name on the wire. The same name means the same thing in every message.
+// A field is a name on the wire. The same name means the same thing in every message. Texts come first.
 type field uint8
 
 const (
 	fieldOrderID field = iota
 	fieldSKU
 	fieldRef
-	fieldQty
 	fieldETA
-	fieldVersion
 	fieldCommandID
 	fieldCommandSource
+	fieldBatchRef
+	fieldReason
+	fieldMessage
+	fieldQty
+	fieldVersion
 	fieldSeq
 	fieldLast
-	fieldBatchRef
 	fieldBatchQty
 	fieldBatchAvailable
 	fieldAvailable
-	fieldReason
-	fieldMessage
 	fieldCount
 )
 
+const firstNumber = fieldQty
+
 var fieldNames = [fieldCount]string{
-	"orderid", "sku", "ref", "qty", "eta",
-	"version", "commandid", "commandsource", "seq", "last",
-	"batchref", "batch_qty", "batch_available", "available", "reason", "message",
+	"orderid", "sku", "ref", "eta", "commandid", "commandsource", "batchref", "reason", "message",
+	"qty", "version", "seq", "last", "batch_qty", "batch_available", "available",
 }
 
 // A member is a field of one message.

@@ -155,3 +155,38 @@ func FuzzReadStructured(f *testing.F) {
 		require.Equal(t, string(data), string(gotData))
 	})
 }
+
+// BenchmarkRead shows what each mode costs a reader; Parse is the part of binary mode that has always been.
+func BenchmarkRead(b *testing.B) {
+	e := cloudevents.Envelope{
+		ID: "7f1f0a52-6f5a-4b0e-9d0e-9a6f0f8f3c11", Source: "/shop/checkout", Type: "lotline.command.v1.Allocate",
+		ContentType: "application/json", Time: time.Date(2031, 1, 2, 3, 4, 5, 0, time.UTC),
+	}
+	data := []byte(`{"orderid":"order-0012345","sku":"SMALL-TABLE","qty":3}`)
+	binary := cloudevents.Headers(e)
+	document, value := cloudevents.Structured(e, data)
+	b.Run("parse", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := cloudevents.Parse(binary); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("binary", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, _, err := cloudevents.Read(binary, data); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("structured", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, _, err := cloudevents.Read(document, value); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
