@@ -57,7 +57,7 @@ func Configure(s Servers) (Config, error) {
 	kafka := kafkaclient.Config{Brokers: s.Kafka, TopicPrefix: s.TopicPrefix}
 	c := Config{
 		Allocator: allocator.DefaultConfig(), Projector: projector.DefaultConfig(), Gateway: gateway.DefaultConfig(),
-		Owner: s.PostgresURL, LoginPrefix: s.Database, Replication: s.Replication,
+		Owner: s.PostgresURL, LoginPrefix: "user_" + s.Database, Replication: s.Replication,
 	}
 	c.Allocator.Kafka, c.Projector.Kafka, c.Gateway.Kafka = kafka, kafka, kafka
 	c.Projector.ClickHouse.Addrs, c.Projector.ClickHouse.Database = []string{s.ClickHouse}, s.Database
