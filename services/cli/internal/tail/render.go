@@ -68,10 +68,7 @@ func view(r *kgo.Record, decode decoder) (v line, sku string) {
 	envelope, data, err := cloudevents.Read(r.Headers, r.Value)
 	v.Type = shortType(cmp.Or(envelope.Type, v.Headers[cloudevents.HeaderType]))
 	if err == nil && envelope.ContentType != v.Headers[cloudevents.HeaderContentType] {
-		v.Attributes = map[string]string{}
-		for _, h := range cloudevents.Headers(envelope) {
-			v.Attributes[strings.TrimPrefix(h.Key, "ce_")] = string(h.Value)
-		}
+		v.Attributes = attributes(envelope)
 	}
 	if decode == nil {
 		v.Error = v.Headers["dlq_reason"]
@@ -87,6 +84,16 @@ func view(r *kgo.Record, decode decoder) (v line, sku string) {
 	v.Error = err.Error()
 	v.setRaw(r.Value)
 	return v, sku
+}
+
+// attributes are those of e, named as in a document.
+func attributes(e cloudevents.Envelope) map[string]string {
+	named := map[string]string{"datacontenttype": e.ContentType}
+	e.ContentType = ""
+	for _, h := range cloudevents.Headers(e) {
+		named[strings.TrimPrefix(h.Key, "ce_")] = string(h.Value)
+	}
+	return named
 }
 
 func (v *line) setRaw(value []byte) {

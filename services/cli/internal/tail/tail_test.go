@@ -75,7 +75,7 @@ func TestEveryFormOfACommandIsPrintedAlike(t *testing.T) {
 		v, sku = view(&kgo.Record{Headers: headers, Value: document}, decodeCommand)
 		require.Equal(t, []string{"LAMP", "Allocate", `{"orderid":"o","sku":"LAMP","qty":3}`}, []string{sku, v.Type, string(v.Value)})
 		require.Equal(t, map[string]string{
-			"specversion": "1.0", "id": "c-1", "source": "/shop", "type": "lotline.command.v1.Allocate", "content-type": encoding.ContentType(),
+			"specversion": "1.0", "id": "c-1", "source": "/shop", "type": "lotline.command.v1.Allocate", "datacontenttype": encoding.ContentType(),
 		}, v.Attributes)
 	}
 }
