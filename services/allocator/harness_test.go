@@ -272,13 +272,13 @@ type readiness struct {
 	url string
 }
 
-func (b *bench) startReady() readiness {
+func (b *bench) startReady(change ...func(*allocator.Config)) readiness {
 	b.t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(b.t, err)
 	addr := listener.Addr().String()
 	require.NoError(b.t, listener.Close())
-	b.start(func(c *allocator.Config) { c.AdminAddr = addr })
+	b.start(append(change, func(c *allocator.Config) { c.AdminAddr = addr })...)
 	return readiness{b.t, "http://" + addr + "/readyz"}
 }
 

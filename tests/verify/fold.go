@@ -89,32 +89,36 @@ type event struct {
 	schemas.Event
 }
 
-// inOrder sorts events by the versions of their SKUs, after it has seen that each partition has them so. That holds for
-// a SKU whose commands came over one partition: over two (partitions were added, or producers disagree) two sessions
-// decide and publish side by side, and only the versions say what came first.
+// inOrder sorts events by the versions of their SKUs, after it has seen that each partition has them so, also where a SKU's
+// commands came over several partitions. An outcome that changes nothing names a version that was there already; where
+// commands came over several, others may have followed meanwhile.
 func inOrder(report *Report, events []event) []event {
 	type place struct {
 		partition int32
 		sku       string
 	}
 	latest := make(map[place]uint64)
-	from := make(map[string]string) // the partition of a SKU's commands; several: "many"
-	for _, e := range events {
-		partition := commandPartition(e.id)
-		if known, ok := from[e.SKU]; ok && known != partition {
+	commandsOn, eventsOn := make(map[string]string), make(map[string]string) // by SKU, a partition, or "many"
+	note := func(on map[string]string, sku, partition string) {
+		if known, ok := on[sku]; ok && known != partition {
 			partition = "many"
 		}
-		from[e.SKU] = partition
+		on[sku] = partition
 	}
 	for _, e := range events {
-		if from[e.SKU] == "many" {
-			continue
-		}
+		note(commandsOn, e.SKU, commandPartition(e.id))
+		note(eventsOn, e.SKU, strconv.Itoa(int(e.partition)))
+	}
+	for _, e := range events {
 		at := place{e.partition, e.SKU}
-		if e.Version < latest[at] {
+		if e.Version < latest[at] && (e.Type.ChangesState() || commandsOn[e.SKU] != "many") {
 			report.fault("event %s of %s is version %d, and comes after version %d in partition %d", e.id, e.SKU, e.Version, latest[at], e.partition)
 		}
-		latest[at] = e.Version
+		if e.Type.ChangesState() {
+			latest[at] = e.Version
+		} else if e.Version > latest[at] && eventsOn[e.SKU] != "many" {
+			report.fault("event %s of %s names version %d, and only %d is there before it in partition %d", e.id, e.SKU, e.Version, latest[at], e.partition)
+		}
 	}
 	slices.SortStableFunc(events, func(a, b event) int {
 		changesNothing := func(e event) int {

@@ -43,7 +43,7 @@ type Applier struct {
 	store     Store
 	encode    Encoder
 	limits    Limits
-	products  *simplelru.LRU[string, *allocation.Product]
+	products  *simplelru.LRU[string, *held]
 	scratch   []byte
 	eventsMax uint64
 
@@ -65,7 +65,7 @@ const keptBytesMax = 64 << 20
 
 // New makes an Applier with an empty cache. The limits must be positive.
 func New(store Store, encode Encoder, limits Limits) (*Applier, error) {
-	products, err := simplelru.NewLRU[string, *allocation.Product](limits.ProductsCachedMax, nil)
+	products, err := simplelru.NewLRU[string, *held](limits.ProductsCachedMax, nil)
 	if err != nil {
 		return nil, fmt.Errorf("make a cache of %d SKUs: %w", limits.ProductsCachedMax, err)
 	}
@@ -92,6 +92,7 @@ func (a *Applier) Apply(ctx context.Context, partition int32, from, next int64, 
 			return nil, fmt.Errorf("apply commands %d@%d..%d: %w", partition, from, next, err)
 		}
 		for _, segment := range c.write.Segments {
+			segment.DependsOn = c.write.DependsOn
 			bytes += len(segment.Data)
 			segments = append(segments, segment)
 		}
@@ -129,7 +130,7 @@ func (a *Applier) commit(ctx context.Context, c *chunk) error {
 		moved := false
 		err = a.store.Locked(ctx, c.partition, c.from, c.skus, func(ctx context.Context, s Session) error {
 			moved = true
-			return a.attempt(ctx, s, c, func(string) (*allocation.Product, bool) { return nil, false })
+			return a.attempt(ctx, s, c, func(string) (*held, bool) { return nil, false })
 		})
 		if errors.Is(err, ErrRefused) && !moved {
 			return err // the partition itself: not ours any more
@@ -142,7 +143,7 @@ func (a *Applier) commit(ctx context.Context, c *chunk) error {
 		return err
 	}
 	for sku, p := range c.products {
-		p.Settle()
+		p.settle(c.partition)
 		a.products.Add(sku, p)
 	}
 	return nil
@@ -155,19 +156,19 @@ func contradictory(err error) bool {
 }
 
 // attempt loads, decides and commits the chunk through one session.
-func (a *Applier) attempt(ctx context.Context, s Session, c *chunk, cached func(string) (*allocation.Product, bool)) error {
+func (a *Applier) attempt(ctx context.Context, s Session, c *chunk, cached func(string) (*held, bool)) error {
 	loaded, err := s.Load(ctx, c.need)
 	if err != nil {
 		return fmt.Errorf("load what they need: %w", err)
 	}
 	for _, row := range loaded.Products {
-		c.products[row.SKU] = allocation.NewProduct(row.SKU, row.Version, row.Open, a.limits.Limits)
+		c.products[row.SKU] = &held{Product: allocation.NewProduct(row.SKU, row.Version, row.Open, a.limits.Limits), by: row.By}
 	}
 	for _, sku := range c.skus {
 		p := c.products[sku]
 		if p == nil {
 			if p, _ = cached(sku); p == nil {
-				p = allocation.NewProduct(sku, 0, nil, a.limits.Limits)
+				p = &held{Product: allocation.NewProduct(sku, 0, nil, a.limits.Limits), by: allocation.Position{Partition: -1}}
 			}
 			c.products[sku] = p
 		}
@@ -193,7 +194,7 @@ func (a *Applier) decide(c *chunk) error {
 			c.decided++
 		} else {
 			var err error
-			a.events, err = c.products[in.Command.SKU].Decide(in.Command, a.events[:0])
+			a.events, err = c.products[in.Command.SKU].decide(in, a.events[:0])
 			if errors.Is(err, allocation.ErrMoreLinesNeeded) && i > 0 {
 				c.next, c.in = in.Offset, c.in[:i]
 				break

@@ -66,7 +66,7 @@ func TestApply(t *testing.T) {
 	require.Contains(t, messages[1][0], "OrderID:o1 Qty:3 BatchRef:b1 BatchQty:10 BatchAvailable:7")
 	require.Equal(t, []string{"dead: not JSON"}, messages[3])
 	require.EqualValues(t, 5, f.next[0])
-	require.Equal(t, []Moved{{SKU: "S", Old: 0, New: 2, Available: 7}}, f.commits[0].Products)
+	require.Equal(t, []Moved{{SKU: "S", Old: 0, New: 2, Available: 7, Offset: 1}}, f.commits[0].Products)
 	require.Equal(t, Counters{Commands: 3, Events: 2, DeadLetters: 1}, a.Counters)
 
 	_, err = a.Apply(t.Context(), 0, 5, 6, at(5, allocate("S", "o1", 3)))

@@ -15,12 +15,41 @@ type chunk struct {
 
 	skus     []string // of its commands, sorted
 	need     Need
-	products map[string]*allocation.Product
+	products map[string]*held
 
 	write       Write
 	decided     int
 	eventCount  uint64
 	deadLetters uint64
+}
+
+// held is a product and who made its version.
+//
+// Another partition may have: then that partition's events have to be published before those that go on from there, or a
+// consumer would see the SKU's versions out of order. Who made the version is exact as long as the version is, and that
+// is compared when the chunk is committed.
+type held struct {
+	*allocation.Product
+	by   allocation.Position // the command that made the settled version; Partition is -1 if that is not known
+	last int64               // offset of the chunk's last command that made a version
+}
+
+func (p *held) decide(in *Input, dst []allocation.Event) ([]allocation.Event, error) {
+	before := p.Version
+	dst, err := p.Decide(in.Command, dst)
+	if p.Version != before {
+		p.last = in.Offset
+	}
+	return dst, err
+}
+
+// settle ends the chunk, which was committed for the partition.
+func (p *held) settle(partition int32) {
+	if p.Dirty() {
+		p.by = allocation.Position{Partition: partition, Offset: p.last}
+	}
+	p.last = 0
+	p.Settle()
 }
 
 // reset makes the chunk ready for another attempt: whatever the first one decided was refused. It may have ended
@@ -35,7 +64,7 @@ func (c *chunk) reset() {
 // a decision can ever need, the others share a second such budget. A cut that finds too few ends the chunk and is
 // the first of the next one.
 func (c *chunk) plan(cached func(string) bool, cutLinesMax int) {
-	c.products = make(map[string]*allocation.Product)
+	c.products = make(map[string]*held)
 	named := make(map[string]bool)
 	cuts := make(map[BatchKey]int)
 	for i := range c.in {
@@ -84,7 +113,13 @@ func (c *chunk) collect() {
 	c.write.Partition, c.write.From = c.partition, c.from
 	for _, sku := range c.skus {
 		p := c.products[sku]
-		c.write.Products = append(c.write.Products, Moved{SKU: sku, Old: p.SettledVersion(), New: p.Version, Available: p.Available})
+		c.write.Products = append(c.write.Products, Moved{SKU: sku, Old: p.SettledVersion(), New: p.Version, Available: p.Available, Offset: p.last})
+		if p.by.Partition >= 0 && p.by.Partition != c.partition {
+			if c.write.DependsOn == nil {
+				c.write.DependsOn = make(map[int32]int64)
+			}
+			c.write.DependsOn[p.by.Partition] = max(c.write.DependsOn[p.by.Partition], p.by.Offset+1)
+		}
 		if p.Dirty() {
 			c.write.Changes = append(c.write.Changes, Changed{SKU: sku, Changes: p.Changes()})
 		}

@@ -77,6 +77,7 @@ type Loaded struct {
 type Row struct {
 	SKU     string
 	Version uint64
+	By      allocation.Position // the command that made the version; Partition is -1 if that is not known
 	Open    []allocation.Batch
 }
 
@@ -87,6 +88,9 @@ type Write struct {
 	Products   []Moved
 	Changes    []Changed
 	Segments   []outbox.Segment
+	// DependsOn is what has to be published before any of Segments: events of other partitions' commands, below an
+	// offset each. The write is refused if one of them is not applied up to there.
+	DependsOn map[int32]int64
 }
 
 // Moved is the compare-and-set of one SKU's version, in order of SKU. Old == New checks a SKU that was only read;
@@ -95,6 +99,7 @@ type Moved struct {
 	SKU       string
 	Old, New  uint64
 	Available int64
+	Offset    int64 // of the command that made version New, if it is not Old
 }
 
 // Changed holds the rows of one SKU to upsert.

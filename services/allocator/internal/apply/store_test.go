@@ -18,6 +18,7 @@ var errLost = errors.New("the connection was lost")
 type product struct {
 	version   uint64
 	available int64
+	by        allocation.Position
 	batches   map[string]allocation.Batch
 	lines     map[string]allocation.Line
 	seen      map[allocation.CommandID]allocation.Seen
@@ -58,7 +59,7 @@ func (f *fakeStore) Load(_ context.Context, need Need) (Loaded, error) {
 	}
 	for _, sku := range need.Products {
 		of(sku, func(p *product, _ *allocation.Facts) {
-			row := Row{SKU: sku, Version: p.version}
+			row := Row{SKU: sku, Version: p.version, By: p.by}
 			for _, b := range p.batches {
 				if b.Available > 0 {
 					row.Open = append(row.Open, b)
@@ -145,12 +146,17 @@ func (f *fakeStore) commit(w Write, locked bool) error {
 			return ErrRefused
 		}
 	}
+	for partition, below := range w.DependsOn {
+		if f.next[partition] < below {
+			return ErrRefused
+		}
+	}
 	f.next[w.Partition] = w.Next
 	f.outbox[w.Partition] = append(f.outbox[w.Partition], w.Segments...)
 	for _, m := range w.Products {
 		if m.New != m.Old {
 			p := f.product(m.SKU)
-			p.version, p.available = m.New, m.Available
+			p.version, p.available, p.by = m.New, m.Available, allocation.Position{Partition: w.Partition, Offset: m.Offset}
 		}
 	}
 	for _, c := range w.Changes {

@@ -142,7 +142,7 @@ func (s *session) idle(ctx context.Context) error {
 	}
 	s.trim(ctx)
 	partitions := s.assigned()
-	next, err := s.store.NextOffsets(ctx, partitions)
+	at, err := s.store.Standing(ctx, partitions)
 	s.setHealth("postgres", err)
 	if err != nil {
 		s.applier.Forget()
@@ -155,9 +155,9 @@ func (s *session) idle(ctx context.Context) error {
 		state := s.parts[p]
 		switch {
 		case state == nil || state.halted:
-		case next[p] < state.position:
-			return fmt.Errorf("%w: partition %d was read to %d and is applied to %d", errBehind, p, state.position, next[p])
-		case next[p] != state.applied:
+		case at[p].NextOffset < state.position:
+			return fmt.Errorf("%w: partition %d was read to %d and is applied to %d", errBehind, p, state.position, at[p].NextOffset)
+		case at[p].NextOffset != state.applied:
 			state.applied = unknown
 			s.applier.Forget()
 		}

@@ -20,6 +20,7 @@ type Metrics struct {
 	lag                           *prometheus.GaugeVec
 	stepSeconds                   *prometheus.HistogramVec
 	pollCommands, commandSeconds  prometheus.Histogram
+	orderSeconds                  prometheus.Histogram
 	warnKeyOnce, warnSharedOnce   sync.Once
 }
 
@@ -67,15 +68,20 @@ func NewMetrics(reg *prometheus.Registry) *Metrics {
 		}, []string{"step"}),
 		pollCommands: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: "lotline", Subsystem: "allocator", Name: "poll_commands",
-			Help: "Commands in a poll that was published.", Buckets: []float64{1, 10, 100, 1000, 2500, 5000, 10000, 20000, 50000, 100000},
+			Help: "Commands of a poll that were published together: all of them, unless some had to wait for other partitions' events.", Buckets: []float64{1, 10, 100, 1000, 2500, 5000, 10000, 20000, 50000, 100000},
 		}),
 		commandSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: "lotline", Subsystem: "allocator", Name: "command_age_seconds",
 			Help:    "Age of a command when its events were published: from the broker's append time to the end of the Kafka transaction.",
 			Buckets: ageBuckets,
 		}),
+		orderSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: "lotline", Subsystem: "allocator", Name: "order_wait_seconds",
+			Help:    "Time that a partition's events waited for other partitions' events of the same SKUs to be published first. Those that need not wait are not in it.",
+			Buckets: ageBuckets,
+		}),
 	}
-	reg.MustRegister(m.halts.gauge, m.lag, m.stepSeconds, m.pollCommands, m.commandSeconds)
+	reg.MustRegister(m.halts.gauge, m.lag, m.stepSeconds, m.pollCommands, m.commandSeconds, m.orderSeconds)
 	for _, step := range []string{stepApply, stepPublish} {
 		m.stepSeconds.WithLabelValues(step) // there from the start, so that a rate can be taken
 	}
@@ -84,13 +90,15 @@ func NewMetrics(reg *prometheus.Registry) *Metrics {
 
 func label(partition int32) string { return strconv.FormatInt(int64(partition), 10) }
 
-// published observes a poll whose events are visible.
-func (m *Metrics) published(p *polled) {
+// published observes a piece whose events are visible.
+func (m *Metrics) published(p *piece) {
 	m.events.Add(float64(p.events))
 	m.deadLetters.Add(float64(p.deadLetters))
-	m.keyMismatches.Add(float64(p.keyMismatches))
+	if p.next == p.poll.next {
+		m.keyMismatches.Add(float64(p.poll.keyMismatches))
+	}
 	now := time.Now()
-	for _, r := range p.records {
+	for _, r := range p.commands {
 		m.commandSeconds.Observe(max(0, now.Sub(r.Timestamp).Seconds()))
 	}
 }

@@ -85,6 +85,7 @@ func (s *session) adjust(ctx context.Context, offsets map[string]map[int32]kgo.O
 			state.retryPause = old.retryPause
 		}
 		s.parts[p] = state
+		delete(s.waits, p)
 		s.unhalt(p)
 		starts[p] = kgo.NewOffset().At(state.position).WithEpoch(-1)
 	}

@@ -24,13 +24,18 @@ type session struct {
 	mu    sync.Mutex // guards parts and what they point to against adjust
 	parts map[int32]*part
 
-	paused map[int32]bool // partitions that the client was told to leave alone
-	aborts int            // transactions aborted in a row because records were not taken
+	paused map[int32]bool  // partitions that the client was told to leave alone
+	waits  map[int32]*wait // partitions with events that must wait for those of others; guarded by mu
+	aborts int             // transactions aborted in a row because records were not taken
 
 	cuts cuts   // connections lost
 	last ending // the last transaction
 
 	haltsChecked time.Time // when halted partitions were last looked after
+
+	elsewhere map[int32]int64 // published below, as last seen in the group's offsets, of partitions of others too
+	lookAt    time.Time       // when to look again whether parked partitions may go on
+	lookPause time.Duration   // the last pause before that
 
 	generation int32 // of the group, as last seen
 	recordsMax int   // of the next poll: less than configured while polls decide very much
@@ -52,8 +57,7 @@ type polled struct {
 	next      int64            // past the last record
 	decided   []outbox.Segment // what this poll's commands became, as far as it was decided now
 
-	events, deadLetters int // to be published
-	keyMismatches       int // counted once the poll is committed: a dropped one comes again
+	keyMismatches int // counted once the poll is committed: a dropped one comes again
 }
 
 // step takes one poll all the way: applied in Postgres, published in Kafka. An error means that the session must end.
@@ -65,6 +69,7 @@ func (s *session) step(ctx context.Context) error {
 	if err := s.checkHalts(ctx); err != nil {
 		return err
 	}
+	s.unpark(ctx)
 	polls, err := s.poll(ctx)
 	if err != nil {
 		return s.giveUp(ctx, err)
@@ -82,12 +87,12 @@ func (s *session) step(ctx context.Context) error {
 		}
 	}
 	applied := time.Now()
-	out, err := s.collect(ctx, polls)
+	queue, err := s.collect(ctx, polls)
 	if err != nil {
 		return s.giveUp(ctx, err)
 	}
-	if err := s.publish(ctx, polls, out, generation); err != nil {
-		return err
+	if err := s.publish(ctx, queue, generation); err != nil {
+		return s.giveUp(ctx, err)
 	}
 	s.metrics.stepSeconds.WithLabelValues(stepApply).Observe(applied.Sub(start).Seconds())
 	s.metrics.stepSeconds.WithLabelValues(stepPublish).Observe(time.Since(applied).Seconds())
@@ -106,15 +111,17 @@ func (s *session) giveUp(ctx context.Context, why error) error {
 		return why
 	}
 	s.log.Info("dropping a poll", "reason", why)
+	s.dropWaits()
 	ending, cancel := s.grace(ctx)
 	defer cancel()
-	return s.end(ending, kgo.TryAbort, nil)
+	_, err := s.end(ending, kgo.TryAbort, nil)
+	return err
 }
 
 // poll waits for records, a second at the most, and groups them by partition in the order in which they are decided.
 func (s *session) poll(ctx context.Context) ([]*polled, error) {
 	s.resume()
-	waiting, cancel := context.WithTimeout(ctx, idlePollMax)
+	waiting, cancel := context.WithTimeout(ctx, s.pollMax())
 	defer cancel()
 	fetches := s.kafka.PollRecords(waiting, s.recordsMax)
 	if ctx.Err() != nil {
@@ -242,18 +249,19 @@ func (s *session) positionOf(partition int32) int64 {
 	return unknown
 }
 
-// pause makes the client leave a halted partition alone.
+// pause makes the client leave a halted or parked partition alone.
 func (s *session) pause(partition int32) {
 	s.paused[partition] = true
 	s.kafka.Client().PauseFetchPartitions(map[string][]int32{s.config.Topics.Commands.Name: {partition}})
 }
 
-// resume ends the pause of partitions that were assigned anew since they were halted: the client would remember it.
+// resume ends the pause of partitions that are neither halted nor parked any more, or were assigned anew since they were:
+// the client would remember it.
 func (s *session) resume() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for partition := range s.paused {
-		if state := s.parts[partition]; state != nil && !state.halted {
+		if state := s.parts[partition]; state != nil && !state.halted && !s.parked(partition) {
 			delete(s.paused, partition)
 			s.kafka.Client().ResumeFetchPartitions(map[string][]int32{s.config.Topics.Commands.Name: {partition}})
 		}

@@ -94,7 +94,7 @@ func (w *Worker) session(ctx context.Context) error {
 	if err := w.settle(ctx); err != nil {
 		return err
 	}
-	s := &session{Worker: w, parts: make(map[int32]*part), paused: make(map[int32]bool), newest: make(map[int32]time.Time), recordsMax: w.config.PollRecordsMax, generation: -1}
+	s := &session{Worker: w, parts: make(map[int32]*part), paused: make(map[int32]bool), waits: make(map[int32]*wait), elsewhere: make(map[int32]int64), newest: make(map[int32]time.Time), recordsMax: w.config.PollRecordsMax, generation: -1}
 	kafka, err := kgo.NewGroupTransactSession(append(slices.Clone(w.config.Client),
 		kgo.WithHooks(&s.cuts),
 		kgo.ConsumerGroup(w.config.Group),
@@ -121,6 +121,7 @@ func (w *Worker) session(ctx context.Context) error {
 	}
 	s.kafka = kafka
 	defer s.releaseHalts()
+	defer s.setHealth(orderComponent, nil)
 	defer kafka.Close()
 	// Fences what is left of an earlier life of this id.
 	if _, _, err := kafka.Client().ProducerID(ctx); err != nil {

@@ -39,6 +39,7 @@ const (
 type Segment struct {
 	First, Next int64
 	Data        []byte
+	DependsOn   map[int32]int64 // what must be published first: by partition, every event of a command below an offset
 }
 
 // Entry is what was decided for the command at Offset: its messages in order of seq, or the reason why it is a

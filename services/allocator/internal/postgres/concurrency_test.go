@@ -217,12 +217,12 @@ func TestAKilledBackend(t *testing.T) {
 		require.True(t, done)
 	}
 	for name, ask := range map[string]func() error{
-		"Load":        func() error { _, err := s.Load(t.Context(), everything("CHAIR")); return err },
-		"Commit":      func() error { return s.Commit(t.Context(), step(8)) },
-		"NextOffset":  func() error { _, err := s.NextOffset(t.Context(), 0); return err },
-		"NextOffsets": func() error { _, err := s.NextOffsets(t.Context(), []int32{0}); return err },
-		"Outbox":      func() error { _, err := s.Outbox(t.Context(), 0, 0, 8, 1<<30); return err },
-		"Trim":        func() error { return s.Trim(t.Context(), []Published{{Partition: 0, Offset: 1}}) },
+		"Load":       func() error { _, err := s.Load(t.Context(), everything("CHAIR")); return err },
+		"Commit":     func() error { return s.Commit(t.Context(), step(8)) },
+		"NextOffset": func() error { _, err := s.NextOffset(t.Context(), 0); return err },
+		"Standing":   func() error { _, err := s.Standing(t.Context(), []int32{0}); return err },
+		"Outbox":     func() error { _, err := s.Outbox(t.Context(), 0, 0, 8, 1<<30); return err },
+		"Trim":       func() error { return s.Trim(t.Context(), []Published{{Partition: 0, Offset: 1}}) },
 		"Locked": func() error {
 			return s.Locked(t.Context(), 0, 8, nil, func(context.Context, apply.Session) error { return nil })
 		},

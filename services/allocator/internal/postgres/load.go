@@ -16,7 +16,7 @@ func load(ctx context.Context, db batcher, need apply.Need) (apply.Loaded, error
 	l := loader{facts: make(map[string]*allocation.Facts), rows: make(map[string]int)}
 	b := &pgx.Batch{}
 	if len(need.Products) > 0 {
-		b.Queue(`SELECT sku, version FROM products WHERE sku = ANY ($1)`, need.Products).Query(l.products)
+		b.Queue(`SELECT sku, version, coalesce(command_partition, -1), coalesce(command_offset, -1) FROM products WHERE sku = ANY ($1)`, need.Products).Query(l.products)
 		b.Queue(`SELECT sku, `+batchColumns+` FROM batches b WHERE open AND sku = ANY ($1)`, need.Products).Query(l.open)
 	}
 	if len(need.Lines) > 0 {
@@ -95,7 +95,7 @@ func (l *loader) of(sku string) *allocation.Facts {
 
 func (l *loader) products(rows pgx.Rows) error {
 	var row apply.Row
-	_, err := pgx.ForEachRow(rows, []any{&row.SKU, &row.Version}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&row.SKU, &row.Version, &row.By.Partition, &row.By.Offset}, func() error {
 		l.rows[row.SKU] = len(l.found)
 		l.found = append(l.found, row)
 		return nil

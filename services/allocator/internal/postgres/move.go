@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -44,6 +45,10 @@ func Move(ctx context.Context, url string, partition int32, from, to Position, p
 	}
 	defer func() { _ = conn.Close(ctx) }() // nothing is open on it
 	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		// FOR UPDATE also keeps out those who commit what depends on this partition.
+		if _, err := tx.Exec(ctx, `SELECT FROM partitions WHERE partition = $1 FOR UPDATE`, partition); err != nil {
+			return err
+		}
 		done, err := tx.Exec(ctx, `UPDATE partitions SET topic_id = $5, next_offset = $6, outbox_floor = $7
 			WHERE partition = $1 AND topic_id = $2 AND next_offset = $3 AND outbox_floor = $4
 			AND NOT EXISTS (SELECT FROM outbox o WHERE o.partition = $1 AND o.next_offset > $8)`,
@@ -54,7 +59,18 @@ func Move(ctx context.Context, url string, partition int32, from, to Position, p
 		if err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `DELETE FROM outbox WHERE partition = $1 AND next_offset <= $2`, partition, published)
+		if _, err := tx.Exec(ctx, `DELETE FROM outbox WHERE partition = $1 AND next_offset <= $2`, partition, published); err != nil {
+			return err
+		}
+		if to.TopicID == from.TopicID && to.NextOffset >= from.NextOffset {
+			return nil
+		}
+		// Its offsets begin anew. What others depend on is published, and they must not wait for these offsets to come again.
+		if _, err := tx.Exec(ctx, `UPDATE products p SET command_partition = NULL, command_offset = NULL
+			FROM (SELECT sku FROM products WHERE command_partition = $1 ORDER BY sku FOR UPDATE) AS k WHERE p.sku = k.sku`, partition); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `UPDATE outbox SET depends_on = nullif(depends_on - $1::text, '{}') WHERE depends_on ? $1::text`, strconv.Itoa(int(partition)))
 		return err
 	})
 	if err != nil {

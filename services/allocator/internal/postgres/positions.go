@@ -47,24 +47,24 @@ func (s *Store) Positions(ctx context.Context, topicID string, partitions []int3
 	return found, nil
 }
 
-// NextOffsets reads up to where each of the partitions is applied.
-func (s *Store) NextOffsets(ctx context.Context, partitions []int32) (map[int32]int64, error) {
-	found := make(map[int32]int64, len(partitions))
+// Standing reads where each of the partitions stands, without their topic. A partition without a row is at 0.
+func (s *Store) Standing(ctx context.Context, partitions []int32) (map[int32]Position, error) {
+	found := make(map[int32]Position, len(partitions))
 	err := s.with(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		rows, err := c.Query(ctx, `SELECT partition, next_offset FROM partitions WHERE partition = ANY ($1)`, partitions)
+		rows, err := c.Query(ctx, `SELECT partition, next_offset, outbox_floor FROM partitions WHERE partition = ANY ($1)`, partitions)
 		if err != nil {
 			return err
 		}
 		var partition int32
-		var next int64
-		_, err = pgx.ForEachRow(rows, []any{&partition, &next}, func() error {
-			found[partition] = next
+		var p Position
+		_, err = pgx.ForEachRow(rows, []any{&partition, &p.NextOffset, &p.OutboxFloor}, func() error {
+			found[partition] = p
 			return nil
 		})
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read the next offsets of partitions %v: %w", partitions, err)
+		return nil, fmt.Errorf("read where partitions %v stand: %w", partitions, err)
 	}
 	return found, nil
 }
@@ -83,14 +83,14 @@ func (s *Store) Outbox(ctx context.Context, partition int32, from, next int64, b
 	bytes := 0
 	err := s.with(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		rows, err := c.Query(ctx, `SELECT p.topic_id, p.next_offset, p.outbox_floor,
-				coalesce(o.first_offset, 0), coalesce(o.next_offset, 0), o.segment
+				coalesce(o.first_offset, 0), coalesce(o.next_offset, 0), o.segment, o.depends_on
 			FROM partitions p LEFT JOIN outbox o ON o.partition = p.partition AND o.next_offset > $2 AND o.first_offset < $3
 			WHERE p.partition = $1 ORDER BY o.first_offset`, partition, from, next)
 		if err != nil {
 			return err
 		}
 		var seg outbox.Segment
-		_, err = pgx.ForEachRow(rows, []any{&w.TopicID, &w.NextOffset, &w.OutboxFloor, &seg.First, &seg.Next, &seg.Data}, func() error {
+		_, err = pgx.ForEachRow(rows, []any{&w.TopicID, &w.NextOffset, &w.OutboxFloor, &seg.First, &seg.Next, &seg.Data, &seg.DependsOn}, func() error {
 			bytes += len(seg.Data)
 			switch {
 			case bytes > bytesMax:
@@ -98,7 +98,7 @@ func (s *Store) Outbox(ctx context.Context, partition int32, from, next int64, b
 			case seg.Next > 0:
 				w.Segments = append(w.Segments, seg)
 			}
-			seg.Data = nil
+			seg.Data, seg.DependsOn = nil, nil
 			return nil
 		})
 		return err

@@ -150,7 +150,7 @@ func (s *Store) Locked(ctx context.Context, partition int32, from int64, skus []
 	return s.with(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
 			lock := &pgx.Batch{}
-			lock.Queue(`SELECT refuse_unless(EXISTS (SELECT FROM partitions WHERE partition = $1 AND next_offset = $2 FOR UPDATE), 'the partition moved')`,
+			lock.Queue(`SELECT refuse_unless(EXISTS (SELECT FROM partitions WHERE partition = $1 AND next_offset = $2 FOR NO KEY UPDATE), 'the partition moved')`,
 				partition, from)
 			lock.Queue(`SELECT FROM products WHERE sku = ANY ($1) ORDER BY sku FOR UPDATE`, skus)
 			if err := tx.SendBatch(ctx, lock).Close(); err != nil {

@@ -17,13 +17,14 @@ func write(ctx context.Context, db batcher, w apply.Write) error {
 	b := &pgx.Batch{}
 	b.Queue(`WITH moved AS (UPDATE partitions SET next_offset = $3 WHERE partition = $1 AND next_offset = $2 RETURNING 1)
 		SELECT refuse_unless(EXISTS (SELECT FROM moved), 'the partition moved')`, w.Partition, w.From, w.Next)
-	queueProducts(b, w.Products)
+	queueDependencies(b, w.DependsOn)
+	queueProducts(b, w.Partition, w.Products)
 	queueBatches(b, w.Changes)
 	queueLines(b, w.Changes)
 	queueSeen(b, w.Changes)
 	for _, s := range w.Segments {
-		b.Queue(`INSERT INTO outbox (partition, first_offset, next_offset, segment) VALUES ($1, $2, $3, $4)`,
-			w.Partition, s.First, s.Next, s.Data)
+		b.Queue(`INSERT INTO outbox (partition, first_offset, next_offset, segment, depends_on) VALUES ($1, $2, $3, $4, $5)`,
+			w.Partition, s.First, s.Next, s.Data, jsonOrNull(w.DependsOn))
 	}
 	if err := db.SendBatch(ctx, b).Close(); err != nil {
 		return fmt.Errorf("commit %d SKUs: %w", len(w.Products), err)
@@ -31,15 +32,39 @@ func write(ctx context.Context, db batcher, w apply.Write) error {
 	return nil
 }
 
+// queueDependencies refuses what a cached SKU says to depend on but is not there: its partition was moved back since, as
+// after the topic was created anew. Waiting for it to be published could take for ever. The lock keeps Move away, and
+// nobody else.
+func queueDependencies(b *pgx.Batch, on map[int32]int64) {
+	if len(on) == 0 {
+		return
+	}
+	partitions, below := make([]int32, 0, len(on)), make([]int64, 0, len(on))
+	for p, offset := range on {
+		partitions, below = append(partitions, p), append(below, offset)
+	}
+	b.Queue(`SELECT refuse_unless(coalesce(bool_and(held), true), 'a partition moved back') FROM (
+		SELECT p.next_offset >= k.below AS held FROM unnest($1::integer[], $2::bigint[]) AS k (partition, below)
+		JOIN partitions p ON p.partition = k.partition FOR KEY SHARE OF p) AS locked`, partitions, below)
+}
+
+// jsonOrNull is the parameter for a map: null if it is empty.
+func jsonOrNull(m map[int32]int64) any {
+	if len(m) == 0 {
+		return nil
+	}
+	return m
+}
+
 // queueProducts locks the SKUs in key order, compares their versions and sets the new ones. The rows that are there
 // must be those that should be, each at its version: a SKU that was created meanwhile is one too many, one that is gone
 // is missing.
-func queueProducts(b *pgx.Batch, products []apply.Moved) {
+func queueProducts(b *pgx.Batch, partition int32, products []apply.Moved) {
 	skus := make([]string, len(products))
 	known, versions := []string{}, []int64{}
 	var changed, created struct {
-		skus                 []string
-		versions, availables []int64
+		skus                          []string
+		versions, availables, offsets []int64
 	}
 	for i, p := range products {
 		skus[i] = p.SKU
@@ -52,6 +77,7 @@ func queueProducts(b *pgx.Batch, products []apply.Moved) {
 			to.skus = append(to.skus, p.SKU)
 			to.versions = append(to.versions, int64(p.New))
 			to.availables = append(to.availables, p.Available)
+			to.offsets = append(to.offsets, p.Offset)
 		}
 	}
 	if len(skus) > 0 {
@@ -59,15 +85,15 @@ func queueProducts(b *pgx.Batch, products []apply.Moved) {
 			FROM (SELECT sku, version FROM products WHERE sku = ANY ($1) ORDER BY sku FOR UPDATE) AS locked`, skus, known, versions)
 	}
 	if len(changed.skus) > 0 {
-		b.Queue(`UPDATE products p SET version = k.version, available = k.available
-			FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS k (sku, version, available) WHERE p.sku = k.sku`,
-			changed.skus, changed.versions, changed.availables)
+		b.Queue(`UPDATE products p SET version = k.version, available = k.available, command_partition = $5, command_offset = k.command_offset
+			FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) AS k (sku, version, available, command_offset) WHERE p.sku = k.sku`,
+			changed.skus, changed.versions, changed.availables, changed.offsets, partition)
 	}
 	if len(created.skus) > 0 {
-		b.Queue(`WITH created AS (INSERT INTO products (sku, version, available)
-				SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[]) ON CONFLICT DO NOTHING RETURNING 1)
+		b.Queue(`WITH created AS (INSERT INTO products (sku, version, available, command_offset, command_partition)
+				SELECT *, $5 FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) ON CONFLICT DO NOTHING RETURNING 1)
 			SELECT refuse_unless((SELECT count(*) FROM created) = cardinality($1::text[]), 'a SKU was created')`,
-			created.skus, created.versions, created.availables)
+			created.skus, created.versions, created.availables, created.offsets, partition)
 	}
 }
 

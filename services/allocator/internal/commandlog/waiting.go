@@ -1,0 +1,231 @@
+package commandlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+const (
+	awaitMax       = time.Second // for others' events, with the poll in hand; after that its partitions are parked
+	awaitPauseMin  = time.Millisecond
+	awaitPauseMax  = 16 * time.Millisecond
+	lookPauseMin   = 4 * time.Millisecond // between looks whether parked partitions may go on
+	lookTimeout    = 2 * time.Second
+	waitNamedAfter = 2 * time.Second // in readiness: shorter waits are everyday's
+	orderComponent = "order"         // of readiness
+)
+
+// wait is a partition whose next events must come after some of another partition.
+type wait struct {
+	dependency
+	since  time.Time
+	parked bool // the client leaves the partition alone, and stands where it is published
+}
+
+// await looks at the group's offsets until more of q may be published. That takes as long as another worker's poll, and
+// everything else of this worker stands still meanwhile. So where it takes longer, or can not happen before this
+// worker has polled other partitions of its own, the partitions that wait are parked, and more is false.
+//
+// Rebalances do not wait for this: the client joins again by itself, and the new generation ends the wait.
+func (s *session) await(ctx context.Context, q *queue, generation int32) (more bool, err error) {
+	until := time.Now().Add(awaitMax)
+	for pause := awaitPauseMin; ; pause = min(2*pause, awaitPauseMax) {
+		rest := q.rest(s.publishedBelow)
+		if len(rest) < q.left() {
+			return true, nil
+		}
+		s.noteWaits(rest)
+		if time.Now().After(until) || s.inOwnWay(q, rest) {
+			s.park(rest)
+			return false, nil
+		}
+		select {
+		case <-ctx.Done():
+			return false, fmt.Errorf("%w: told to stop while %s", errStale, sentence(rest))
+		case <-time.After(pause):
+		}
+		if _, now := s.kafka.Client().GroupMetadata(); now != generation {
+			return false, fmt.Errorf("%w: the group moved on while %s", errStale, sentence(rest))
+		}
+		if err := s.look(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("looking whether others have published", "error", err)
+		}
+	}
+}
+
+// noteWaits remembers what of a poll waits since when, and forgets what need not wait any more.
+func (s *session) noteWaits(rest []dependency) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for partition, w := range s.waits {
+		if !w.parked && !slices.ContainsFunc(rest, func(d dependency) bool { return d.partition == partition }) {
+			s.endWait(partition)
+		}
+	}
+	for _, d := range rest {
+		if w := s.waits[d.partition]; w != nil {
+			w.dependency = d
+		} else {
+			s.waits[d.partition] = &wait{dependency: d, since: time.Now()}
+		}
+	}
+}
+
+// dropWaits forgets what waited in a poll that is dropped.
+func (s *session) dropWaits() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.waits, func(_ int32, w *wait) bool { return !w.parked })
+}
+
+// endWait forgets a wait that is over. The caller holds mu.
+func (s *session) endWait(partition int32) {
+	s.metrics.orderSeconds.Observe(time.Since(s.waits[partition].since).Seconds())
+	delete(s.waits, partition)
+}
+
+// inOwnWay says whether waiting with the poll in hand may be in vain: what is waited for is decided by partitions of this
+// worker that it has to poll first, or may itself wait for such. That is so after a crash, when the outbox is full.
+func (s *session) inOwnWay(q *queue, rest []dependency) bool {
+	assigned := s.assigned()
+	if slices.ContainsFunc(rest, func(d dependency) bool { return slices.Contains(assigned, d.on) && q.end(d.on) < d.below }) {
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(assigned, func(p int32) bool {
+		state := s.parts[p]
+		return state != nil && !state.halted && len(q.waiting[p]) == 0 && state.applied > state.published
+	})
+}
+
+// park leaves what is not published of a poll to a later one: the client goes back to where the partitions are
+// published, and leaves them alone until they need not wait.
+func (s *session) park(rest []dependency) {
+	back := make(map[int32]int64, len(rest))
+	s.mu.Lock()
+	for _, d := range rest {
+		w, state := s.waits[d.partition], s.parts[d.partition]
+		if w == nil { // assigned anew meanwhile: it stands where it should
+			continue
+		}
+		w.parked = true
+		state.position = state.published
+		back[d.partition] = state.published
+		s.pause(d.partition)
+	}
+	s.mu.Unlock()
+	s.setPositions(back)
+	s.lookPause = lookPauseMin
+	s.lookAt = time.Now().Add(s.lookPause)
+}
+
+// parked says whether a partition is parked. The caller holds mu.
+func (s *session) parked(partition int32) bool {
+	w := s.waits[partition]
+	return w != nil && w.parked
+}
+
+// pollMax is how long a poll waits for records: no longer than until parked partitions are to be looked after.
+func (s *session) pollMax() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.waits) == 0 {
+		return idlePollMax
+	}
+	return min(idlePollMax, max(time.Millisecond, time.Until(s.lookAt)))
+}
+
+// unpark has parked partitions go on once what they wait for is published. It is published, too, if its partition is
+// moved back, after its topic was created anew: that is done only once everything of it is published.
+func (s *session) unpark(ctx context.Context) {
+	s.nameWaits()
+	waits := s.parkedWaits()
+	if len(waits) == 0 || time.Now().Before(s.lookAt) {
+		return
+	}
+	on := make([]int32, 0, len(waits))
+	for _, d := range waits {
+		on = append(on, d.on)
+	}
+	standing, err := s.store.Standing(ctx, on)
+	if err = errors.Join(err, s.look(ctx)); err != nil && ctx.Err() == nil {
+		s.log.Warn("looking whether parked partitions may go on", "error", err)
+	}
+	assigned := s.assigned()
+	ended := false
+	for _, d := range waits {
+		published := max(s.publishedBelow(d.on), standing[d.on].OutboxFloor) // without the group's offsets the floor says it
+		movedBack := err == nil && standing[d.on].NextOffset < d.below
+		s.mu.Lock()
+		switch {
+		case s.waits[d.partition] == nil: // assigned anew meanwhile
+		case !slices.Contains(assigned, d.partition):
+			delete(s.waits, d.partition)
+		case published >= d.below || movedBack:
+			s.elsewhere[d.on] = max(s.elsewhere[d.on], standing[d.on].OutboxFloor)
+			s.endWait(d.partition)
+			ended = true
+		}
+		s.mu.Unlock()
+	}
+	s.lookPause = min(2*s.lookPause, idlePollMax)
+	if ended {
+		s.lookPause = lookPauseMin
+	}
+	s.lookAt = time.Now().Add(s.lookPause)
+}
+
+// parkedWaits are the dependencies of the parked partitions.
+func (s *session) parkedWaits() []dependency {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var waits []dependency
+	for _, w := range s.waits {
+		if w.parked {
+			waits = append(waits, w.dependency)
+		}
+	}
+	return waits
+}
+
+// nameWaits says in readiness what has waited long.
+func (s *session) nameWaits() {
+	s.mu.Lock()
+	var long []dependency
+	for _, w := range s.waits {
+		if time.Since(w.since) > waitNamedAfter {
+			long = append(long, w.dependency)
+		}
+	}
+	s.mu.Unlock()
+	if len(long) == 0 {
+		s.setHealth(orderComponent, nil)
+		return
+	}
+	s.setHealth(orderComponent, errors.New(sentence(long)))
+}
+
+// look reads below which offsets the group's partitions are published. Offsets of transactions that are still open are
+// not among them, and are not waited for.
+func (s *session) look(ctx context.Context) error {
+	asking, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	committed, err := s.admin.FetchOffsets(asking, s.config.Group)
+	if err == nil {
+		err = committed.Error()
+	}
+	if err != nil {
+		return fmt.Errorf("read the group's offsets: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for partition, at := range committed[s.config.Topics.Commands.Name] {
+		s.elsewhere[partition] = max(s.elsewhere[partition], at.At)
+	}
+	return nil
+}

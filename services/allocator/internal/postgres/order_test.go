@@ -1,0 +1,115 @@
+//go:build integration
+
+package postgres
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/lotline/lotline/services/allocator/internal/allocation"
+	"github.com/lotline/lotline/services/allocator/internal/apply"
+	"github.com/lotline/lotline/services/allocator/internal/outbox"
+)
+
+// chairBy is a commit that moves CHAIR on and depends on another partition's events.
+func chairBy(partition int32, from int64, old uint64, dependsOn map[int32]int64) apply.Write {
+	return apply.Write{
+		Partition: partition, From: from, Next: from + 5,
+		Products:  []apply.Moved{{SKU: "CHAIR", Old: old, New: old + 1, Available: 1, Offset: from + 2}},
+		Segments:  []outbox.Segment{{First: from, Next: from + 3, Data: []byte{1}}, {First: from + 3, Next: from + 5, Data: []byte{1}}},
+		DependsOn: dependsOn,
+	}
+}
+
+// by loads which command made CHAIR's version.
+func by(t *testing.T, s *Store) allocation.Position {
+	t.Helper()
+	got, err := s.Load(t.Context(), apply.Need{Products: []string{"CHAIR"}})
+	require.NoError(t, err)
+	require.Len(t, got.Products, 1)
+	return got.Products[0].By
+}
+
+// TestWhoMadeAVersion: it is stored with the version, and what a segment depends on is stored with the segment, so that
+// whoever publishes it later waits as its maker would have.
+func TestWhoMadeAVersion(t *testing.T) {
+	d := newDatabase(t)
+	s := d.store(time.Minute)
+	require.NoError(t, s.Commit(t.Context(), chairBy(0, 0, 0, nil)))
+	require.Equal(t, allocation.Position{Partition: 0, Offset: 2}, by(t, s))
+	require.NoError(t, s.Commit(t.Context(), chairBy(1, 0, 1, map[int32]int64{0: 3})))
+	require.Equal(t, allocation.Position{Partition: 1, Offset: 2}, by(t, s))
+	got, err := s.Outbox(t.Context(), 1, 0, 5, 1<<30)
+	require.NoError(t, err)
+	for _, segment := range got.Segments {
+		require.Equal(t, map[int32]int64{0: 3}, segment.DependsOn)
+	}
+	require.Len(t, got.Segments, 2)
+	read := apply.Write{From: 5, Next: 6, Products: []apply.Moved{{SKU: "CHAIR", Old: 2, New: 2, Offset: 5}}}
+	require.NoError(t, s.Commit(t.Context(), read))
+	require.Equal(t, allocation.Position{Partition: 1, Offset: 2}, by(t, s), "a SKU only read")
+
+	d.exec(`UPDATE products SET command_partition = NULL, command_offset = NULL`)
+	require.Equal(t, allocation.Position{Partition: -1, Offset: -1}, by(t, s), "a version of before this was kept")
+}
+
+// TestAPartitionMovedBack: its offsets begin anew, so nobody may go on to wait for the old ones: not the segments that are
+// there, not the SKUs that it made, and not an allocator that has such a SKU cached.
+func TestAPartitionMovedBack(t *testing.T) {
+	d := newDatabase(t)
+	s := d.store(time.Minute)
+	require.NoError(t, s.Commit(t.Context(), chairBy(0, 0, 0, nil)))
+	require.NoError(t, s.Commit(t.Context(), chairBy(1, 0, 1, map[int32]int64{0: 3})))
+	require.NoError(t, s.Commit(t.Context(), chairBy(0, 5, 2, map[int32]int64{1: 3})))
+	ahead := Position{TopicID: "topic", NextOffset: 20, OutboxFloor: 20}
+	require.NoError(t, Move(t.Context(), d.url, 0, Position{TopicID: "topic", NextOffset: 10}, ahead, 10))
+	require.Equal(t, allocation.Position{Partition: 0, Offset: 7}, by(t, s), "moved ahead, what was published stays published")
+
+	require.NoError(t, Move(t.Context(), d.url, 0, ahead, Position{TopicID: "new", NextOffset: 1}, 20))
+	require.Equal(t, allocation.Position{Partition: -1, Offset: -1}, by(t, s))
+	got, err := s.Outbox(t.Context(), 1, 0, 5, 1<<30)
+	require.NoError(t, err)
+	for _, segment := range got.Segments {
+		require.Nil(t, segment.DependsOn)
+	}
+	before := d.contents()
+	require.ErrorIs(t, s.Commit(t.Context(), chairBy(1, 5, 3, map[int32]int64{0: 8})), apply.ErrRefused)
+	require.Equal(t, before, d.contents())
+	require.NoError(t, s.Commit(t.Context(), chairBy(1, 5, 3, nil)))
+}
+
+// TestDependenciesWaitForAMove: a move back and a commit that depends on the partition come one after the other, and do
+// not wait for each other in a circle; commits that depend on each other's partitions do not wait at all.
+func TestDependenciesWaitForAMove(t *testing.T) {
+	d := newDatabase(t)
+	a, b := d.store(time.Minute), d.store(time.Minute)
+	require.NoError(t, a.Commit(t.Context(), chairBy(0, 0, 0, nil)))
+	require.NoError(t, a.Commit(t.Context(), chairBy(1, 0, 1, nil)))
+	other := func(partition int32, sku string, on int32) apply.Write {
+		w := chairBy(partition, 5, 0, map[int32]int64{on: 3})
+		w.Products[0].SKU = sku
+		return w
+	}
+	require.NoError(t, a.Locked(t.Context(), 0, 5, nil, func(ctx context.Context, s apply.Session) error {
+		require.NoError(t, b.Commit(ctx, other(1, "LAMP", 0)), "partition 0 is held, and depended on")
+		require.NoError(t, s.Commit(ctx, other(0, "TABLE", 1)))
+		moved := make(chan error, 1)
+		go func() {
+			moved <- Move(context.Background(), d.url, 1, Position{TopicID: "topic", NextOffset: 10}, Position{TopicID: "new"}, 10)
+		}()
+		require.Eventually(t, func() bool {
+			var waiting int
+			d.row(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`, &waiting)
+			return waiting == 1
+		}, 10*time.Second, 10*time.Millisecond, "the move waits for a commit that depends on its partition")
+		return nil
+	}))
+	require.Eventually(t, func() bool { n, err := a.NextOffset(t.Context(), 1); return err == nil && n == 0 }, 10*time.Second, 10*time.Millisecond)
+	got, err := a.Outbox(t.Context(), 0, 5, 10, 1<<30)
+	require.NoError(t, err)
+	require.NotEmpty(t, got.Segments)
+	require.Nil(t, got.Segments[0].DependsOn, "the move saw it")
+}
