@@ -162,6 +162,11 @@ func (s *session) upTo(ready []piece) map[int32]int64 {
 func (s *session) publishedBelow(partition int32) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.below(partition)
+}
+
+// below is publishedBelow for callers that hold mu.
+func (s *session) below(partition int32) int64 {
 	below := s.elsewhere[partition]
 	if state := s.parts[partition]; state != nil {
 		below = max(below, state.published)

@@ -35,7 +35,6 @@ type session struct {
 
 	elsewhere map[int32]int64 // published below, as last seen in the group's offsets, of partitions of others too
 	lookAt    time.Time       // when to look again whether parked partitions may go on
-	lookPause time.Duration   // the last pause before that
 
 	generation int32 // of the group, as last seen
 	recordsMax int   // of the next poll: less than configured while polls decide very much

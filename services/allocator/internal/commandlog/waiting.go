@@ -10,10 +10,11 @@ import (
 )
 
 const (
-	awaitMax       = time.Second // for others' events, with the poll in hand; after that its partitions are parked
+	awaitMax       = 2 * time.Second // for others' events, with the poll in hand; after that its partitions are parked
 	awaitPauseMin  = time.Millisecond
 	awaitPauseMax  = 16 * time.Millisecond
-	lookPauseMin   = 4 * time.Millisecond // between looks whether parked partitions may go on
+	lookPauseMin   = 4 * time.Millisecond // between looks whether parked partitions may go on, an eighth of the time that
+	lookPauseMax   = time.Second          // the latest of them waits
 	lookTimeout    = 2 * time.Second
 	waitNamedAfter = 2 * time.Second // in readiness: shorter waits are everyday's
 	orderComponent = "order"         // of readiness
@@ -89,7 +90,8 @@ func (s *session) endWait(partition int32) {
 }
 
 // inOwnWay says whether waiting with the poll in hand may be in vain: what is waited for is decided by partitions of this
-// worker that it has to poll first, or may itself wait for such. That is so after a crash, when the outbox is full.
+// worker that it has to poll first, or may itself wait for such. That is so after a crash, when the outbox is full, and
+// when a parked partition may go on.
 func (s *session) inOwnWay(q *queue, rest []dependency) bool {
 	assigned := s.assigned()
 	if slices.ContainsFunc(rest, func(d dependency) bool { return slices.Contains(assigned, d.on) && q.end(d.on) < d.below }) {
@@ -99,7 +101,11 @@ func (s *session) inOwnWay(q *queue, rest []dependency) bool {
 	defer s.mu.Unlock()
 	return slices.ContainsFunc(assigned, func(p int32) bool {
 		state := s.parts[p]
-		return state != nil && !state.halted && len(q.waiting[p]) == 0 && state.applied > state.published
+		if state == nil || state.halted || len(q.waiting[p]) > 0 || state.applied <= state.published {
+			return false
+		}
+		w := s.waits[p]
+		return w == nil || !w.parked || s.below(w.on) >= w.below
 	})
 }
 
@@ -120,8 +126,7 @@ func (s *session) park(rest []dependency) {
 	}
 	s.mu.Unlock()
 	s.setPositions(back)
-	s.lookPause = lookPauseMin
-	s.lookAt = time.Now().Add(s.lookPause)
+	s.lookAt = time.Now().Add(lookPauseMin)
 }
 
 // parked says whether a partition is parked. The caller holds mu.
@@ -157,7 +162,6 @@ func (s *session) unpark(ctx context.Context) {
 		s.log.Warn("looking whether parked partitions may go on", "error", err)
 	}
 	assigned := s.assigned()
-	ended := false
 	for _, d := range waits {
 		published := max(s.publishedBelow(d.on), standing[d.on].OutboxFloor) // without the group's offsets the floor says it
 		movedBack := err == nil && standing[d.on].NextOffset < d.below
@@ -169,15 +173,21 @@ func (s *session) unpark(ctx context.Context) {
 		case published >= d.below || movedBack:
 			s.elsewhere[d.on] = max(s.elsewhere[d.on], standing[d.on].OutboxFloor)
 			s.endWait(d.partition)
-			ended = true
 		}
 		s.mu.Unlock()
 	}
-	s.lookPause = min(2*s.lookPause, idlePollMax)
-	if ended {
-		s.lookPause = lookPauseMin
+	s.lookLater()
+}
+
+// lookLater plans the next look after parked partitions.
+func (s *session) lookLater() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	pause := lookPauseMax
+	for _, w := range s.waits {
+		pause = min(pause, max(lookPauseMin, time.Since(w.since)/8))
 	}
-	s.lookAt = time.Now().Add(s.lookPause)
+	s.lookAt = time.Now().Add(pause)
 }
 
 // parkedWaits are the dependencies of the parked partitions.
