@@ -36,6 +36,7 @@ var Drills = []Drill{
 	{"zombie-projector", "A projector is stopped past every timeout and wakes after another took over: it is refused and rejoins.", zombie("projector")},
 	{"rolling-restart", "Allocators and projectors are stopped and started one after the other under load.", rollingRestart},
 	{"partitions-added", "Both topics get more partitions under load, so that SKUs move to other partitions.", partitionsAdded},
+	{"mixed-producers", "Producers partition the same SKUs by murmur2 and by CRC32: two allocators decide them side by side, fast and in order.", mixedProducers},
 	{"clickhouse-wiped", "ClickHouse's database is dropped: made again, it is filled from the events.", clickHouseWiped},
 	{"poison-flood", "A flood of records that nobody can read comes among good ones: each is one dead letter.", poisonFlood},
 	{"hostile-sizes", "Records of 1 MiB, records that inflate to 12 MiB, thousands of headers, and clocks that are years off.", hostileSizes},
@@ -61,6 +62,7 @@ type DrillOptions struct {
 	Outage   time.Duration // how long a server is away
 	Commands int           // of the load that goes on meanwhile
 	Flood    int           // unreadable records of poison-flood
+	Mixed    int           // commands of each part of mixed-producers
 	Seed     uint64
 }
 

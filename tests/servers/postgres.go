@@ -50,7 +50,7 @@ func StartPostgres(ctx context.Context, o Options) (*Server, error) {
 		stopSignal: syscall.SIGINT, // its fast shutdown: sessions are ended, not waited for
 		command: func() *exec.Cmd {
 			return asOrdinaryUser(exec.Command(filepath.Join(bin, "postgres"), "-D", data, "-p", strconv.Itoa(o.Port),
-				"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=200"))
+				"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=200", "-c", "log_line_prefix=%m [%p] %e "))
 		},
 		ready: func(ctx context.Context) error {
 			conn, err := pgx.Connect(ctx, dsn.String())

@@ -34,6 +34,7 @@ type drillCmd struct {
 	Outage   time.Duration `help:"How long a server is away." default:"60s"`
 	Commands int           `help:"Commands sent before, during and after the faults of each drill." default:"6000"`
 	Flood    int           `help:"Unreadable records of poison-flood." default:"50000"`
+	Mixed    int           `help:"Commands of each of the two parts of mixed-producers." default:"200000"`
 	Seed     uint64        `help:"Of the workload." default:"1"`
 }
 
@@ -92,7 +93,7 @@ func (c *drillCmd) run(ctx context.Context, root string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, hosts.Close()) }()
-	options := crash.DrillOptions{Outage: c.Outage, Commands: c.Commands, Flood: c.Flood, Seed: c.Seed}
+	options := crash.DrillOptions{Outage: c.Outage, Commands: c.Commands, Flood: c.Flood, Mixed: c.Mixed, Seed: c.Seed}
 	var results []crash.DrillResult
 	failed := 0
 	for _, d := range drills {
