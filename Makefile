@@ -34,13 +34,15 @@ verify: ## Hold Postgres and ClickHouse of the running `make run` against its ev
 crash: ## Inject faults of every kind into the pipeline, on real servers, and verify what is left (DRILLS="kafka-killed …")
 	go run ./tests/cmd/crash drill $(DRILLS)
 
-test: build ## Run all tests on real servers (KAFKA=kfake leaves Apache Kafka, which needs a JVM, out)
+test: build ## Run all tests on real servers (KAFKA=kfake leaves out Apache Kafka, which needs a JVM, and the clients)
 ifeq ($(KAFKA),kfake)
-	@echo "KAFKA=kfake: the tests of Apache Kafka itself are left out, and kfake stands in for it in others."
+	@echo "KAFKA=kfake: the tests of Apache Kafka itself and of clients in other languages are left out, and kfake stands in for it in others."
 	$(SERVERS) --kfake -- go test -tags integration -timeout $(TEST_TIMEOUT) $(NO_APACHE) $(PACKAGES)
 else
-	@for tool in java mvn; do command -v $$tool >/dev/null || { \
-		echo "The tests on Apache Kafka need $$tool: install a Java runtime, 17 or newer, and Maven (Debian: default-jre-headless maven), or leave them out with KAFKA=kfake." >&2; exit 1; }; done
+	@for tool in java javac mvn; do command -v $$tool >/dev/null || { \
+		echo "The tests on Apache Kafka need $$tool: install a JDK, 17 or newer, and Maven (Debian: default-jdk-headless maven), or leave them out with KAFKA=kfake." >&2; exit 1; }; done
+	@python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "The tests of the Python clients need python3, 3.11 or newer, with venv (Debian: python3-venv), or leave them and Apache Kafka out with KAFKA=kfake." >&2; exit 1; }
 	$(SERVERS) --kafka -- go test -tags integration -timeout $(TEST_TIMEOUT) $(PACKAGES)
 endif
 

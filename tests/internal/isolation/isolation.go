@@ -29,7 +29,14 @@ import (
 func OnEachKafka(t *testing.T, test func(t *testing.T, s stack.Servers)) {
 	t.Helper()
 	t.Run("kfake", func(t *testing.T) { OnKfake(t, test) })
-	t.Run("kafka", func(t *testing.T) { test(t, newServers(t, Setting(t, "LOTLINE_TEST_KAFKA"))) })
+	t.Run("kafka", func(t *testing.T) { test(t, OnApacheKafka(t)) })
+}
+
+// OnApacheKafka returns names on Apache Kafka, for a test that only that one answers. `make test` finds such a test by
+// its name, which ends in OnApacheKafka.
+func OnApacheKafka(t *testing.T) stack.Servers {
+	t.Helper()
+	return newServers(t, Setting(t, "LOTLINE_TEST_KAFKA"))
 }
 
 // OnKfake runs a test to which it does not matter which Kafka it has.
