@@ -135,10 +135,9 @@ func (s *session) idle(ctx context.Context) error {
 	s.setHealth("publishing", nil)
 	settling, cancel := context.WithTimeout(ctx, lagTimeout)
 	defer cancel()
+	// Whatever else went wrong here goes wrong again before the next transaction, and is said then.
 	if err := s.settled(settling); errors.Is(err, errLeftOpen) {
 		return err
-	} else if err != nil {
-		s.log.Warn("looking after the last transaction while idle", "error", err)
 	}
 	s.trim(ctx)
 	partitions := s.assigned()
