@@ -62,7 +62,7 @@ func execute[C any](ctx context.Context, name, description string, args []string
 		return exitUsage
 	}
 
-	log := newLog(stderr, cli.LogLevel).With("service", name)
+	log := NewLog(stderr, cli.LogLevel).With("service", name)
 	slog.SetDefault(log)
 	log.Info("starting")
 	if err := run(ctx, cli.Config); err != nil {

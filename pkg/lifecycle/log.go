@@ -33,9 +33,9 @@ var (
 	assigned = regexp.MustCompile(`(?i)((?:[a-z0-9_-]*passw(?:or)?d|[a-z0-9_-]*secret|[a-z0-9_-]*token)"?\s*[=:]\s*|\bBearer\s+|\bBasic\s+)(?:'[^']*'|"[^"]*"|[^\s,;&'"]+)`)
 )
 
-// newLog returns a log of JSON lines on w, from level on. Whatever it is given, a line holds no password and is bounded:
+// NewLog returns a log of JSON lines on w, from level on. Whatever it is given, a line holds no password and is bounded:
 // secrets are taken out, and of a long value the beginning and its length are shown. Control characters are escaped.
-func newLog(w io.Writer, level slog.Leveler) *slog.Logger {
+func NewLog(w io.Writer, level slog.Leveler) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: redact}))
 }
 

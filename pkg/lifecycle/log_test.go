@@ -16,7 +16,7 @@ import (
 func logged(t *testing.T, f func(*slog.Logger)) (line string, fields map[string]any) {
 	t.Helper()
 	var out bytes.Buffer
-	f(newLog(&out, slog.LevelDebug))
+	f(NewLog(&out, slog.LevelDebug))
 	require.Equal(t, 1, bytes.Count(out.Bytes(), []byte("\n")), "one line")
 	require.NoError(t, json.Unmarshal(out.Bytes(), &fields))
 	return out.String(), fields

@@ -87,7 +87,7 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 		fmt.Fprintf(stderr, "lotline: %v\nSee lotline --help.\n", err)
 		return exitUsage
 	}
-	slog.SetDefault(slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: cli.LogLevel})))
+	slog.SetDefault(lifecycle.NewLog(stderr, cli.LogLevel))
 
 	err = command.Run(&env{ctx, cli.Kafka, stdin, stdout, stderr})
 	if err == nil {

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -187,6 +189,16 @@ func TestDeadLettersAreShownAsTheyCame(t *testing.T) {
 		&kgo.Record{Topic: "lotline.commands.dlq", Value: []byte{0xff}},
 	).FirstErr())
 	golden(t, "tail_dlq.jsonl", s.ok("", "tail", "dlq"))
+}
+
+// What the command logs is as free of secrets as what the services do.
+func TestTheLogHasNoSecrets(t *testing.T) {
+	was := slog.Default()
+	defer slog.SetDefault(was)
+	var stderr bytes.Buffer
+	cli.Main(t.Context(), []string{"send", "/no/such/file"}, strings.NewReader(""), io.Discard, &stderr)
+	slog.Error("connecting", "to", "postgres://u:hunter2@db/lotline")
+	require.Contains(t, stderr.String(), "postgres://u:[redacted]@db/lotline")
 }
 
 func TestMistakesAreAnsweredBySentences(t *testing.T) {

@@ -46,9 +46,15 @@ type clickHouse struct {
 // startClickHouse starts a server on the file that deployments use, and migrates its database as they do.
 func startClickHouse(t *testing.T, change ...func(users string) string) clickHouse {
 	t.Helper()
+	return startClickHouseWith(t, rand.Text, change...)
+}
+
+// startClickHouseWith is startClickHouse with passwords of the test's choice.
+func startClickHouseWith(t *testing.T, newPassword func() string, change ...func(users string) string) clickHouse {
+	t.Helper()
 	ch := clickHouse{passwords: make(map[string]string)}
 	for _, user := range clickHouseUsers {
-		password := rand.Text()
+		password := newPassword()
 		ch.passwords[user] = secretFile(t, password)
 		hash := sha256.Sum256([]byte(password))
 		t.Setenv("LOTLINE_CLICKHOUSE_"+strings.ToUpper(strings.TrimPrefix(user, "lotline_"))+"_SHA256", hex.EncodeToString(hash[:]))
