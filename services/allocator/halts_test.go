@@ -5,6 +5,7 @@ package allocator_test
 import (
 	"hash/crc32"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -48,43 +49,74 @@ func (b *bench) tooLarge(partition int32) {
 	require.NoError(b.t, client.ProduceSync(b.t.Context(), r).FirstErr())
 }
 
-// position reads where a partition stands.
-func (b *bench) position(partition int32) allocator.Position {
+// desk is what an operator looks and moves from.
+func (b *bench) desk() *allocator.Desk {
 	b.t.Helper()
-	positions, err := allocator.Positions(b.t.Context(), b.config.PostgresURL)
+	desk, err := allocator.OpenDesk(b.config.Kafka, "test", b.config.PostgresURL)
 	require.NoError(b.t, err)
-	return positions[partition]
+	b.t.Cleanup(desk.Close)
+	return desk
 }
 
-// A record that cannot be decompressed stops its partition, named with the offset, and no other. Moved past it, the
-// partition goes on without a restart, nothing else is skipped, and readiness is good again.
-func TestAnUndecompressableRecordHaltsUntilItIsSkipped(t *testing.T) {
-	for name, spoil := range map[string]func(*bench, int32){"broken": (*bench).broken, "too large": (*bench).tooLarge} {
-		t.Run(name, func(t *testing.T) {
-			b := onKfake(t)
-			all := b.orders("CHAIR", 9)
-			b.send(all[:5]...)
-			partition := all[0].Partition
-			ready := b.startReady()
-			b.events(5)
-			spoil(b, partition)
-			b.send(all[5:]...)
-			require.Eventually(t, func() bool { return ready.says("from offset 5") }, waitMax, tick)
-			b.send(b.orders(b.otherPartition(partition), 2)...)
-			b.events(8)
-			require.True(t, ready.says("halted"))
+// standing is what the desk says of a partition; of all others it says that nothing is wrong.
+func (b *bench) standing(desk *allocator.Desk, partition int32) allocator.Standing {
+	b.t.Helper()
+	all, err := desk.Look(b.t.Context())
+	require.NoError(b.t, err)
+	require.Len(b.t, all, int(b.topics.Commands.Partitions))
+	for _, s := range all {
+		require.True(b.t, s.Partition == partition || s.Halted == "", "partition %d: %s", s.Partition, s.Halted)
+	}
+	return all[partition]
+}
 
-			from := b.position(partition)
-			require.EqualValues(t, 5, from.NextOffset)
-			to := from
-			to.NextOffset, to.OutboxFloor = 6, 6
-			stale := from
-			stale.NextOffset = 4
-			require.ErrorIs(t, allocator.MovePosition(t.Context(), b.config.PostgresURL, partition, stale, to, 5), allocator.ErrMoved)
-			require.NoError(t, allocator.MovePosition(t.Context(), b.config.PostgresURL, partition, from, to, 5))
-			b.events(8 + len(all) - 5)
-			require.Eventually(t, func() bool { return !ready.says("") }, waitMax, tick, "ready again, without a restart")
-		})
+// skip moves a partition, and holds the plan against what is expected to be given up.
+func (b *bench) skip(partition int32, to int64, givenUp ...string) {
+	b.t.Helper()
+	desk := b.desk()
+	plan, err := desk.Plan(b.t.Context(), b.standing(desk, partition), to)
+	require.NoError(b.t, err)
+	require.Equal(b.t, givenUp, plan.GivenUp)
+	require.Empty(b.t, plan.Publish)
+	require.Empty(b.t, plan.Stop)
+	require.NoError(b.t, desk.Do(b.t.Context(), plan))
+	require.ErrorIs(b.t, desk.Do(b.t.Context(), plan), allocator.ErrMoved, "a plan is for the partition as it stood")
+}
+
+// A record that cannot be decompressed stops its partition, named with the offset, and no other, whatever came before it
+// in the same poll. Moved past it, the partition goes on without a restart, nothing else is skipped, and readiness is
+// good again.
+func TestAnUndecompressableRecordHaltsUntilItIsSkipped(t *testing.T) {
+	spoils := map[string]func(*bench, int32){"broken": (*bench).broken, "too large": (*bench).tooLarge}
+	for name, install := range map[string]func(*testing.T) *bench{"kfake": onKfake, "kafka": onKafka} {
+		for how, spoil := range spoils {
+			if name == "kafka" && how != "too large" {
+				continue // it refuses to store what it cannot read itself
+			}
+			t.Run(how+"/"+name, func(t *testing.T) {
+				b := install(t)
+				all := b.orders("CHAIR", 9)
+				b.send(all[:5]...)
+				partition := all[0].Partition
+				spoil(b, partition)
+				b.send(all[5:]...)
+				ready := b.startReady()
+				require.Eventually(t, func() bool { return ready.says("from offset 5") }, waitMax, tick)
+				b.events(5)
+				b.send(b.orders(b.otherPartition(partition), 2)...)
+				b.events(8)
+				require.True(t, ready.says("halted"))
+
+				s := b.standing(b.desk(), partition)
+				require.Contains(t, s.Halted, "from offset 5")
+				require.Equal(t, []int64{5, 5, 0, 6, 6}, []int64{s.Applied, s.Committed, s.ToPublish, s.ToDecide, s.SkipTo})
+				require.NotEmpty(t, s.Owner)
+				b.skip(partition, allocator.SkipAuto, "offsets 5: cannot be read")
+				b.events(8 + len(all) - 5)
+				require.Eventually(t, func() bool { return !ready.says("") }, waitMax, tick, "ready again, without a restart")
+				require.Empty(t, b.standing(b.desk(), partition).Halted)
+			})
+		}
 	}
 }
 
@@ -100,19 +132,212 @@ func TestATruncatedPartitionGoesOnOnceItIsMoved(t *testing.T) {
 			b.events(5)
 			stop()
 			b.send(all[5:10]...)
-			offsets := kadm.Offsets{}
-			offsets.Add(kadm.Offset{Topic: b.topics.Commands.Name, Partition: partition, At: 8})
-			_, err := b.adm.DeleteRecords(t.Context(), offsets)
-			require.NoError(t, err)
+			b.deleteRecords(partition, 8)
 			ready := b.startReady()
 			require.Eventually(t, func() bool { return ready.says("halted") }, waitMax, tick)
-			from := b.position(partition)
-			to := from
-			to.NextOffset, to.OutboxFloor = 8, 8
-			require.NoError(t, allocator.MovePosition(t.Context(), b.config.PostgresURL, partition, from, to, 5))
+			require.Contains(t, b.standing(b.desk(), partition).Halted, "starts at offset 8, and offset 5 would be next")
+			b.skip(partition, allocator.SkipLogStart, "offsets 5..7: deleted from the log before they were decided")
 			b.send(all[10])
 			b.events(5 + 3)
 			require.Eventually(t, func() bool { return !ready.says("") }, waitMax, tick)
 		})
 	}
+}
+
+func (b *bench) deleteRecords(partition int32, before int64) {
+	b.t.Helper()
+	offsets := kadm.Offsets{}
+	offsets.Add(kadm.Offset{Topic: b.topics.Commands.Name, Partition: partition, At: before})
+	answers, err := b.adm.DeleteRecords(b.t.Context(), offsets)
+	require.NoError(b.t, err)
+	require.NoError(b.t, answers.Error())
+}
+
+// recreate deletes the commands topic and makes it anew.
+func (b *bench) recreate() {
+	b.t.Helper()
+	_, err := b.adm.DeleteTopic(b.t.Context(), b.topics.Commands.Name)
+	require.NoError(b.t, err)
+	b.client.PurgeTopicsFromClient(b.topics.Commands.Name)
+	b.createTopics()
+}
+
+// A topic that was created anew is adopted from its start, while an allocator runs, although the group's offset of the old
+// one is beyond it: that is taken back first, or the first commands of the new topic would count as published.
+func TestARecreatedTopicIsAdopted(t *testing.T) {
+	for name, install := range map[string]func(*testing.T) *bench{"kfake": onKfake, "kafka": onKafka} {
+		t.Run(name, func(t *testing.T) {
+			b := install(t)
+			b.send(b.orders("CHAIR", 4)...)
+			stop := b.start()
+			b.events(5)
+			stop()
+			b.recreate()
+			more := b.orders("CHAIR", 9)[5:]
+			b.send(more...)
+			partition := more[0].Partition
+			stale := kadm.Offsets{}
+			stale.Add(kadm.Offset{Topic: b.topics.Commands.Name, Partition: partition, At: 5, LeaderEpoch: -1})
+			require.NoError(t, b.adm.CommitAllOffsets(t.Context(), b.config.Kafka.TopicPrefix+".allocator", stale))
+
+			desk := b.desk()
+			all, err := desk.Look(t.Context())
+			require.NoError(t, err)
+			require.Contains(t, all[partition].Halted, "created anew")
+			plan, err := desk.Plan(t.Context(), all[partition], allocator.SkipAuto)
+			require.NoError(t, err)
+			require.Contains(t, plan.GivenUp[0], "all commands from offset 5 on of the topic that was")
+			require.NotEmpty(t, plan.Stop)
+			ready := b.startReady()
+			require.Eventually(t, func() bool { return ready.says("created anew") }, waitMax, tick)
+			require.ErrorContains(t, desk.Do(t.Context(), plan), "stop all allocators")
+			require.Len(t, b.events(5), 5)
+			ready.stop()
+
+			for _, s := range all {
+				if s.Halted == "" {
+					continue
+				}
+				plan, err := desk.Plan(t.Context(), s, allocator.SkipAuto)
+				require.NoError(t, err)
+				require.NoError(t, desk.Do(t.Context(), plan))
+			}
+			ready = b.startReady()
+			b.events(5 + len(more))
+			require.Eventually(t, func() bool { return !ready.says("") }, waitMax, tick)
+		})
+	}
+}
+
+// A life decided commands and died before it published their events; then the commands are gone. No allocator can poll
+// them again, so the move publishes what they decided: once, also if it is cut off between Kafka and Postgres and done
+// again. Commands that were not decided are given up.
+func TestASkipPublishesWhatNobodyElseCan(t *testing.T) {
+	for name, lose := range map[string]func(*bench, int32){
+		"truncated": func(b *bench, partition int32) { b.deleteRecords(partition, 7) },
+		"recreated": func(b *bench, _ int32) { b.recreate() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := onKfake(t)
+			all := b.orders("CHAIR", 9)
+			b.send(all[:5]...)
+			partition := all[0].Partition
+			p := newProxy(t, b.config.PostgresURL)
+			blocked, unblock := b.blockEndTxn()
+			stop := b.start(sudden, func(c *allocator.Config) { c.PostgresURL = p.url })
+			<-blocked
+			stop()
+			unblock()
+			b.send(all[5:8]...)
+			lose(b, partition)
+			if name == "recreated" {
+				b.send(all[7:8]...)
+			}
+			desk := b.desk()
+			standing := func() allocator.Standing {
+				standings, err := desk.Look(t.Context())
+				require.NoError(t, err)
+				return standings[partition]
+			}
+			plan, err := desk.Plan(t.Context(), standing(), allocator.SkipAuto)
+			require.NoError(t, err)
+			require.Len(t, plan.Publish, 5)
+			require.NotEmpty(t, plan.Stop)
+			b.lock(partition, func() { require.Error(t, desk.Do(t.Context(), plan), "Postgres is not to be had") })
+			b.events(5)
+			require.ErrorIs(t, desk.Do(t.Context(), plan), allocator.ErrMoved, "they are published by now")
+			plan, err = desk.Plan(t.Context(), standing(), allocator.SkipAuto)
+			require.NoError(t, err)
+			require.Empty(t, plan.Publish)
+			require.NoError(t, desk.Do(t.Context(), plan))
+			if name == "recreated" {
+				for _, s := range must(desk.Look(t.Context())) {
+					if s.Halted != "" {
+						require.NoError(t, desk.Do(t.Context(), must(desk.Plan(t.Context(), s, allocator.SkipAuto))))
+					}
+				}
+			}
+			b.start()
+			b.send(all[8:]...)
+			b.check(5 + 3)
+		})
+	}
+}
+
+// lock keeps everybody else from a partition's row while fn runs, and ends whoever waits for it.
+func (b *bench) lock(partition int32, fn func()) {
+	b.t.Helper()
+	conn := b.postgres()
+	tx, err := conn.Begin(b.t.Context())
+	require.NoError(b.t, err)
+	_, err = tx.Exec(b.t.Context(), `SELECT FROM partitions WHERE partition = $1 FOR UPDATE`, partition)
+	require.NoError(b.t, err)
+	looking, ended := b.postgres(), make(chan struct{}) // apart: a transaction sees the sessions as they were
+	go func() {
+		defer close(ended)
+		for n := 0; n == 0; time.Sleep(tick) {
+			if err := looking.QueryRow(b.t.Context(), `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+				WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&n); err != nil {
+				b.t.Error(err)
+				return
+			}
+		}
+	}()
+	fn()
+	<-ended
+	require.NoError(b.t, tx.Rollback(b.t.Context()))
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// Postgres is restored from a backup older than what is left of the commands. Going on after the hole would decide on a
+// state that contradicts what was published.
+func TestCommandsThatWerePublishedAreNotSkipped(t *testing.T) {
+	b := onKfake(t)
+	all := b.orders("CHAIR", 6)
+	b.send(all...)
+	stop := b.start()
+	b.events(7)
+	stop()
+	_, err := b.postgres().Exec(t.Context(), `UPDATE partitions SET next_offset = 3, outbox_floor = 3 WHERE partition = $1`, all[0].Partition)
+	require.NoError(t, err)
+	b.deleteRecords(all[0].Partition, 5)
+	desk := b.desk()
+	s := b.standing(desk, all[0].Partition)
+	require.Contains(t, s.Halted, "truncated")
+	_, err = desk.Plan(t.Context(), s, allocator.SkipAuto)
+	require.ErrorContains(t, err, "2 commands of offsets 3..4")
+	require.ErrorContains(t, err, "restore a newer backup")
+}
+
+// What nobody can skip by mistake: what was never seen, what is behind, what an allocator does by itself.
+func TestSkipsThatAreRefused(t *testing.T) {
+	b := onKfake(t)
+	desk := b.desk()
+	refuse := func(says string, partition int32, to int64) {
+		t.Helper()
+		_, err := desk.Plan(t.Context(), b.standing(desk, partition), to)
+		require.ErrorContains(t, err, says)
+	}
+	refuse("no allocator had it yet", 0, 0)
+	all := b.orders("CHAIR", 4)
+	b.send(all[:3]...)
+	partition := all[0].Partition
+	blocked, unblock := b.blockEndTxn()
+	stop := b.start(sudden)
+	<-blocked
+	stop()
+	unblock()
+	b.send(all[3:]...)
+	refuse("nothing is known that could not be read", partition, allocator.SkipAuto)
+	refuse("not in its log, which is from 0 to 5", partition, 6)
+	refuse("not past offset 0", partition, 0)
+	refuse("offsets 0..2 are decided, and an allocator publishes them", partition, 4)
+	b.start()
+	b.events(5)
 }

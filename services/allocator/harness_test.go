@@ -266,10 +266,23 @@ func (b *bench) lines() []string {
 	return lines
 }
 
+// position is where a partition stands in Postgres.
+type position struct{ NextOffset, OutboxFloor int64 }
+
+func (b *bench) position(partition int32) (at position) {
+	b.t.Helper()
+	conn := b.postgres()
+	defer conn.Close(b.t.Context())
+	require.NoError(b.t, conn.QueryRow(b.t.Context(), `SELECT coalesce(max(next_offset), 0), coalesce(max(outbox_floor), 0)
+		FROM partitions WHERE partition = $1`, partition).Scan(&at.NextOffset, &at.OutboxFloor))
+	return at
+}
+
 // readiness asks a started allocator's admin endpoint.
 type readiness struct {
-	t   *testing.T
-	url string
+	t    *testing.T
+	url  string
+	stop func()
 }
 
 func (b *bench) startReady(change ...func(*allocator.Config)) readiness {
@@ -278,8 +291,8 @@ func (b *bench) startReady(change ...func(*allocator.Config)) readiness {
 	require.NoError(b.t, err)
 	addr := listener.Addr().String()
 	require.NoError(b.t, listener.Close())
-	b.start(append(change, func(c *allocator.Config) { c.AdminAddr = addr })...)
-	return readiness{b.t, "http://" + addr + "/readyz"}
+	stop := b.start(append(change, func(c *allocator.Config) { c.AdminAddr = addr })...)
+	return readiness{b.t, "http://" + addr + "/readyz", stop}
 }
 
 func (r readiness) says(what string) bool {

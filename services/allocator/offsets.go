@@ -1,25 +1,31 @@
 package allocator
 
 import (
-	"context"
-
-	"github.com/lotline/lotline/services/allocator/internal/postgres"
+	"github.com/lotline/lotline/pkg/kafkaclient"
+	"github.com/lotline/lotline/services/allocator/internal/offsets"
+	"github.com/lotline/lotline/topics"
 )
 
-// Position is how far a partition of the commands topic is in the allocator's database.
-type Position = postgres.Position
+// What an operator's look at the partitions, and moving one, is made of.
+type (
+	// Desk is where an operator looks and moves from. It is not for concurrent use.
+	Desk = offsets.Desk
+	// Standing is where a partition stands, as far as can be told from outside.
+	Standing = offsets.Standing
+	// Skip is what moving one partition gives up.
+	Skip = offsets.Skip
+)
 
-// ErrMoved says that a partition does not stand where it was seen, or has decided events that are not published yet.
-var ErrMoved = postgres.ErrMoved
+// ErrMoved says that a partition is not where it was when the plan to move it was made.
+var ErrMoved = offsets.ErrMoved
 
-// Positions reads where every partition that was ever seen stands.
-func Positions(ctx context.Context, url string) (map[int32]Position, error) {
-	return postgres.AllPositions(ctx, url)
-}
+// Where a partition may be moved to besides an offset: just past what cannot be read, and to where its log starts.
+const (
+	SkipAuto     = offsets.Auto
+	SkipLogStart = offsets.LogStart
+)
 
-// MovePosition gives up the commands between from and to. It changes nothing unless the partition still stands at
-// from and everything that was decided for it is published, which is below the group's committed offset published.
-// A running allocator goes on from there by itself.
-func MovePosition(ctx context.Context, url string, partition int32, from, to Position, published int64) error {
-	return postgres.Move(ctx, url, partition, from, to, published)
+// OpenDesk makes a Desk for the allocators of an installation with the database at url; the caller closes it.
+func OpenDesk(kafka kafkaclient.Config, clientID, url string) (*Desk, error) {
+	return offsets.Open(topics.Declared(kafka.TopicPrefix), kafka.TopicPrefix+".allocator", url, kafka.Opts(clientID))
 }

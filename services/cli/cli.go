@@ -1,8 +1,9 @@
-// Package cli is the operator's `lotline` command: send, tail, topics, dlq, verify, migrate.
+// Package cli is the operator's `lotline` command: send, tail, topics, dlq, offsets,
+// verify, migrate.
 //
 // It holds flags and wiring; reading files and rendering records are in
 // internal packages. It may import schemas, topics, pkg and, for their
-// migrations only, the roots of services. cmd/lotline and the tests call Main.
+// migrations and repairs, the roots of services. cmd/lotline and the tests call Main.
 package cli
 
 import (
@@ -45,6 +46,7 @@ type lotline struct {
 	Tail    tailCmd    `cmd:"" help:"Print commands, events or dead letters, decoded, one JSON object a line."`
 	Topics  topicsCmd  `cmd:"" help:"Compare or bring the cluster's topics to what Lotline declares."`
 	DLQ     dlqCmd     `cmd:"" name:"dlq" help:"List, replay or discard dead letters: commands that could not be read."`
+	Offsets offsetsCmd `cmd:"" help:"Show where the allocators' partitions stand, and move one past what cannot be read."`
 	Verify  verifyCmd  `cmd:"" help:"Compare Postgres and ClickHouse with the events, down to the row, while everything runs."`
 	Migrate migrateCmd `cmd:"" help:"Bring the schemas of Postgres and ClickHouse to what this version expects. Can be repeated."`
 }

@@ -213,7 +213,7 @@ func TestMistakesAreAnsweredBySentences(t *testing.T) {
 		{1, "no Kafka broker answers at 127.0.0.1:1 ", []string{"tail", "events", "--kafka-brokers=127.0.0.1:1"}},
 		{1, "open the commands: open /no/such/file", []string{"send", "/no/such/file"}},
 		{2, "read the file of --postgres-url-file", []string{"migrate", "postgres", "--postgres-url-file=/no/such/file"}},
-		{2, `expected one of "send", "tail", "topics", "dlq", "verify"`, nil},
+		{2, `expected one of "send", "tail", "topics", "dlq", "offsets"`, nil},
 		{2, `"evnts"`, []string{"tail", "evnts"}},
 		{2, "--from=end shows only what is still to come: add --follow", []string{"tail", "events", "--from=end"}},
 		{2, "--type must be one of CreateBatch, Allocate", []string{"send", "--type=Alocate"}},

@@ -133,7 +133,7 @@ func (s *session) matchSegment(p *polled, topicID string, wanted []*kgo.Record, 
 			out.records = append(out.records, deadLetter(s.config.Topics.DeadLetters.Name, r, entries[0].DeadLetter))
 			out.deadLetters++
 		case len(entries) > 0 && entries[0].Offset == r.Offset:
-			out.records = append(out.records, eventRecords(s.config.Topics.Events.Name, topicID, p.partition, entries[0])...)
+			out.records = append(out.records, EventRecords(s.config.Topics.Events.Name, topicID, p.partition, entries[0])...)
 			out.events += len(entries[0].Messages)
 		case r.Offset < floor:
 			// Published and deleted by an earlier life.

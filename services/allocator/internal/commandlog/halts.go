@@ -132,7 +132,7 @@ func (s *session) checkHalts(ctx context.Context) error {
 		if c, ok := committed.Lookup(topic, p); ok {
 			known = c.At
 		}
-		switch position, _ := start(known, at); {
+		switch position, _ := Start(known, at); {
 		case !state.omitted && !slices.Contains(assigned, p):
 			s.metrics.halts.clear(s.health, s.name, p, false)
 			delete(s.parts, p)
@@ -174,15 +174,16 @@ func (s *session) stand(ctx context.Context, partitions []int32) (topicID string
 	if detail.Err != nil { // never a made-up id: it would be stored, and the true one taken for another topic's
 		return "", nil, fmt.Errorf("ask for the id of topic %s: %w", topic, detail.Err)
 	}
-	topicID = topicName(detail.ID)
+	topicID = TopicName(detail.ID)
 	positions, err = s.store.Positions(ctx, topicID, partitions)
 	s.setHealth("postgres", err)
 	return topicID, positions, err
 }
 
-// start is where a partition begins, and up to where it is published. Below the outbox floor everything was published
-// and applied, so a group offset below it, as after a skip, is no place to begin at.
-func start(committed int64, at postgres.Position) (position, published int64) {
+// Start is where a partition begins, and up to where it is published; committed is -1 if the group has no offset. Below
+// the outbox floor everything was published and applied, so a group offset below it, as after a skip, is no place to
+// begin at.
+func Start(committed int64, at postgres.Position) (position, published int64) {
 	published = max(committed, at.OutboxFloor)
 	return min(published, at.NextOffset), published
 }

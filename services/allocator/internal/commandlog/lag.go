@@ -69,6 +69,7 @@ func (s *session) measureLag(ctx context.Context, measured map[int32]bool) error
 		end, ok := ends.Lookup(topic, p)
 		if state := s.parts[p]; ok && state != nil {
 			s.setLag(p, state, end)
+			state.watchStall(end.Offset)
 			measured[p] = true
 		}
 	}

@@ -29,6 +29,10 @@ type part struct {
 	suspect    bool          // was halted, and nothing of it was committed since
 	retryAt    time.Time     // when to try again although nothing changed; zero = never
 	retryPause time.Duration // the last pause before that
+
+	measured int64     // position when the lag was last measured
+	stalled  bool      // nothing came between two measurements, though there was more
+	nudged   time.Time // when it was last read anew for that
 }
 
 const unknown = -1
@@ -75,8 +79,8 @@ func (s *session) adjust(ctx context.Context, offsets map[string]map[int32]kgo.O
 					"partition", p, "outbox_floor", at.OutboxFloor, "next_offset", at.NextOffset)
 			}
 		}
-		state := &part{topicID: topicID, applied: at.NextOffset}
-		state.position, state.published = start(known, at)
+		state := &part{topicID: topicID, applied: at.NextOffset, measured: unknown}
+		state.position, state.published = Start(known, at)
 		if state.position < state.published {
 			s.log.Warn("Postgres is behind what was published, as after a restore: applying again, publishing nothing below the published offset",
 				"partition", p, "next_offset", at.NextOffset, "published", state.published)

@@ -69,6 +69,7 @@ func (s *session) step(ctx context.Context) error {
 		return err
 	}
 	s.unpark(ctx)
+	s.nudge()
 	polls, err := s.poll(ctx)
 	if err != nil {
 		return s.giveUp(ctx, err)
@@ -153,7 +154,7 @@ func (s *session) poll(ctx context.Context) ([]*polled, error) {
 // commit the offsets of all its partitions. The caller holds mu.
 func (s *session) readable(topicID [16]byte, partition int32) error {
 	state := s.parts[partition]
-	switch id := topicName(topicID); {
+	switch id := TopicName(topicID); {
 	case state == nil:
 		return fmt.Errorf("partition %d is not assigned", partition)
 	case state.halted:
@@ -195,11 +196,15 @@ func (s *session) warnOfKey(r *kgo.Record, sku string) {
 // fetchErrors halts partitions whose log is not what it was. Everything else is an outage that the client waits out.
 func (s *session) fetchErrors(fetches kgo.Fetches) {
 	var outage error
-	fetches.EachError(func(topic string, partition int32, err error) {
+	fetches.EachPartition(func(t kgo.FetchTopicPartition) {
+		topic, partition, err := t.Topic, t.Partition, t.Err
 		switch {
+		case err == nil:
+		case len(t.Records) > 0:
+			// Of what came before the fault; it comes again with nothing before it.
 		case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled):
 			// No records within the poll's wait.
-		case topic == s.config.Topics.Commands.Name && unreadable(err): // faults of the group come without a topic
+		case topic == s.config.Topics.Commands.Name && Unreadable(err): // faults of the group come without a topic
 			s.mu.Lock()
 			s.halt(partition, fmt.Errorf("its log cannot be read on from offset %d, where it was left: %w", s.positionOf(partition), err), passing(err))
 			s.mu.Unlock()
@@ -214,10 +219,10 @@ func (s *session) fetchErrors(fetches kgo.Fetches) {
 	s.setHealth("kafka", outage)
 }
 
-// unreadable tells errors after which a partition's log is not what it was, or which reading it again will only repeat,
+// Unreadable tells errors after which a partition's log is not what it was, or which reading it again will only repeat,
 // from those that pass. What the client says of a partition is a Kafka error, a failure of the network, or that a batch
 // cannot be decompressed or parsed; the last has no type of its own.
-func unreadable(err error) bool {
+func Unreadable(err error) bool {
 	var lost *kgo.ErrDataLoss
 	var code *kerr.Error
 	var network net.Error
@@ -233,7 +238,7 @@ func unreadable(err error) bool {
 	return true
 }
 
-// passing tells those of unreadable that may be over without anybody's doing. Where the log is out of range it must
+// passing tells those of Unreadable that may be over without anybody's doing. Where the log is out of range it must
 // not be tried again: once it has grown, other records have the same offsets.
 func passing(err error) bool {
 	var lost *kgo.ErrDataLoss

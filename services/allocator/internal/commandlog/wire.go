@@ -90,13 +90,13 @@ func place(topic string, partition int32, offset int64) string {
 	return topic + "/" + strconv.FormatInt(int64(partition), 10) + "/" + strconv.FormatInt(offset, 10)
 }
 
-// topicName is how Kafka's own tools print a topic's id.
-func topicName(id [16]byte) string { return base64.RawURLEncoding.EncodeToString(id[:]) }
+// TopicName is how Kafka's own tools print a topic's id.
+func TopicName(id [16]byte) string { return base64.RawURLEncoding.EncodeToString(id[:]) }
 
-// eventRecords are the records of one command's events. An event's id is made of the command's place and its number:
+// EventRecords are the records of one command's events. An event's id is made of the command's place and its number:
 // the same in every replay, and distinct for a command that was sent twice. For the same reason the trace context is
 // the command's own: an id of a span of this process would make the events of a replay others.
-func eventRecords(topic, topicID string, partition int32, e outbox.Entry) []*kgo.Record {
+func EventRecords(topic, topicID string, partition int32, e outbox.Entry) []*kgo.Record {
 	command := place(topicID, partition, e.Offset)
 	carried := telemetry.Carried{TraceParent: e.Headers.TraceParent, TraceState: e.Headers.TraceState}
 	contentType := cmp.Or(string(e.Headers.ContentType), schemas.ContentTypeJSON)

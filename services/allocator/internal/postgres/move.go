@@ -9,25 +9,35 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// ErrMoved says that a partition does not stand where it was seen, or has events that are not published.
-var ErrMoved = errors.New("the partition does not stand where it was seen to")
+// ErrMoved says that a partition does not stand where it was seen.
+var ErrMoved = errors.New("the partition does not stand any more where it was seen")
 
-// AllPositions reads where every partition that was ever seen stands.
-func AllPositions(ctx context.Context, url string) (map[int32]Position, error) {
+// Stored is where a partition stands, and of which offsets the outbox has rows.
+type Stored struct {
+	Position
+	First, Next []int64 // of each row, in order
+}
+
+// AllPositions reads where every partition that was ever seen stands, in one snapshot.
+func AllPositions(ctx context.Context, url string) (map[int32]Stored, error) {
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
 		return nil, fmt.Errorf("connect to Postgres: %w", err)
 	}
 	defer func() { _ = conn.Close(ctx) }() // nothing is open on it
-	rows, err := conn.Query(ctx, `SELECT partition, topic_id, next_offset, outbox_floor FROM partitions`)
+	rows, err := conn.Query(ctx, `SELECT p.partition, topic_id, p.next_offset, outbox_floor,
+			coalesce(array_agg(o.first_offset ORDER BY o.first_offset) FILTER (WHERE o.first_offset IS NOT NULL), '{}'),
+			coalesce(array_agg(o.next_offset ORDER BY o.first_offset) FILTER (WHERE o.first_offset IS NOT NULL), '{}')
+		FROM partitions p LEFT JOIN outbox o USING (partition) GROUP BY p.partition`)
 	if err != nil {
 		return nil, fmt.Errorf("read where the partitions stand: %w", err)
 	}
-	found := make(map[int32]Position)
+	found := make(map[int32]Stored)
 	var partition int32
-	var p Position
-	if _, err := pgx.ForEachRow(rows, []any{&partition, &p.TopicID, &p.NextOffset, &p.OutboxFloor}, func() error {
+	var p Stored
+	if _, err := pgx.ForEachRow(rows, []any{&partition, &p.TopicID, &p.NextOffset, &p.OutboxFloor, &p.First, &p.Next}, func() error {
 		found[partition] = p
+		p.First, p.Next = nil, nil
 		return nil
 	}); err != nil {
 		return nil, fmt.Errorf("read where the partitions stand: %w", err)
@@ -35,10 +45,10 @@ func AllPositions(ctx context.Context, url string) (map[int32]Position, error) {
 	return found, nil
 }
 
-// Move sets where a partition stands, if it still stands at from and every event that was decided for it is below
-// published; else it changes nothing and returns ErrMoved. The outbox floor is to be the next offset: then nothing
-// below is asked of the outbox, and nothing there is left to be asked for.
-func Move(ctx context.Context, url string, partition int32, from, to Position, published int64) error {
+// Move sets where a partition stands, if it still stands at from; else it changes nothing and returns ErrMoved. What the
+// outbox has below the new floor is deleted, and all of it if the topic is another: the caller has seen to it that it is
+// published, or given up.
+func Move(ctx context.Context, url string, partition int32, from, to Position) error {
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
 		return fmt.Errorf("connect to Postgres: %w", err)
@@ -50,22 +60,20 @@ func Move(ctx context.Context, url string, partition int32, from, to Position, p
 			return err
 		}
 		done, err := tx.Exec(ctx, `UPDATE partitions SET topic_id = $5, next_offset = $6, outbox_floor = $7
-			WHERE partition = $1 AND topic_id = $2 AND next_offset = $3 AND outbox_floor = $4
-			AND NOT EXISTS (SELECT FROM outbox o WHERE o.partition = $1 AND o.next_offset > $8)`,
-			partition, from.TopicID, from.NextOffset, from.OutboxFloor, to.TopicID, to.NextOffset, to.OutboxFloor, published)
+			WHERE partition = $1 AND topic_id = $2 AND next_offset = $3 AND outbox_floor = $4`,
+			partition, from.TopicID, from.NextOffset, from.OutboxFloor, to.TopicID, to.NextOffset, to.OutboxFloor)
 		if err == nil && done.RowsAffected() == 0 {
 			err = ErrMoved
 		}
 		if err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `DELETE FROM outbox WHERE partition = $1 AND next_offset <= $2`, partition, published); err != nil {
+		anew := to.TopicID != from.TopicID
+		if _, err := tx.Exec(ctx, `DELETE FROM outbox WHERE partition = $1 AND (next_offset <= $2 OR $3)`, partition, to.OutboxFloor, anew); err != nil || !anew {
 			return err
 		}
-		if to.TopicID == from.TopicID && to.NextOffset >= from.NextOffset {
-			return nil
-		}
-		// Its offsets begin anew. What others depend on is published, and they must not wait for these offsets to come again.
+		// Its offsets begin anew. What others depend on is published or given up, and they must not wait for these offsets
+		// to come again.
 		if _, err := tx.Exec(ctx, `UPDATE products p SET command_partition = NULL, command_offset = NULL
 			FROM (SELECT sku FROM products WHERE command_partition = $1 ORDER BY sku FOR UPDATE) AS k WHERE p.sku = k.sku`, partition); err != nil {
 			return err

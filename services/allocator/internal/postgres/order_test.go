@@ -65,10 +65,10 @@ func TestAPartitionMovedBack(t *testing.T) {
 	require.NoError(t, s.Commit(t.Context(), chairBy(1, 0, 1, map[int32]int64{0: 3})))
 	require.NoError(t, s.Commit(t.Context(), chairBy(0, 5, 2, map[int32]int64{1: 3})))
 	ahead := Position{TopicID: "topic", NextOffset: 20, OutboxFloor: 20}
-	require.NoError(t, Move(t.Context(), d.url, 0, Position{TopicID: "topic", NextOffset: 10}, ahead, 10))
+	require.NoError(t, Move(t.Context(), d.url, 0, Position{TopicID: "topic", NextOffset: 10}, ahead))
 	require.Equal(t, allocation.Position{Partition: 0, Offset: 7}, by(t, s), "moved ahead, what was published stays published")
 
-	require.NoError(t, Move(t.Context(), d.url, 0, ahead, Position{TopicID: "new", NextOffset: 1}, 20))
+	require.NoError(t, Move(t.Context(), d.url, 0, ahead, Position{TopicID: "new", NextOffset: 1}))
 	require.Equal(t, allocation.Position{Partition: -1, Offset: -1}, by(t, s))
 	got, err := s.Outbox(t.Context(), 1, 0, 5, 1<<30)
 	require.NoError(t, err)
@@ -98,7 +98,7 @@ func TestDependenciesWaitForAMove(t *testing.T) {
 		require.NoError(t, s.Commit(ctx, other(0, "TABLE", 1)))
 		moved := make(chan error, 1)
 		go func() {
-			moved <- Move(context.Background(), d.url, 1, Position{TopicID: "topic", NextOffset: 10}, Position{TopicID: "new"}, 10)
+			moved <- Move(context.Background(), d.url, 1, Position{TopicID: "topic", NextOffset: 10}, Position{TopicID: "new"})
 		}()
 		require.Eventually(t, func() bool {
 			var waiting int

@@ -45,7 +45,7 @@ $$;
 -- expired ids.
 GRANT SELECT, INSERT, UPDATE ON partitions, products, batches, order_lines TO lotline_allocator;
 GRANT SELECT, INSERT, UPDATE, DELETE ON command_seen TO lotline_allocator;
-GRANT SELECT, INSERT, DELETE ON outbox TO lotline_allocator;
+GRANT SELECT, INSERT, UPDATE, DELETE ON outbox TO lotline_allocator;
 GRANT EXECUTE ON FUNCTION refuse_unless(boolean, text) TO lotline_allocator;
 
 -- What a question of a shop could be answered from. The gateway that ships asks ClickHouse alone and needs no login here.

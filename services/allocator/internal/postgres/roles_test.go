@@ -34,7 +34,7 @@ var rightsOf = map[string]map[string]rights{
 	"lotline_allocator": {
 		"partitions": {may: "SELECT INSERT UPDATE"}, "products": {may: "SELECT INSERT UPDATE"},
 		"batches": {may: "SELECT INSERT UPDATE"}, "order_lines": {may: "SELECT INSERT UPDATE"},
-		"command_seen": {may: "SELECT INSERT UPDATE DELETE"}, "outbox": {may: "SELECT INSERT DELETE"},
+		"command_seen": {may: "SELECT INSERT UPDATE DELETE"}, "outbox": {may: "SELECT INSERT UPDATE DELETE"},
 	},
 	"lotline_gateway": {
 		"products": {may: "SELECT"}, "batches": {may: "SELECT"},

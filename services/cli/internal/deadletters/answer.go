@@ -2,8 +2,6 @@ package deadletters
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
@@ -11,6 +9,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/lotline/lotline/services/cli/internal/confirm"
 )
 
 const (
@@ -29,15 +29,15 @@ type Plan struct {
 	Status Status // Replayed or Discarded
 	Count  int
 	More   bool // there are more than were asked for
-	digest [sha256.Size]byte
+	digest confirm.Digest
 }
 
 // Token stands for exactly these dead letters and this answer.
-func (p *Plan) Token() string { return hex.EncodeToString(p.digest[:5]) }
+func (p *Plan) Token() string { return p.digest.Token() }
 
 func (p *Plan) add(l *Letter) {
 	p.Count++
-	p.digest = sha256.Sum256(fmt.Appendf(p.digest[:], "%s %s", p.Status, l.Place))
+	p.digest.Add(fmt.Sprintf("%s %s", p.Status, l.Place))
 }
 
 // errEnough ends a walk that has found as many as were asked for.

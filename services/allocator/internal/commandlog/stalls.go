@@ -1,0 +1,47 @@
+package commandlog
+
+import (
+	"maps"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// nudgeInterval is how often a partition that brings nothing is read anew from where it is.
+const nudgeInterval = 30 * time.Second
+
+// watchStall notes a partition of which there was more to read at two measurements, and nothing was read in between. The
+// caller holds mu.
+func (state *part) watchStall(end int64) {
+	if !state.halted && state.position < end && state.position == state.measured {
+		state.stalled = true
+	}
+	state.measured = state.position
+}
+
+// nudge has the client read stalled partitions anew. It stops to read a partition whose next batch inflates to too much,
+// and says so once: if the group moves on just then, what it said is dropped with the poll, and the partition would stand
+// still without a halt, for ever. Where nothing is left but markers of transactions, reading them again does no harm.
+func (s *session) nudge() {
+	topic := s.config.Topics.Commands.Name
+	if at := s.stalls(); len(at) > 0 { // the client is asked without mu, which its own goroutine may wait for
+		assigned := s.kafka.Client().CommittedOffsets()[topic]
+		maps.DeleteFunc(at, func(p int32, _ kgo.EpochOffset) bool { _, ok := assigned[p]; return !ok })
+		s.kafka.Client().SetOffsets(map[string]map[int32]kgo.EpochOffset{topic: at})
+	}
+}
+
+// stalls are the partitions that are to be read anew, and from where.
+func (s *session) stalls() map[int32]kgo.EpochOffset {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := make(map[int32]kgo.EpochOffset)
+	for p, state := range s.parts {
+		if state.stalled && !state.halted && state.position == state.measured && time.Since(state.nudged) >= nudgeInterval {
+			state.nudged = time.Now()
+			at[p] = kgo.EpochOffset{Epoch: -1, Offset: state.position}
+		}
+		state.stalled = false
+	}
+	return at
+}

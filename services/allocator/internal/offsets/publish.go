@@ -1,0 +1,192 @@
+package offsets
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/lotline/lotline/services/allocator/internal/commandlog"
+	"github.com/lotline/lotline/services/allocator/internal/postgres"
+)
+
+const (
+	outboxBytesMax = 256 << 20        // of decided events that are published with a move
+	postgresMax    = 30 * time.Second // for reading them, and for the move
+	// clockMargin is how much earlier than its command an event may seem to be appended: by another broker's clock.
+	clockMargin = time.Hour
+	stuckMax    = 30 * time.Second
+	transaction = 30 * time.Second
+)
+
+// unpublished finds what was decided below the target and is not published: no allocator can poll those commands any
+// more, so nobody would ever publish their events, and the histories of their SKUs would have holes. Which of them are
+// visible already is read from the events topic: the group's offset may be gone with the topic.
+func (d *Desk) unpublished(ctx context.Context, p *Skip) error {
+	s := &p.standing
+	next := min(p.To, s.Applied)
+	if s.Seen != s.TopicID {
+		next = s.Applied
+	}
+	if s.published >= next {
+		return nil
+	}
+	if s.Halted == "" {
+		return fmt.Errorf("partition %d: offsets %s are decided, and an allocator publishes them: start one, and look again", s.Partition, span(s.published, next))
+	}
+	store, err := postgres.New(d.url, postgresMax)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	waiting, err := store.Outbox(ctx, s.Partition, s.published, next, outboxBytesMax)
+	if err != nil {
+		return err
+	}
+	if waiting.TooMuch || waiting.Position != s.stored.Position {
+		return fmt.Errorf("partition %d: %w (or its outbox has more than %d MiB)", s.Partition, ErrMoved, outboxBytesMax>>20)
+	}
+	for _, segment := range waiting.Segments {
+		entries, err := segment.Entries()
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			switch {
+			case e.Offset < s.published || e.Offset >= next:
+			case e.DeadLetter != "":
+				p.Lost = append(p.Lost, Decided{Offset: e.Offset, Reason: e.DeadLetter})
+			default:
+				p.entries = append(p.entries, e)
+			}
+		}
+	}
+	if len(p.entries) == 0 {
+		return nil
+	}
+	visible, err := d.find(ctx, s.Partition, s.Seen, s.published, next, p.entries[0].Time.Add(-clockMargin))
+	if err != nil {
+		return err
+	}
+	all := p.entries
+	p.entries = nil
+	for _, e := range all {
+		if !visible[e.Offset] {
+			p.entries = append(p.entries, e)
+			p.Publish = append(p.Publish, Decided{Offset: e.Offset, SKU: string(e.Messages[0].Key), Events: len(e.Messages)})
+		}
+	}
+	return nil
+}
+
+// publish makes the events of the plan visible, in one transaction. Its id is the same for all that do this: who comes
+// second ends the first one's transaction, and must look again.
+func (d *Desk) publish(ctx context.Context, p *Skip) error {
+	client, err := kgo.NewClient(append(d.opts[:len(d.opts):len(d.opts)],
+		kgo.TransactionalID(d.group+".offsets"), kgo.TransactionTimeout(transaction))...)
+	if err != nil {
+		return fmt.Errorf("configure the Kafka client: %w", err)
+	}
+	defer client.Close()
+	if _, _, err := client.ProducerID(ctx); err != nil {
+		return fmt.Errorf("take over the transactional id: %w", err)
+	}
+	visible, err := d.find(ctx, p.Partition, p.standing.Seen, p.entries[0].Offset, p.entries[len(p.entries)-1].Offset+1, p.entries[0].Time.Add(-clockMargin))
+	if err != nil {
+		return err
+	}
+	if len(visible) > 0 {
+		return fmt.Errorf("partition %d: %w", p.Partition, ErrMoved)
+	}
+	if err := client.BeginTransaction(); err != nil {
+		return fmt.Errorf("begin the transaction: %w", err)
+	}
+	var records []*kgo.Record
+	for _, e := range p.entries {
+		records = append(records, commandlog.EventRecords(d.topics.Events.Name, p.standing.Seen, p.Partition, e)...)
+	}
+	if err := client.ProduceSync(ctx, records...).FirstErr(); err != nil {
+		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), transaction)
+		defer cancel()
+		return errors.Join(fmt.Errorf("produce to %s: %w", d.topics.Events.Name, err), client.EndTransaction(ending, kgo.TryAbort))
+	}
+	if err := client.EndTransaction(ctx, kgo.TryCommit); err != nil {
+		return fmt.Errorf("it is not known whether the events were published (%w): look again", err)
+	}
+	return nil
+}
+
+// find reads the events topic for those of a partition's commands at offsets [from, next) of the topic with that id,
+// among what was appended at since or later (zero: ever), and says which commands have some.
+func (d *Desk) find(ctx context.Context, partition int32, topicID string, from, next int64, since time.Time) (map[int64]bool, error) {
+	found := make(map[int64]bool)
+	prefix := topicID + "/" + strconv.Itoa(int(partition)) + "/"
+	err := d.scan(ctx, since, func(r *kgo.Record) {
+		for _, h := range r.Headers {
+			if h.Key != "ce_id" {
+				continue
+			}
+			rest, ours := strings.CutPrefix(string(h.Value), prefix)
+			offset, _, _ := strings.Cut(rest, "/")
+			if n, err := strconv.ParseInt(offset, 10, 64); ours && err == nil && n >= from && n < next {
+				found[n] = true
+			}
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for events of commands at %d@%s: %w", partition, span(from, next), err)
+	}
+	return found, nil
+}
+
+// scan reads the events topic up to its end, read_committed.
+func (d *Desk) scan(ctx context.Context, since time.Time, each func(*kgo.Record)) error {
+	topic := d.topics.Events.Name
+	starts, startsErr := d.admin.ListStartOffsets(ctx, topic)
+	if !since.IsZero() {
+		starts, startsErr = d.admin.ListOffsetsAfterMilli(ctx, since.UnixMilli(), topic)
+	}
+	ends, endsErr := d.admin.ListEndOffsets(ctx, topic)
+	if err := errors.Join(startsErr, endsErr, starts.Error(), ends.Error()); err != nil {
+		return fmt.Errorf("list the offsets of %s: %w", topic, err)
+	}
+	from, left := make(map[int32]kgo.Offset), make(map[int32]int64)
+	for p, start := range starts[topic] {
+		if end := ends[topic][p].Offset; start.Offset >= 0 && start.Offset < end {
+			from[p], left[p] = kgo.NewOffset().At(start.Offset), end
+		}
+	}
+	if len(left) == 0 {
+		return nil
+	}
+	client, err := kgo.NewClient(append(d.opts[:len(d.opts):len(d.opts)], kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: from}),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.ConsumeResetOffset(kgo.NoResetOffset()))...)
+	if err != nil {
+		return fmt.Errorf("configure the Kafka client: %w", err)
+	}
+	defer client.Close()
+	for len(left) > 0 {
+		waiting, cancel := context.WithTimeout(ctx, stuckMax)
+		fetches := client.PollFetches(waiting)
+		cancel()
+		if err := fetches.Err(); err != nil {
+			if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+				err = fmt.Errorf("its end was not reached within %s: a transaction is open there, or a broker is away", stuckMax)
+			}
+			return fmt.Errorf("read %s: %w", topic, err)
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			if !r.Attrs.IsControl() {
+				each(r)
+			}
+			if r.Offset+1 >= left[r.Partition] {
+				delete(left, r.Partition)
+			}
+		})
+	}
+	return nil
+}
