@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
@@ -34,7 +35,7 @@ type Counters struct {
 	Events      uint64
 	DeadLetters uint64
 	Refusals    uint64 // optimistic commits that were refused and decided again
-	Locked      uint64 // chunks committed with their SKUs locked
+	Locked      uint64 // chunks committed with their SKUs locked: refused ones, and those with SKUs that were shared lately
 }
 
 // Applier decides commands and commits what they change. It is not for concurrent use: each worker has its own,
@@ -44,6 +45,7 @@ type Applier struct {
 	encode    Encoder
 	limits    Limits
 	products  *simplelru.LRU[string, *held]
+	shared    *simplelru.LRU[string, int] // SKUs that another partition changed, and for how many chunks more that counts
 	scratch   []byte
 	eventsMax uint64
 
@@ -55,6 +57,9 @@ type Applier struct {
 // lockedTriesMax bounds the locked second try. Locked, a chunk can be refused only because a SKU that it found
 // unknown was created meanwhile, and each SKU is created once.
 const lockedTriesMax = 16
+
+// sharedFor is for how many chunks a SKU counts as shared after another partition changed it.
+const sharedFor = 8
 
 // chunkEventsMax ends a chunk: a poll of large cuts can decide far more events than it has commands, and memory and the
 // transaction must stay bounded. One command is never divided.
@@ -69,7 +74,11 @@ func New(store Store, encode Encoder, limits Limits) (*Applier, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a cache of %d SKUs: %w", limits.ProductsCachedMax, err)
 	}
-	return &Applier{store: store, encode: encode, limits: limits, products: products, eventsMax: chunkEventsMax, keptBytesMax: keptBytesMax}, nil
+	shared, err := simplelru.NewLRU[string, int](limits.ProductsCachedMax, nil)
+	if err != nil {
+		return nil, fmt.Errorf("remember %d shared SKUs: %w", limits.ProductsCachedMax, err)
+	}
+	return &Applier{store: store, encode: encode, limits: limits, products: products, shared: shared, eventsMax: chunkEventsMax, keptBytesMax: keptBytesMax}, nil
 }
 
 // Forget drops every cached SKU. What is cached is true only as long as the store's connection lives and no commit
@@ -111,42 +120,87 @@ func (a *Applier) Apply(ctx context.Context, partition int32, from, next int64, 
 }
 
 // commit takes a chunk through: optimistically from the cache first, and if a SKU turns out to have been changed by
-// another allocator, once more with the SKUs locked.
+// another allocator, once more with the SKUs locked; at once with the SKUs locked if one of them was shared lately.
 //
 // The sequence that needs the lock: allocators A and B own two partitions that share SKU X (a producer with another
 // partitioner). A reads X at version 5, B reads X at version 5, A commits 6, B is refused, B reads 6, A commits 7, B
 // is refused again: with a busy A, B never gets through. Holding X's row from before the read ends the race.
 func (a *Applier) commit(ctx context.Context, c *chunk) error {
+	cached, lock := a.products.Get, a.shares(c)
 	c.plan(a.products.Contains, a.limits.CutLinesMax)
-	err := a.attempt(ctx, a.store, c, a.products.Get)
-	if contradictory(err) {
-		err = fmt.Errorf("%w: %w", ErrRefused, err)
-	}
-	for try := 0; errors.Is(err, ErrRefused) && try < lockedTriesMax; try++ {
-		a.Counters.Refusals++
-		a.Forget()
-		c.reset()
-		c.plan(func(string) bool { return false }, a.limits.CutLinesMax)
-		moved := false
-		err = a.store.Locked(ctx, c.partition, c.from, c.skus, func(ctx context.Context, s Session) error {
-			moved = true
-			return a.attempt(ctx, s, c, func(string) (*held, bool) { return nil, false })
-		})
-		if errors.Is(err, ErrRefused) && !moved {
-			return err // the partition itself: not ours any more
+	for try := 0; ; try++ {
+		ours, err := true, error(nil)
+		if lock {
+			ours, err = a.attemptLocked(ctx, c, cached)
+		} else {
+			err = a.attempt(ctx, a.store, c, cached)
 		}
 		if err == nil {
-			a.Counters.Locked++
+			break
 		}
-	}
-	if err != nil {
-		return err
+		if try == 0 && contradictory(err) {
+			err = fmt.Errorf("%w: %w", ErrRefused, err)
+		}
+		if !errors.Is(err, ErrRefused) || !ours || try == lockedTriesMax {
+			return err
+		}
+		a.Counters.Refusals++
+		for _, sku := range c.skus {
+			a.products.Remove(sku)
+		}
+		c.reset()
+		c.plan(a.products.Contains, a.limits.CutLinesMax)
+		lock = true
 	}
 	for sku, p := range c.products {
+		shared := a.noteShared(sku, p.by.Partition >= 0 && p.by.Partition != c.partition)
 		p.settle(c.partition)
-		a.products.Add(sku, p)
+		if shared {
+			a.products.Remove(sku)
+		} else {
+			a.products.Add(sku, p)
+		}
 	}
 	return nil
+}
+
+// attemptLocked is attempt with the SKUs locked from before anything is read. The partition is not ours any more if it
+// was refused before that.
+func (a *Applier) attemptLocked(ctx context.Context, c *chunk, cached func(string) (*held, bool)) (ours bool, err error) {
+	err = a.store.Locked(ctx, c.partition, c.from, c.skus, func(ctx context.Context, s Session) error {
+		ours = true
+		return a.attempt(ctx, s, c, cached)
+	})
+	if err == nil {
+		a.Counters.Locked++
+	}
+	return ours, err
+}
+
+// shares says whether a SKU of the chunk was shared lately: then its cached version is probably old, and whoever changes
+// it would probably come between load and commit again.
+func (a *Applier) shares(c *chunk) bool {
+	return a.shared.Len() > 0 && slices.ContainsFunc(c.in, func(in Input) bool { return in.DeadLetter == "" && a.shared.Contains(in.Command.SKU) })
+}
+
+// noteShared says whether a SKU counts as shared from now on, and counts down to when one that nobody else has changed is
+// this partition's own again.
+func (a *Applier) noteShared(sku string, foreign bool) bool {
+	left, known := a.shared.Get(sku)
+	switch {
+	case foreign:
+		left = sharedFor
+	case !known:
+		return false
+	default:
+		left--
+	}
+	if left == 0 {
+		a.shared.Remove(sku)
+		return false
+	}
+	a.shared.Add(sku, left)
+	return true
 }
 
 // contradictory reports whether the domain met rows that do not fit together. Without a lock they may be of different

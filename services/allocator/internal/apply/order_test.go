@@ -86,3 +86,39 @@ func TestDependenciesNameWhoWasBefore(t *testing.T) {
 		}
 	})
 }
+
+// TestSharedSKUsAreLockedAtOnce: what another partition changes all the time is not cached, and is locked before it is read,
+// instead of being refused each time. Once the other has left it alone for long enough, it is cached again.
+func TestSharedSKUsAreLockedAtOnce(t *testing.T) {
+	f := newFakeStore()
+	a, other := newApplier(t, f), newApplier(t, f)
+	next := map[int32]int64{}
+	one := func(a *Applier, partition int32) {
+		t.Helper()
+		from := next[partition]
+		next[partition]++
+		_, err := a.Apply(t.Context(), partition, from, from+1, at(from, allocate("S", fmt.Sprint("o", partition, from), 1)))
+		require.NoError(t, err)
+	}
+	_, err := a.Apply(t.Context(), 0, 0, 1, at(0, create("S", "b1", 1000)))
+	require.NoError(t, err)
+	next[0] = 1
+	one(other, 1)
+	one(a, 0)
+	require.EqualValues(t, 1, a.Counters.Refusals, "that it is shared is found out by a refusal")
+	for range 5 {
+		one(other, 1)
+		one(a, 0)
+	}
+	require.EqualValues(t, 1, a.Counters.Refusals)
+	require.EqualValues(t, 6, a.Counters.Locked)
+	require.Zero(t, other.Counters.Refusals)
+	for range sharedFor {
+		require.False(t, a.products.Contains("S"))
+		one(a, 0)
+	}
+	require.True(t, a.products.Contains("S"))
+	locked := a.Counters.Locked
+	one(a, 0)
+	require.Equal(t, locked, a.Counters.Locked, "it is its own again")
+}

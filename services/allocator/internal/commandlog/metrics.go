@@ -46,7 +46,7 @@ func NewMetrics(reg *prometheus.Registry) *Metrics {
 		deadLetters:   counter("dead_letters_total", "Unreadable commands published to the dead letter topic."),
 		keyMismatches: counter("key_mismatches_total", "Commands whose record key is not their SKU: correct, but they may share SKUs across partitions, which is slower."),
 		refusals:      counter("refusals_total", "Commits refused because another allocator had changed a SKU first."),
-		locked:        counter("locked_commits_total", "Commits of the second try, made with the SKUs locked."),
+		locked:        counter("locked_commits_total", "Commits made with the SKUs locked: of what had been refused, or was about SKUs that another partition changed lately."),
 		transactions:  counter("transactions_committed_total", "Kafka transactions committed."),
 		aborts:        counter("transactions_aborted_total", "Kafka transactions aborted or not known to be committed."),
 		mended:        counter("transactions_mended_total", "Kafka transactions that the broker had forgotten to end on some partition, ended once more."),
