@@ -33,7 +33,7 @@ func TestDrillsOnApacheKafka(t *testing.T) {
 	hosts, err := crash.StartHosts(t.Context(), t.TempDir())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, hosts.Close()) })
-	options := crash.DrillOptions{Outage: 3 * time.Second, Commands: 3000, Flood: 3000, Mixed: 4000, Seed: 3}
+	options := crash.DrillOptions{Outage: 3 * time.Second, Commands: 3000, Flood: 3000, Mixed: 3000, Seed: 3}
 	for _, drill := range crash.Drills {
 		if leftToMakeCrash[drill.Name] != "" {
 			continue

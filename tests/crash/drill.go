@@ -62,7 +62,7 @@ type DrillOptions struct {
 	Outage   time.Duration // how long a server is away
 	Commands int           // of the load that goes on meanwhile
 	Flood    int           // unreadable records of poison-flood
-	Mixed    int           // commands of each part of mixed-producers
+	Mixed    int           // commands of each of the three parts of mixed-producers
 	Seed     uint64
 }
 

@@ -27,8 +27,9 @@ const (
 )
 
 // mixedProducers sends commands about the same SKUs with the partitioners of Kafka's Java client (murmur2) and of
-// librdkafka (CRC32), so that two allocators decide them side by side: first about nothing but such SKUs, then as a
-// hundredth of the commands. It measures how fast they are published, and holds Postgres to never having seen a deadlock.
+// librdkafka (CRC32), so that two allocators decide them side by side: as a hundredth of the commands, then about nothing
+// but such SKUs. It measures how fast they are published, beside commands of which no SKU is shared, and holds Postgres to
+// never having seen a deadlock.
 func mixedProducers(ctx context.Context, f *Field) error {
 	log := f.hosts.servers[postgres].LogFile
 	logged, err := os.Stat(log)
@@ -40,11 +41,13 @@ func mixedProducers(ctx context.Context, f *Field) error {
 	if err := f.send(ctx, lines); err != nil {
 		return err
 	}
-	if err := f.mixed(ctx, "every SKU shared", f.options.Mixed, 100); err != nil {
-		return err
-	}
-	if err := f.mixed(ctx, "1 % of the commands on shared SKUs", f.options.Mixed, 1); err != nil {
-		return err
+	for _, part := range []struct {
+		what    string
+		percent int
+	}{{"no SKU shared", 0}, {"1 % of the commands on shared SKUs", 1}, {"every SKU shared", 100}} {
+		if err := f.mixed(ctx, part.what, f.options.Mixed, part.percent); err != nil {
+			return err
+		}
 	}
 	shared, err := f.sharedSKUs(ctx)
 	if err != nil {
@@ -108,7 +111,9 @@ func (f *Field) mixed(ctx context.Context, what string, commands, percent int) e
 	if err != nil {
 		return err
 	}
-	f.measured = append(f.measured, fmt.Sprintf("%s: %.0f commands/s (%d, sent within %s)", what, float64(commands)/took.Seconds(), commands, sent.Round(time.Millisecond)))
+	rate := fmt.Sprintf("%s: %.0f commands/s (%d, sent within %s)", what, float64(commands)/took.Seconds(), commands, sent.Round(time.Millisecond))
+	f.measured = append(f.measured, rate)
+	fmt.Fprintln(f.out, " ", rate)
 	return nil
 }
 

@@ -34,7 +34,7 @@ type drillCmd struct {
 	Outage   time.Duration `help:"How long a server is away." default:"60s"`
 	Commands int           `help:"Commands sent before, during and after the faults of each drill." default:"6000"`
 	Flood    int           `help:"Unreadable records of poison-flood." default:"50000"`
-	Mixed    int           `help:"Commands of each of the two parts of mixed-producers." default:"200000"`
+	Mixed    int           `help:"Commands of each of the three parts of mixed-producers." default:"200000"`
 	Seed     uint64        `help:"Of the workload." default:"1"`
 }
 
