@@ -12,7 +12,7 @@ import (
 // when which component is out of order. METRICS.md lists the names.
 func NewRegistry(service string, h *Health) *prometheus.Registry {
 	registry := prometheus.NewRegistry()
-	version, revision := build()
+	version, revision := Build()
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "lotline_build_info",
 		Help:        "1; its labels say what is running.",
@@ -23,8 +23,8 @@ func NewRegistry(service string, h *Health) *prometheus.Registry {
 	return registry
 }
 
-// build names the version and the commit of this program, as far as they were known when it was built.
-func build() (version, revision string) {
+// Build names the version and the commit of this program, as far as they were known when it was built.
+func Build() (version, revision string) {
 	version, revision = "unknown", "unknown"
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

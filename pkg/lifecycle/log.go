@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -8,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"unicode/utf8"
+
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Names of the log's fields that every service uses, so that lines about one thing can be found together:
@@ -17,6 +20,7 @@ import (
 //	sku, orderid, batchref         what a command is about
 //	commandid, commandsource       which command
 //	error, failures, outage, pause what went wrong, how often, for how long, and when it is tried again
+//	trace_id                       of the sampled trace that the line belongs to
 
 const (
 	// logValueBytesMax is how much of one value a line shows: what a client sent may be as large as it likes.
@@ -36,8 +40,23 @@ var (
 // NewLog returns a log of JSON lines on w, from level on. Whatever it is given, a line holds no password and is bounded:
 // secrets are taken out, and of a long value the beginning and its length are shown. Control characters are escaped.
 func NewLog(w io.Writer, level slog.Leveler) *slog.Logger {
-	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: redact}))
+	return slog.New(traced{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: redact})})
 }
+
+// traced adds to lines that concern a sampled command where its trace is found.
+type traced struct{ slog.Handler }
+
+func (h traced) Handle(ctx context.Context, line slog.Record) error {
+	if span := trace.SpanContextFromContext(ctx); span.IsSampled() {
+		line = line.Clone()
+		line.AddAttrs(slog.String("trace_id", span.TraceID().String()))
+	}
+	return h.Handler.Handle(ctx, line)
+}
+
+func (h traced) WithAttrs(attrs []slog.Attr) slog.Handler { return traced{h.Handler.WithAttrs(attrs)} }
+
+func (h traced) WithGroup(name string) slog.Handler { return traced{h.Handler.WithGroup(name)} }
 
 func redact(groups []string, a slog.Attr) slog.Attr {
 	if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey) {

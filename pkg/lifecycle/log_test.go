@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // logged returns the one line that f logs, and its fields.
@@ -78,4 +79,20 @@ func TestHostileValuesAreBoundedAndEscaped(t *testing.T) {
 	divided := strings.Repeat("x", logValueBytesMax-12) + " password=hunter2"
 	line, _ = logged(t, func(log *slog.Logger) { log.Warn("a record", "key", divided) })
 	require.NotContains(t, line, "hu", "a secret where the value is cut")
+}
+
+func TestLinesOfASampledTraceNameIt(t *testing.T) {
+	span := trace.SpanContextConfig{TraceID: trace.TraceID{1, 2}, SpanID: trace.SpanID{3}, TraceFlags: trace.FlagsSampled}
+	within := func(c trace.SpanContextConfig) map[string]any {
+		_, fields := logged(t, func(log *slog.Logger) {
+			log.With("component", "x").WarnContext(trace.ContextWithSpanContext(t.Context(), trace.NewSpanContext(c)), "slow", "n", 1)
+		})
+		return fields
+	}
+	fields := within(span)
+	require.Equal(t, "01020000000000000000000000000000", fields["trace_id"])
+	require.Equal(t, "x", fields["component"])
+	span.TraceFlags = 0
+	require.NotContains(t, within(span), "trace_id", "not sampled: there is nothing to be found")
+	require.NotContains(t, within(trace.SpanContextConfig{}), "trace_id")
 }

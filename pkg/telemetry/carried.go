@@ -1,7 +1,11 @@
 package telemetry
 
 import (
+	"context"
+	"net/http"
+
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.opentelemetry.io/otel/propagation"
 )
 
 // Names of the record headers, those of W3C Trace Context.
@@ -32,6 +36,23 @@ func FromRecord(headers []kgo.RecordHeader) Carried {
 			c.TraceState = headers[i].Value
 		}
 	}
+	return c.valid()
+}
+
+// FromRequest finds the trace context in a request's headers, by the same rules.
+func FromRequest(headers http.Header) Carried {
+	return Carried{TraceParent: []byte(headers.Get(HeaderTraceParent)), TraceState: []byte(headers.Get(HeaderTraceState))}.valid()
+}
+
+// FromContext is the trace context of the span of ctx, if it has one.
+func FromContext(ctx context.Context) Carried {
+	var c Carried
+	propagation.TraceContext{}.Inject(ctx, &c)
+	return c.valid()
+}
+
+// valid returns what of c can be used.
+func (c Carried) valid() Carried {
 	if !validTraceParent(c.TraceParent) {
 		return Carried{}
 	}
@@ -40,6 +61,50 @@ func FromRecord(headers []kgo.RecordHeader) Carried {
 	}
 	return c
 }
+
+// Sampled says whether whoever began the trace wants it recorded. It allocates nothing: every command passes here.
+func (c Carried) Sampled() bool {
+	if len(c.TraceParent) != flagsEnd {
+		return false
+	}
+	flags := c.TraceParent[flagsEnd-1]
+	if flags >= 'a' {
+		flags -= 'a' - 10
+	}
+	return flags&1 == 1
+}
+
+// Context returns ctx with the span that c names, somebody else's, as the parent of those to come.
+func (c Carried) Context(ctx context.Context) context.Context {
+	if len(c.TraceParent) == 0 {
+		return ctx
+	}
+	return propagation.TraceContext{}.Extract(ctx, &c)
+}
+
+// Get returns the header of that name. With Set and Keys it makes a Carried what the library reads from and writes to.
+func (c *Carried) Get(key string) string {
+	switch key {
+	case HeaderTraceParent:
+		return string(c.TraceParent)
+	case HeaderTraceState:
+		return string(c.TraceState)
+	}
+	return ""
+}
+
+// Set is the opposite of Get.
+func (c *Carried) Set(key, value string) {
+	switch key {
+	case HeaderTraceParent:
+		c.TraceParent = []byte(value)
+	case HeaderTraceState:
+		c.TraceState = []byte(value)
+	}
+}
+
+// Keys lists what Get knows.
+func (*Carried) Keys() []string { return []string{HeaderTraceParent, HeaderTraceState} }
 
 // AppendTo adds the record headers of c, if it has any.
 func (c Carried) AppendTo(headers []kgo.RecordHeader) []kgo.RecordHeader {

@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 
@@ -69,4 +70,23 @@ func TestReadingAContextAllocatesNothing(t *testing.T) {
 			t.Error("not found")
 		}
 	}))
+}
+
+func TestSampled(t *testing.T) {
+	for flags, want := range map[string]bool{"00": false, "01": true, "02": false, "03": true, "0a": false, "0b": true, "fe": false, "ff": true} {
+		require.Equal(t, want, FromRecord(headers("traceparent", parent[:53]+flags)).Sampled(), flags)
+	}
+	require.False(t, Carried{}.Sampled())
+}
+
+func TestFromRequest(t *testing.T) {
+	h := http.Header{}
+	require.Zero(t, FromRequest(h))
+	h.Set("Traceparent", parent)
+	h.Set("Tracestate", "a=b")
+	require.Equal(t, Carried{TraceParent: []byte(parent), TraceState: []byte("a=b")}, FromRequest(h))
+	h.Set("Tracestate", strings.Repeat("x", 513))
+	require.Equal(t, Carried{TraceParent: []byte(parent)}, FromRequest(h))
+	h.Set("Traceparent", parent+"x")
+	require.Zero(t, FromRequest(h))
 }

@@ -17,11 +17,13 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lotline/lotline/pkg/admin"
 	"github.com/lotline/lotline/pkg/kafkaclient"
 	"github.com/lotline/lotline/pkg/postgresclient"
+	"github.com/lotline/lotline/pkg/telemetry"
 	"github.com/lotline/lotline/schemas"
 	"github.com/lotline/lotline/services/allocator/internal/allocation"
 	"github.com/lotline/lotline/services/allocator/internal/apply"
@@ -47,6 +49,7 @@ type Config struct {
 	PostgresTimeout         time.Duration    `help:"How long one Postgres transaction may take; one of a frozen allocator blocks its successor no longer than that." default:"10s"`
 	GracePeriod             time.Duration    `help:"How long a stop may take to finish the open transaction." default:"10s"`
 	AdminAddr               string           `help:"Address (host:port) of health and metrics; empty = none." default:"127.0.0.1:9081" placeholder:"HOST:PORT"`
+	Telemetry               telemetry.Config `embed:""`
 }
 
 // DefaultConfig returns the configuration of an allocator that is told nothing.
@@ -62,7 +65,7 @@ var instanceID = regexp.MustCompile(`^[a-zA-Z0-9._-]{0,200}$`)
 
 // Validate names every fault of the configuration, a sentence each.
 func (c Config) Validate() error {
-	errs := []error{c.Kafka.Validate(), c.Settings.Validate()}
+	errs := []error{c.Kafka.Validate(), c.Settings.Validate(), c.Telemetry.Validate()}
 	within := func(flag string, value, least, most int) {
 		if value < least || value > most {
 			errs = append(errs, fmt.Errorf("--%s is %d and must be from %d to %d", flag, value, least, most))
@@ -121,6 +124,11 @@ func Run(ctx context.Context, cfg Config) error {
 	registry := admin.NewRegistry("allocator", health)
 	metrics := commandlog.NewMetrics(registry)
 	log := slog.Default().With("component", "allocator")
+	tracing, err := telemetry.Start(cfg.Telemetry, telemetry.Process{Service: "allocator", Instance: cfg.InstanceID}, registry, log)
+	if err != nil {
+		return err
+	}
+	defer tracing.Close()
 
 	client, err := kgo.NewClient(cfg.Kafka.Opts("lotline-allocator-admin")...)
 	if err != nil {
@@ -130,7 +138,7 @@ func Run(ctx context.Context, cfg Config) error {
 
 	group, ctx := errgroup.WithContext(ctx)
 	for slot := range cfg.Sessions {
-		worker, err := newWorker(cfg, pgURL, slot, kadm.NewClient(client), health, metrics, log)
+		worker, err := newWorker(cfg, pgURL, slot, kadm.NewClient(client), health, metrics, tracing.Tracer(), log)
 		if err != nil {
 			return err
 		}
@@ -141,7 +149,7 @@ func Run(ctx context.Context, cfg Config) error {
 	return group.Wait()
 }
 
-func newWorker(cfg Config, pgURL string, slot int, adm *kadm.Client, health *admin.Health, metrics *commandlog.Metrics, log *slog.Logger) (*commandlog.Worker, error) {
+func newWorker(cfg Config, pgURL string, slot int, adm *kadm.Client, health *admin.Health, metrics *commandlog.Metrics, tracer trace.Tracer, log *slog.Logger) (*commandlog.Worker, error) {
 	store, err := postgres.New(pgURL, cfg.PostgresTimeout)
 	if err != nil {
 		return nil, err
@@ -167,5 +175,5 @@ func newWorker(cfg Config, pgURL string, slot int, adm *kadm.Client, health *adm
 		TransactionTimeout: cfg.TransactionTimeout,
 		CommandIDRetention: cfg.CommandIDRetention,
 		GracePeriod:        cfg.GracePeriod,
-	}, store, applier, adm, health, metrics, log), nil
+	}, store, applier, adm, health, metrics, tracer, log), nil
 }

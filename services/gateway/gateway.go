@@ -22,6 +22,7 @@ import (
 	"github.com/lotline/lotline/pkg/clickhouseclient"
 	"github.com/lotline/lotline/pkg/credentials"
 	"github.com/lotline/lotline/pkg/kafkaclient"
+	"github.com/lotline/lotline/pkg/telemetry"
 	"github.com/lotline/lotline/services/gateway/internal/httpapi"
 	"github.com/lotline/lotline/services/gateway/internal/reads"
 	"github.com/lotline/lotline/services/gateway/internal/submit"
@@ -56,6 +57,8 @@ type Config struct {
 	OutcomeWait    time.Duration           `help:"How long a POST waits for its command's outcome, unless the client prefers otherwise." default:"1s"`
 	OutcomeWaitMax time.Duration           `help:"How long a POST waits at most, whatever the client prefers." default:"10s"`
 	RequestsMax    int                     `help:"How many commands, and how many questions, may be under way at once." default:"4096"`
+	TraceRatio     float64                 `help:"Share of the requests, 0 to 1, that are traced although nobody before the gateway has decided whether to. Needs --otlp-endpoint." default:"0.01" placeholder:"RATIO"`
+	Telemetry      telemetry.Config        `embed:""`
 	Kafka          kafkaclient.Config      `embed:"" prefix:"kafka-"`
 	ClickHouse     clickhouseclient.Config `embed:"" prefix:"clickhouse-"`
 }
@@ -71,7 +74,10 @@ func DefaultConfig() Config {
 
 // Validate names every fault of the configuration, a sentence each.
 func (c Config) Validate() error {
-	errs := []error{c.Kafka.Validate(), c.ClickHouse.Validate()}
+	errs := []error{c.Kafka.Validate(), c.ClickHouse.Validate(), c.Telemetry.Validate()}
+	if !(c.TraceRatio >= 0 && c.TraceRatio <= 1) { // so that NaN is refused too
+		errs = append(errs, fmt.Errorf("--trace-ratio is %v and must be from 0 to 1", c.TraceRatio))
+	}
 	if _, _, err := net.SplitHostPort(c.HTTPAddr); err != nil {
 		errs = append(errs, fmt.Errorf("the HTTP address %q is not of the form host:port", c.HTTPAddr))
 	}
@@ -105,6 +111,11 @@ func Run(ctx context.Context, cfg Config) error {
 	health := newReadiness(log)
 	registry := admin.NewRegistry("gateway", &health.Health)
 	set := topics.Declared(cfg.Kafka.TopicPrefix)
+	tracing, err := telemetry.Start(cfg.Telemetry, telemetry.Process{Service: "gateway", Roots: cfg.TraceRatio}, registry, log)
+	if err != nil {
+		return err
+	}
+	defer tracing.Close()
 
 	producer, err := kgo.NewClient(append(cfg.Kafka.Opts("lotline-gateway"), submit.ProducerOpts(ackWait)...)...)
 	if err != nil {
@@ -127,7 +138,7 @@ func Run(ctx context.Context, cfg Config) error {
 		OutcomeWait: cfg.OutcomeWait, OutcomeWaitMax: cfg.OutcomeWaitMax, ReadWait: readTimeout, RequestsMax: cfg.RequestsMax,
 	}, httpapi.Ports{
 		Submitter: submit.New(producer, set.Commands.Name, ackWait, waiters, ctx.Done()),
-		Reader:    reader, NotReady: health.Ready, Log: log, Metrics: registry,
+		Reader:    reader, NotReady: health.Ready, Log: log, Metrics: registry, Tracer: tracing.Tracer(),
 	})
 
 	kafka, clickhouse := health.reporter("kafka"), health.reporter("clickhouse")

@@ -19,6 +19,7 @@ import (
 	"github.com/lotline/lotline/pkg/admin"
 	"github.com/lotline/lotline/pkg/clickhouseclient"
 	"github.com/lotline/lotline/pkg/kafkaclient"
+	"github.com/lotline/lotline/pkg/telemetry"
 	"github.com/lotline/lotline/topics"
 
 	"github.com/lotline/lotline/services/projector/internal/clickhouse"
@@ -32,6 +33,7 @@ type Config struct {
 	BlockEventsMax   int                     `help:"Most events written in one block, 1 to 100000." default:"10000" placeholder:"N"`
 	FlushIntervalMax time.Duration           `help:"Longest time that an event waits for a block to fill, 50ms to 5s." default:"500ms"`
 	AdminAddr        string                  `help:"Address (host:port) of health and metrics; empty = none." default:"127.0.0.1:9082" placeholder:"HOST:PORT"`
+	Telemetry        telemetry.Config        `embed:""`
 }
 
 // DefaultConfig returns the configuration of a projector that is told nothing.
@@ -45,7 +47,7 @@ func DefaultConfig() Config {
 
 // Validate names every fault of the configuration, a sentence each.
 func (c Config) Validate() error {
-	errs := []error{c.Kafka.Validate(), c.ClickHouse.Validate()}
+	errs := []error{c.Kafka.Validate(), c.ClickHouse.Validate(), c.Telemetry.Validate()}
 	if c.BlockEventsMax < 1 || c.BlockEventsMax > 100_000 {
 		errs = append(errs, fmt.Errorf("--block-events-max is %d and must be from 1 to 100000", c.BlockEventsMax))
 	}
@@ -74,6 +76,11 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	log := slog.Default().With("component", "projector")
 	health := new(admin.Health)
 	registry := admin.NewRegistry("projector", health)
+	tracing, err := telemetry.Start(cfg.Telemetry, telemetry.Process{Service: "projector"}, registry, log)
+	if err != nil {
+		return err
+	}
+	defer tracing.Close()
 
 	writer, err := clickhouse.NewWriter(cfg.ClickHouse, health, clickhouse.NewMetrics(registry), log)
 	if err != nil {
@@ -92,7 +99,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 			Group:          cfg.Kafka.TopicPrefix + ".projector",
 			BlockEventsMax: cfg.BlockEventsMax,
 			FlushInterval:  cfg.FlushIntervalMax,
-		}, cfg.Kafka.Opts("lotline-projector"), writer, health, eventlog.NewMetrics(registry), log)
+		}, cfg.Kafka.Opts("lotline-projector"), writer, health, eventlog.NewMetrics(registry), tracing.Tracer(), log)
 		if err != nil {
 			return err
 		}

@@ -52,9 +52,9 @@ type pipeline struct {
 }
 
 // onEachKafka runs a test on a pipeline on kfake and on one on Apache Kafka.
-func onEachKafka(t *testing.T, test func(p *pipeline)) {
+func onEachKafka(t *testing.T, test func(p *pipeline), change ...func(*stack.Config)) {
 	t.Helper()
-	isolation.OnEachKafka(t, func(t *testing.T, on stack.Servers) { onServers(t, on, test) })
+	isolation.OnEachKafka(t, func(t *testing.T, on stack.Servers) { onServers(t, on, test, change...) })
 }
 
 // onKfake runs a test to which it does not matter which Kafka it has.
@@ -63,9 +63,9 @@ func onKfake(t *testing.T, test func(p *pipeline)) {
 	isolation.OnKfake(t, func(t *testing.T, on stack.Servers) { onServers(t, on, test) })
 }
 
-func onServers(t *testing.T, on stack.Servers, test func(p *pipeline)) {
+func onServers(t *testing.T, on stack.Servers, test func(p *pipeline), change ...func(*stack.Config)) {
 	t.Helper()
-	p, stop := start(t, on)
+	p, stop := start(t, on, change...)
 	t.Cleanup(stop)
 	test(p)
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/gofrs/flock"
 
 	"github.com/lotline/lotline/pkg/lifecycle"
+	"github.com/lotline/lotline/pkg/telemetry"
 	"github.com/lotline/lotline/tests/servers"
 	"github.com/lotline/lotline/tests/stack"
 )
@@ -41,6 +42,8 @@ type config struct {
 	AllocatorAdminPort int    `help:"Port of the allocator's health and metrics." default:"9081"`
 	ProjectorAdminPort int    `help:"Port of the projector's health and metrics." default:"9082"`
 	GatewayAdminPort   int    `help:"Port of the gateway's health and metrics." default:"9083"`
+
+	Telemetry telemetry.Config `embed:""`
 }
 
 func main() {
@@ -142,6 +145,8 @@ func (c config) configure(ctx context.Context, hosts *hosts) (stack.Config, erro
 	services.Gateway.AdminAddr = local(c.GatewayAdminPort)
 	services.Allocator.AdminAddr = local(c.AllocatorAdminPort)
 	services.Projector.AdminAddr = local(c.ProjectorAdminPort)
+	services.Gateway.Telemetry, services.Allocator.Telemetry, services.Projector.Telemetry = c.Telemetry, c.Telemetry, c.Telemetry
+	services.Gateway.TraceRatio = 1 // whoever has a collector here wants to see what comes next
 	return services, err
 }
 

@@ -25,6 +25,8 @@ func (s *session) apply(ctx context.Context, p *polled, generation int32) error 
 	}
 	working, cancel := s.grace(ctx) // a stop lets the running transaction finish
 	defer cancel()
+	working, span := applying(working, p)
+	defer span.End()
 	broken := 0
 	for pause := applyPauseMin; ; pause = min(2*pause, applyPauseMax) {
 		err := s.applyOnce(working, p, position)
@@ -35,6 +37,7 @@ func (s *session) apply(ctx context.Context, p *polled, generation int32) error 
 		if errors.Is(err, errBehind) {
 			return err
 		}
+		span.RecordError(err)
 		// Whatever went wrong, what happened in Postgres is not known: believe nothing, read again.
 		s.setApplied(p.state, unknown)
 		p.decided = nil
@@ -47,7 +50,7 @@ func (s *session) apply(ctx context.Context, p *polled, generation int32) error 
 		}
 		if !errors.Is(err, apply.ErrRefused) {
 			s.setHealth("postgres", err)
-			s.log.Warn("commands wait for Postgres", "partition", p.partition, "error", err, "pause", pause)
+			s.log.WarnContext(working, "commands wait for Postgres", "partition", p.partition, "error", err, "pause", pause)
 		}
 		select {
 		case <-ctx.Done():

@@ -76,6 +76,7 @@ func (s *session) toPublish(ctx context.Context, p *polled, bytesMax int) (out [
 		for _, r := range wanted {
 			if len(segments) == 0 || r.Offset < segments[0].First {
 				s.metrics.recovered.Inc()
+				p.traced.note(r.Offset, "recovered from the outbox")
 			}
 		}
 		segments, floor = waiting.Segments, waiting.OutboxFloor

@@ -11,6 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/lotline/lotline/pkg/telemetry"
 )
 
 const (
@@ -52,6 +54,13 @@ func (s *session) transact(ctx context.Context, q *queue, ready []piece, generat
 	if err := s.kafka.Begin(); err != nil {
 		return false, fmt.Errorf("begin the Kafka transaction: %w", err)
 	}
+	finishing, span := s.sending(finishing, ready)
+	defer func() {
+		if !committed {
+			telemetry.Failed(span, errors.Join(errComeAgain, err))
+		}
+		span.End()
+	}()
 	var failed producing
 	for i := range ready {
 		for _, r := range ready[i].records {
@@ -63,7 +72,7 @@ func (s *session) transact(ctx context.Context, q *queue, ready []piece, generat
 	taken()
 	if err := errors.Join(flushed, failed.first()); err != nil {
 		// An event that did not arrive must not be counted as published: abort, and publish from the outbox.
-		s.log.Warn("aborting: not every record was taken", "error", err)
+		s.log.WarnContext(finishing, "aborting: not every record was taken", "error", err)
 		want = kgo.TryAbort
 		s.setHealth("publishing", err)
 		s.backOff(ctx)
@@ -78,7 +87,12 @@ func (s *session) transact(ctx context.Context, q *queue, ready []piece, generat
 	finishing = kgo.PreTxnCommitFnContext(finishing, func(req *kmsg.TxnOffsetCommitRequest) error {
 		return s.offsets(req, generation, q.partitions, upTo)
 	})
-	return s.end(finishing, want, ready)
+	if committed, err = s.end(finishing, want, ready); committed {
+		for i := range ready {
+			ready[i].poll.traced.published(ready[i].next)
+		}
+	}
+	return committed, err
 }
 
 // nameWait says in /readyz that events wait for Kafka, once they have for a while, until taken is called: the client

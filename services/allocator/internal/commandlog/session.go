@@ -57,6 +57,8 @@ type polled struct {
 	decided   []outbox.Segment // what this poll's commands became, as far as it was decided now
 
 	keyMismatches int // counted once the poll is committed: a dropped one comes again
+
+	traced traced
 }
 
 // step takes one poll all the way: applied in Postgres, published in Kafka. An error means that the session must end.
@@ -71,6 +73,7 @@ func (s *session) step(ctx context.Context) error {
 	s.unpark(ctx)
 	s.nudge()
 	polls, err := s.poll(ctx)
+	defer abandon(polls)
 	if err != nil {
 		return s.giveUp(ctx, err)
 	}
@@ -177,6 +180,7 @@ func (s *session) decode(f kgo.FetchPartition) *polled {
 	}
 	for i, r := range f.Records {
 		p.inputs[i] = decode(r)
+		s.follow(p, r, &p.inputs[i])
 		if p.inputs[i].DeadLetter == "" && string(r.Key) != p.inputs[i].Command.SKU {
 			p.keyMismatches++
 			s.warnOfKey(r, p.inputs[i].Command.SKU)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/lotline/lotline/pkg/admin"
 	"github.com/lotline/lotline/services/allocator/internal/apply"
@@ -39,6 +40,7 @@ type Worker struct {
 	admin   *kadm.Client
 	health  *admin.Health
 	metrics *Metrics
+	tracer  trace.Tracer
 	log     *slog.Logger
 	name    string         // of this worker in health and logs
 	counted apply.Counters // of the applier, as far as they are in the metrics
@@ -46,10 +48,10 @@ type Worker struct {
 
 // New makes a worker. The admin client is its own business; store and applier must not be used by anyone else.
 func New(config Config, store *postgres.Store, applier *apply.Applier, adm *kadm.Client,
-	health *admin.Health, metrics *Metrics, log *slog.Logger,
+	health *admin.Health, metrics *Metrics, tracer trace.Tracer, log *slog.Logger,
 ) *Worker {
 	return &Worker{
-		config: config, store: store, applier: applier, admin: adm, health: health, metrics: metrics,
+		config: config, store: store, applier: applier, admin: adm, health: health, metrics: metrics, tracer: tracer,
 		log: log.With("transactional_id", config.TransactionalID), name: config.TransactionalID,
 	}
 }

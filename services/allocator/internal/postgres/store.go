@@ -133,20 +133,31 @@ func (s *Store) NextOffset(ctx context.Context, partition int32) (int64, error) 
 
 // Load implements apply.Session.
 func (s *Store) Load(ctx context.Context, need apply.Need) (loaded apply.Loaded, err error) {
-	err = s.with(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		loaded, err = load(ctx, c, need)
-		return err
+	err = traced(ctx, "load", func(ctx context.Context) error {
+		return s.with(ctx, func(ctx context.Context, c *pgx.Conn) error {
+			loaded, err = load(ctx, c, need)
+			return err
+		})
 	})
 	return loaded, err
 }
 
 // Commit implements apply.Session: one round trip, one transaction.
 func (s *Store) Commit(ctx context.Context, w apply.Write) error {
-	return s.with(ctx, func(ctx context.Context, c *pgx.Conn) error { return write(ctx, c, w) })
+	decided(ctx, w)
+	return traced(ctx, transaction, func(ctx context.Context) error {
+		return s.with(ctx, func(ctx context.Context, c *pgx.Conn) error { return write(ctx, c, w) })
+	})
 }
 
 // Locked implements apply.Store. The order of locks is the same everywhere: the partition's row, then SKUs by key.
 func (s *Store) Locked(ctx context.Context, partition int32, from int64, skus []string, fn func(context.Context, apply.Session) error) error {
+	return traced(ctx, transaction+", locked", func(ctx context.Context) error {
+		return s.locked(ctx, partition, from, skus, fn)
+	})
+}
+
+func (s *Store) locked(ctx context.Context, partition int32, from int64, skus []string, fn func(context.Context, apply.Session) error) error {
 	return s.with(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
 			lock := &pgx.Batch{}
@@ -164,12 +175,17 @@ func (s *Store) Locked(ctx context.Context, partition int32, from int64, skus []
 // locked is a session inside a transaction that holds its rows.
 type locked struct{ tx pgx.Tx }
 
-func (l locked) Load(ctx context.Context, need apply.Need) (apply.Loaded, error) {
-	return load(ctx, l.tx, need)
+func (l locked) Load(ctx context.Context, need apply.Need) (loaded apply.Loaded, err error) {
+	err = traced(ctx, "load", func(ctx context.Context) error {
+		loaded, err = load(ctx, l.tx, need)
+		return err
+	})
+	return loaded, err
 }
 
 func (l locked) Commit(ctx context.Context, w apply.Write) error {
-	return refusal(write(ctx, l.tx, w))
+	decided(ctx, w)
+	return traced(ctx, "write", func(ctx context.Context) error { return refusal(write(ctx, l.tx, w)) })
 }
 
 // batcher is what a connection and a transaction have in common. On a connection a batch is a transaction of its own.

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -75,7 +76,7 @@ func writeJSON(w http.ResponseWriter, contentType string, status int, body any) 
 func (a *api) guard(r *http.Request, handle func(*http.Request) answer) (ans answer) {
 	defer func() {
 		if p := recover(); p != nil {
-			a.Log.Error("a request panicked", "panic", p, "stack", string(debug.Stack()))
+			a.Log.ErrorContext(r.Context(), "a request panicked", "panic", p, "stack", string(debug.Stack()))
 			ans = refused(http.StatusInternalServerError, internalErrorMessage)
 		}
 	}()
@@ -84,8 +85,8 @@ func (a *api) guard(r *http.Request, handle func(*http.Request) answer) (ans ans
 
 const internalErrorMessage = "Something went wrong here; it was logged"
 
-func (a *api) internalError(err error) answer {
-	a.Log.Error("a request failed", "error", err)
+func (a *api) internalError(ctx context.Context, err error) answer {
+	a.Log.ErrorContext(ctx, "a request failed", "error", err)
 	return refused(http.StatusInternalServerError, internalErrorMessage)
 }
 

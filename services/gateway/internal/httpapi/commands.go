@@ -76,7 +76,7 @@ func (a *api) changeBatchQuantity(r *http.Request, body []byte) answer {
 		skus, err := a.skusOf(r, cmd.Ref)
 		switch {
 		case err != nil:
-			return a.readFailed(err)
+			return a.readFailed(r.Context(), err)
 		case len(skus) == 0:
 			return refused(http.StatusNotFound, "No batch with the ref "+cmd.Ref+" is known")
 		case len(skus) > 1:
@@ -161,7 +161,7 @@ func (a *api) send(r *http.Request, cmd *schemas.Command, status int, location s
 		ans.header["Location"] = page
 		return ans
 	case err != nil:
-		return a.internalError(err)
+		return a.internalError(r.Context(), err)
 	}
 
 	ans := answer{status: http.StatusAccepted, header: map[string]string{"Location": page}}

@@ -21,6 +21,7 @@ import (
 	"github.com/lotline/lotline/services/gateway/internal/reads"
 	"github.com/lotline/lotline/services/gateway/internal/submit"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Submitter sends a command and waits at most wait for its last event; see
@@ -51,6 +52,7 @@ type Ports struct {
 	NotReady  func() map[string]string // component -> why; empty = ready
 	Log       *slog.Logger
 	Metrics   prometheus.Registerer
+	Tracer    trace.Tracer
 }
 
 type api struct {
@@ -76,9 +78,12 @@ func New(cfg Config, ports Ports) http.Handler {
 	ports.Metrics.MustRegister(a.seconds)
 
 	mux := http.NewServeMux()
-	route := func(method, path string, write writer, handle func(*http.Request) answer) {
+	untraced := func(method, path string, write writer, handle func(*http.Request) answer) {
 		mux.Handle(method+" "+path, a.serve(path, write, handle))
 		mux.Handle(path, a.serve(path, write, func(*http.Request) answer { return methodNotAllowed(method) }))
+	}
+	route := func(method, path string, write writer, handle func(*http.Request) answer) {
+		untraced(method, path, write, a.traced(method, path, handle))
 	}
 	route(http.MethodPost, "/add_batch", writeBook, a.accepting(a.addBatch))
 	route(http.MethodPost, "/allocate", writeBook, a.accepting(a.allocate))
@@ -87,8 +92,8 @@ func New(cfg Config, ports Ports) http.Handler {
 	// in the log, and an escaped one alone would not match a single segment.
 	route(http.MethodGet, "/allocations/{orderid...}", writeBook, a.questions.bounded(a.allocations))
 	route(http.MethodGet, "/commands/{id...}", writeProblem, a.questions.bounded(a.command))
-	route(http.MethodGet, "/healthz", writeProblem, healthy)
-	route(http.MethodGet, "/readyz", writeProblem, a.ready)
+	untraced(http.MethodGet, "/healthz", writeProblem, healthy)
+	untraced(http.MethodGet, "/readyz", writeProblem, a.ready)
 	mux.Handle("/", a.serve("other", writeProblem, func(*http.Request) answer {
 		return refused(http.StatusNotFound, "There is nothing at this path")
 	}))
@@ -149,13 +154,13 @@ func unavailable(message string) answer {
 }
 
 // readFailed is the answer when the Reader returned err.
-func (a *api) readFailed(err error) answer {
+func (a *api) readFailed(ctx context.Context, err error) answer {
 	switch {
 	case errors.Is(err, reads.ErrTooLarge):
 		return refused(http.StatusUnprocessableEntity, fmt.Sprintf("The order has more than %d lines", reads.OrderLinesMax))
 	case errors.Is(err, reads.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return unavailable("The read model does not answer; try again")
 	default:
-		return a.internalError(err)
+		return a.internalError(ctx, err)
 	}
 }

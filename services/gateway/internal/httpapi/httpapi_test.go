@@ -17,6 +17,7 @@ import (
 	"github.com/lotline/lotline/services/gateway/internal/submit"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/trace/noop"
 )
 
 const testID = "0199-id"
@@ -75,7 +76,7 @@ func (f *fake) handler(log io.Writer) http.Handler {
 	return New(Config{OutcomeWait: 300 * time.Millisecond, OutcomeWaitMax: 10 * time.Second, ReadWait: time.Second, RequestsMax: 2},
 		Ports{
 			Submitter: f, Reader: f, NotReady: func() map[string]string { return f.notReady },
-			Log: slog.New(slog.NewTextHandler(log, nil)), Metrics: prometheus.NewRegistry(),
+			Log: slog.New(slog.NewTextHandler(log, nil)), Metrics: prometheus.NewRegistry(), Tracer: noop.NewTracerProvider().Tracer(""),
 		})
 }
 

@@ -23,7 +23,7 @@ func (a *api) allocations(r *http.Request) answer {
 	lines, err := a.Reader.Allocations(ctx, orderID)
 	switch {
 	case err != nil:
-		return a.readFailed(err)
+		return a.readFailed(r.Context(), err)
 	case len(lines) == 0:
 		return refused(http.StatusNotFound, "No line of order "+orderID+" is allocated")
 	default:
@@ -42,7 +42,7 @@ func (a *api) command(r *http.Request) answer {
 	outcome, err := a.Reader.Outcome(ctx, id)
 	switch {
 	case err != nil:
-		return a.readFailed(err)
+		return a.readFailed(r.Context(), err)
 	case outcome == nil:
 		return refused(http.StatusNotFound, "No outcome of command "+id+" is known, or not yet")
 	default:

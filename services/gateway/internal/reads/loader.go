@@ -4,6 +4,10 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/lotline/lotline/pkg/telemetry"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // loader makes few queries of many look-ups: what queued while the last query
@@ -13,9 +17,10 @@ import (
 //
 // Its queue is as long as there are callers: bounding them is theirs.
 type loader[V any] struct {
-	query   func(ctx context.Context, keys []string) (map[string]V, error)
-	keysMax int           // of one query
-	timeout time.Duration // of one query
+	question string // names its queries in traces
+	query    func(ctx context.Context, keys []string) (map[string]V, error)
+	keysMax  int           // of one query
+	timeout  time.Duration // of one query
 
 	mu     sync.Mutex
 	queue  []string
@@ -27,10 +32,12 @@ type lookup[V any] struct {
 	done  chan struct{} // closed when the others are set
 	value V
 	err   error
+
+	traced []trace.Span // of those who wait for it
 }
 
-func newLoader[V any](keysMax int, timeout time.Duration, query func(context.Context, []string) (map[string]V, error)) *loader[V] {
-	return &loader[V]{query: query, keysMax: keysMax, timeout: timeout, queued: map[string]*lookup[V]{}}
+func newLoader[V any](question string, keysMax int, timeout time.Duration, query func(context.Context, []string) (map[string]V, error)) *loader[V] {
+	return &loader[V]{question: question, query: query, keysMax: keysMax, timeout: timeout, queued: map[string]*lookup[V]{}}
 }
 
 // load returns the key's value, the zero value if there is none. Callers share
@@ -42,6 +49,9 @@ func (l *loader[V]) load(ctx context.Context, key string) (V, error) {
 		found = &lookup[V]{done: make(chan struct{})}
 		l.queued[key] = found
 		l.queue = append(l.queue, key)
+	}
+	if span := trace.SpanFromContext(ctx); span.IsRecording() && len(found.traced) < telemetry.TogetherMax {
+		found.traced = append(found.traced, span)
 	}
 	if !l.busy {
 		l.busy = true
@@ -67,13 +77,30 @@ func (l *loader[V]) drain() {
 		}
 		// No caller's context: a query answers many.
 		ctx, cancel := context.WithTimeout(context.Background(), l.timeout)
-		values, err := l.query(ctx, keys)
+		values, err := l.ask(ctx, keys, lookups)
 		cancel()
 		for i, key := range keys {
 			lookups[i].value, lookups[i].err = values[key], err
 			close(lookups[i].done)
 		}
 	}
+}
+
+// ask runs one query, as a span of all who wait for it and are traced.
+func (l *loader[V]) ask(ctx context.Context, keys []string, lookups []*lookup[V]) (map[string]V, error) {
+	var traced []trace.Span
+	for _, lookup := range lookups {
+		traced = append(traced, lookup.traced...)
+	}
+	if len(traced) == 0 {
+		return l.query(ctx, keys)
+	}
+	ctx, span := telemetry.Together(ctx, "query "+l.question, traced[:min(len(traced), telemetry.TogetherMax)],
+		trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
+			semconv.DBSystemNameClickHouse, semconv.DBOperationName("SELECT"), semconv.DBOperationBatchSize(len(keys))))
+	values, err := l.query(ctx, keys)
+	telemetry.End(span, err)
+	return values, err
 }
 
 func (l *loader[V]) take() ([]string, []*lookup[V]) {

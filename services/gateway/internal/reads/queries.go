@@ -6,6 +6,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // One line more than is answered shows that there are too many.
@@ -66,6 +67,9 @@ func (r *Reader) querySKUs(ctx context.Context, refs []string) (map[string][]str
 
 // each runs a query about keys and calls fn for each of its rows.
 func (r *Reader) each(ctx context.Context, sql string, keys []string, fn func(driver.Rows) error) error {
+	if span := trace.SpanFromContext(ctx); span.IsRecording() {
+		ctx = clickhouse.Context(ctx, clickhouse.WithSpan(span.SpanContext()))
+	}
 	rows, err := r.conn.Query(ctx, sql, clickhouse.Named("keys", keys))
 	if err != nil {
 		return fmt.Errorf("query: %w", err)

@@ -90,9 +90,9 @@ func Open(cfg clickhouseclient.Config, timeout time.Duration, metrics *Metrics, 
 		return nil, fmt.Errorf("configure the ClickHouse client: %w", err)
 	}
 	r := &Reader{conn: conn, log: log}
-	r.allocations = newLoader(keysMax, timeout, measured(metrics, "allocations", r.queryAllocations))
-	r.outcomes = newLoader(keysMax, timeout, measured(metrics, "outcome", r.queryOutcomes))
-	r.skus = newLoader(keysMax, timeout, measured(metrics, "skus", r.querySKUs))
+	r.allocations = newLoader("allocations", keysMax, timeout, measured(metrics, "allocations", r.queryAllocations))
+	r.outcomes = newLoader("outcome", keysMax, timeout, measured(metrics, "outcome", r.queryOutcomes))
+	r.skus = newLoader("skus", keysMax, timeout, measured(metrics, "skus", r.querySKUs))
 	return r, nil
 }
 

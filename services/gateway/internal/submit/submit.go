@@ -14,9 +14,12 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/lotline/lotline/pkg/cloudevents"
+	"github.com/lotline/lotline/pkg/telemetry"
 	"github.com/lotline/lotline/schemas"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Source is the CloudEvents source of every command that the gateway sends.
@@ -90,31 +93,13 @@ func (s *Submitter) Submit(ctx context.Context, cmd *schemas.Command, wait time.
 		outcome, forget = s.waiters.add(id)
 		defer forget()
 	}
-	acked := make(chan error, 1)
-	s.client.TryProduce(context.WithoutCancel(ctx), s.record(id, cmd), func(_ *kgo.Record, err error) { acked <- err })
-
 	receipt := Receipt{CommandID: id}
-	select {
-	case err := <-acked:
-		if err != nil {
-			if errors.Is(err, kerr.UnknownTopicID) {
-				// The topic was made anew. The client refuses it until it is told to
-				// forget the old one; the next command finds the new.
-				s.client.PurgeTopicsFromProducing(s.topic)
-			}
-			return receipt, fmt.Errorf("%w: %w", ErrUnacknowledged, err)
-		}
-	case event := <-outcome: // stronger than an acknowledgement
-		receipt.Outcome = &event
-		return receipt, nil
-	case <-time.After(s.ackWait):
-		return receipt, fmt.Errorf("%w within %s", ErrUnacknowledged, s.ackWait)
-	case <-ctx.Done():
-		return receipt, ctx.Err()
+	receipt.Outcome, err = s.send(ctx, id, cmd, outcome)
+	if err != nil || receipt.Outcome != nil || wait <= 0 {
+		return receipt, err
 	}
-	if wait <= 0 {
-		return receipt, nil
-	}
+	_, span := telemetry.Child(ctx, "wait for the outcome")
+	defer span.End()
 	select {
 	case event := <-outcome:
 		receipt.Outcome = &event
@@ -126,13 +111,42 @@ func (s *Submitter) Submit(ctx context.Context, cmd *schemas.Command, wait time.
 	return receipt, nil
 }
 
-func (s *Submitter) record(id string, cmd *schemas.Command) *kgo.Record {
+// send waits until Kafka has acknowledged the command, or until its outcome is there, which it then returns.
+func (s *Submitter) send(ctx context.Context, id string, cmd *schemas.Command, outcome <-chan schemas.Event) (_ *schemas.Event, err error) {
+	ctx, span := telemetry.Child(ctx, "send "+s.topic, trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(
+		semconv.MessagingSystemKafka, semconv.MessagingOperationTypeSend, semconv.MessagingOperationName("send"),
+		semconv.MessagingDestinationName(s.topic), semconv.MessagingMessageID(id)))
+	defer func() { telemetry.End(span, err) }()
+	acked := make(chan error, 1)
+	s.client.TryProduce(context.WithoutCancel(ctx), s.record(ctx, id, cmd), func(_ *kgo.Record, err error) { acked <- err })
+	select {
+	case err := <-acked:
+		if errors.Is(err, kerr.UnknownTopicID) {
+			// The topic was made anew. The client refuses it until it is told to
+			// forget the old one; the next command finds the new.
+			s.client.PurgeTopicsFromProducing(s.topic)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrUnacknowledged, err)
+		}
+		return nil, nil
+	case event := <-outcome: // stronger than an acknowledgement
+		return &event, nil
+	case <-time.After(s.ackWait):
+		return nil, fmt.Errorf("%w within %s", ErrUnacknowledged, s.ackWait)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// record is the command's. What traces the request goes on with it.
+func (s *Submitter) record(ctx context.Context, id string, cmd *schemas.Command) *kgo.Record {
 	return &kgo.Record{
 		Topic: s.topic,
 		Key:   []byte(cmd.SKU),
 		Value: schemas.AppendCommand(nil, cmd),
-		Headers: cloudevents.Headers(cloudevents.Envelope{
+		Headers: telemetry.FromContext(ctx).AppendTo(cloudevents.Headers(cloudevents.Envelope{
 			ID: id, Source: Source, Type: cmd.Type.CEType(), ContentType: schemas.ContentTypeJSON, Time: time.Now(),
-		}),
+		})),
 	}
 }

@@ -10,10 +10,13 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/lotline/lotline/pkg/admin"
 	"github.com/lotline/lotline/pkg/clickhouseclient"
 	"github.com/lotline/lotline/pkg/fault"
+	"github.com/lotline/lotline/pkg/telemetry"
 
 	"github.com/lotline/lotline/services/projector/internal/projection"
 )
@@ -92,12 +95,12 @@ func (w *Writer) tryInsert(ctx context.Context, b *projection.Block) error {
 	start := time.Now()
 	// The outcome last: whoever finds a command's outcome finds what it did.
 	if columns, rows := b.Events(); rows > 0 {
-		if err := w.insertColumns(ctx, projection.TableEvents, columns); err != nil {
+		if err := w.insertColumns(ctx, projection.TableEvents, columns, rows); err != nil {
 			return err
 		}
 	}
 	if columns, rows := b.Outcomes(); rows > 0 {
-		if err := w.insertColumns(ctx, projection.TableOutcomes, columns); err != nil {
+		if err := w.insertColumns(ctx, projection.TableOutcomes, columns, rows); err != nil {
 			return err
 		}
 	}
@@ -105,12 +108,20 @@ func (w *Writer) tryInsert(ctx context.Context, b *projection.Block) error {
 	return nil
 }
 
-func (w *Writer) insertColumns(ctx context.Context, table string, columns []projection.Column) (err error) {
+func (w *Writer) insertColumns(ctx context.Context, table string, columns []projection.Column, rows int) (err error) {
+	ctx, span := telemetry.Child(ctx, "INSERT "+table, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
+		semconv.DBSystemNameClickHouse, semconv.DBNamespace(w.database), semconv.DBOperationName("INSERT"),
+		semconv.DBCollectionName(table), semconv.DBOperationBatchSize(rows)))
+	defer func() { telemetry.End(span, err) }()
 	names := make([]string, len(columns))
 	for i, c := range columns {
 		names[i] = c.Name
 	}
-	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(insertSettings))
+	options := []clickhouse.QueryOption{clickhouse.WithSettings(insertSettings)}
+	if span.IsRecording() { // then ClickHouse's own spans hang on it
+		options = append(options, clickhouse.WithSpan(span.SpanContext()))
+	}
+	ctx = clickhouse.Context(ctx, options...)
 	batch, err := w.conn.PrepareBatch(ctx, "INSERT INTO "+table+" ("+strings.Join(names, ", ")+")")
 	if err != nil {
 		return fmt.Errorf("start an insert into %s: %w", table, err)

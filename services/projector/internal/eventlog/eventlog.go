@@ -17,6 +17,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lotline/lotline/pkg/admin"
@@ -60,12 +61,13 @@ type Consumer struct {
 	owned   *ownership
 	metrics *Metrics
 	health  *admin.Health
+	tracer  trace.Tracer
 	log     *slog.Logger
 }
 
 // New returns a consumer that reaches Kafka by opts (addresses, client id, security). It does not wait for Kafka.
-func New(cfg Config, opts []kgo.Opt, sink Sink, health *admin.Health, metrics *Metrics, log *slog.Logger) (*Consumer, error) {
-	c := &Consumer{cfg: cfg, sink: sink, metrics: metrics, health: health, log: log}
+func New(cfg Config, opts []kgo.Opt, sink Sink, health *admin.Health, metrics *Metrics, tracer trace.Tracer, log *slog.Logger) (*Consumer, error) {
+	c := &Consumer{cfg: cfg, sink: sink, metrics: metrics, health: health, tracer: tracer, log: log}
 	c.owned = newOwnership(cfg.Topic, health, metrics, log)
 	client, err := kgo.NewClient(append(opts,
 		kgo.ConsumerGroup(cfg.Group),
@@ -123,7 +125,8 @@ func (c *Consumer) write(ctx context.Context, ready <-chan *delivery, free chan<
 		case d = <-ready:
 		}
 		if n := d.block.Len(); n > 0 {
-			if err := c.sink.Insert(ctx, &d.block); err != nil {
+			if err := c.insert(ctx, d); err != nil {
+				d.ended(err)
 				return err
 			}
 			c.metrics.blockEvents.Observe(float64(n))
@@ -133,7 +136,9 @@ func (c *Consumer) write(ctx context.Context, ready <-chan *delivery, free chan<
 				c.metrics.ageSeconds.Observe(float64(max(0, now-at)) / 1000)
 			}
 		}
-		if err := c.commit(ctx, d.next); err != nil {
+		err := c.commit(ctx, d.next)
+		d.ended(err)
+		if err != nil {
 			return err
 		}
 		d.reset()

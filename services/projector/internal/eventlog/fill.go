@@ -8,6 +8,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/lotline/lotline/pkg/cloudevents"
 	"github.com/lotline/lotline/schemas"
@@ -25,6 +26,8 @@ type delivery struct {
 	bytes int
 	since time.Time // when the first record came
 	times []int64   // when the events' commands were appended, Unix ms
+
+	traced []trace.Span // of events that somebody follows; normally none
 }
 
 func newDelivery() *delivery { return &delivery{next: make(map[int32]position)} }
@@ -32,7 +35,7 @@ func newDelivery() *delivery { return &delivery{next: make(map[int32]position)} 
 func (d *delivery) reset() {
 	d.block.Reset()
 	clear(d.next)
-	d.bytes, d.since, d.times = 0, time.Time{}, d.times[:0]
+	d.bytes, d.since, d.times, d.traced = 0, time.Time{}, d.times[:0], nil
 }
 
 func (d *delivery) empty() bool { return len(d.next) == 0 }
@@ -133,6 +136,7 @@ func (c *Consumer) take(d *delivery, partition int32, records []*kgo.Record) {
 				return
 			}
 			d.times = append(d.times, at.UnixMilli())
+			c.follow(d, r)
 		}
 		d.bytes += len(r.Value)
 		d.next[partition] = position{assignment: assignment, EpochOffset: kgo.EpochOffset{Epoch: r.LeaderEpoch, Offset: r.Offset + 1}}

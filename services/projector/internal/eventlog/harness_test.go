@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/lotline/lotline/pkg/admin"
 	"github.com/lotline/lotline/pkg/cloudevents"
@@ -211,7 +212,7 @@ func (b *broker) start(s Sink, change ...func(*Config)) *projector {
 	p := &projector{t: b.t, health: new(admin.Health), done: make(chan error, 1)}
 	var err error
 	p.consumer, err = New(cfg, []kgo.Opt{kgo.SeedBrokers(b.addrs...), kgo.HeartbeatInterval(100 * time.Millisecond)}, s, p.health,
-		NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
+		NewMetrics(prometheus.NewRegistry()), noop.NewTracerProvider().Tracer(""), slog.New(slog.DiscardHandler))
 	require.NoError(b.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	p.cancel = cancel
