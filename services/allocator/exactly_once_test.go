@@ -21,6 +21,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/lotline/lotline/pkg/cloudevents"
+	"github.com/lotline/lotline/pkg/telemetry/telemetrytest"
 	"github.com/lotline/lotline/schemas"
 	"github.com/lotline/lotline/services/allocator"
 )
@@ -163,6 +164,60 @@ func TestContentTypesSurviveTheCrash(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The life that decided a traced command dies before it publishes. Its span, and that of the transaction that came to
+// nothing, say so; those of the life that publishes say that the events were waiting in the outbox.
+func TestTracesOfARecovery(t *testing.T) {
+	const traceID, sender = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+	receiver := telemetrytest.Start(t)
+	b := onKfake(t)
+	commands := b.orders("CHAIR", 3)
+	commands[2].Headers = append(commands[2].Headers, kgo.RecordHeader{Key: "traceparent", Value: []byte("00-" + traceID + "-" + sender + "-01")})
+	b.send(commands...)
+
+	blocked, unblock := b.blockEndTxn()
+	traced := func(c *allocator.Config) { c.Telemetry.Endpoint = receiver.URL }
+	stop := b.start(sudden, traced)
+	<-blocked
+	stop()
+	unblock()
+	stop = b.start(small, traced)
+	b.check(4)
+	stop()
+
+	byName := make(map[string][]telemetrytest.Span)
+	for _, s := range receiver.Spans() {
+		require.Equal(t, traceID, s.Trace, "only one command is traced")
+		byName[s.Name] = append(byName[s.Name], s)
+	}
+	// Either life may drop polls because its group is not quiet yet.
+	lives := byName["process "+b.topics.Commands.Name]
+	require.GreaterOrEqual(t, len(lives), 2)
+	last := lives[len(lives)-1]
+	for _, life := range lives[:len(lives)-1] {
+		require.Equal(t, sender, life.Parent)
+		require.Equal(t, []string{"polled"}, life.Events)
+		require.Contains(t, life.Error, "polled again")
+	}
+	require.Equal(t, sender, last.Parent)
+	require.Equal(t, []string{"polled", "recovered from the outbox"}, last.Events)
+	require.Empty(t, last.Error)
+	sent := byName["send "+b.topics.Events.Name]
+	require.Len(t, sent, 2)
+	require.NotEmpty(t, sent[0].Error)
+	require.Empty(t, sent[1].Error)
+	require.Equal(t, last.ID, sent[1].Parent)
+	decided := byName["Postgres transaction"]
+	require.Len(t, decided, 1, "the second life decides nothing")
+	for _, apply := range byName["apply"] {
+		if apply.ID == decided[0].Parent {
+			require.Equal(t, sent[0].Parent, apply.Parent, "one life decided and did not publish")
+			require.NotEqual(t, last.ID, apply.Parent)
+			return
+		}
+	}
+	t.Error("the transaction's span hangs on nothing")
 }
 
 func TestKafkaCommitWithALostAnswer(t *testing.T) {
