@@ -11,8 +11,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
-
-	"github.com/lotline/lotline/pkg/telemetry"
 )
 
 const (
@@ -27,7 +25,10 @@ const (
 func (s *session) publish(ctx context.Context, q *queue, generation int32) error {
 	for {
 		if ready := q.take(s.publishedBelow); len(ready) > 0 {
-			if committed, err := s.transact(ctx, q, ready, generation); err != nil || !committed {
+			sending, span := s.sending(ctx, ready)
+			committed, err := s.transact(sending, q, ready, generation)
+			sent(span, ready, committed, err)
+			if err != nil || !committed {
 				return err
 			}
 		}
@@ -54,13 +55,6 @@ func (s *session) transact(ctx context.Context, q *queue, ready []piece, generat
 	if err := s.kafka.Begin(); err != nil {
 		return false, fmt.Errorf("begin the Kafka transaction: %w", err)
 	}
-	finishing, span := s.sending(finishing, ready)
-	defer func() {
-		if !committed {
-			telemetry.Failed(span, errors.Join(errComeAgain, err))
-		}
-		span.End()
-	}()
 	var failed producing
 	for i := range ready {
 		for _, r := range ready[i].records {
@@ -87,12 +81,7 @@ func (s *session) transact(ctx context.Context, q *queue, ready []piece, generat
 	finishing = kgo.PreTxnCommitFnContext(finishing, func(req *kmsg.TxnOffsetCommitRequest) error {
 		return s.offsets(req, generation, q.partitions, upTo)
 	})
-	if committed, err = s.end(finishing, want, ready); committed {
-		for i := range ready {
-			ready[i].poll.traced.published(ready[i].next)
-		}
-	}
-	return committed, err
+	return s.end(finishing, want, ready)
 }
 
 // nameWait says in /readyz that events wait for Kafka, once they have for a while, until taken is called: the client

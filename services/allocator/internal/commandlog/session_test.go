@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/lotline/lotline/pkg/admin"
 	"github.com/lotline/lotline/topics"
@@ -21,7 +22,7 @@ func TestTheRecordsBeforeAnUnreadableBatchAreNotHalted(t *testing.T) {
 	defer kafka.Close()
 	set := topics.Declared("t")
 	s := &session{
-		Worker: New(Config{Topics: set}, nil, nil, nil, &admin.Health{}, NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler)),
+		Worker: New(Config{Topics: set}, nil, nil, nil, &admin.Health{}, NewMetrics(prometheus.NewRegistry()), noop.NewTracerProvider().Tracer(""), slog.New(slog.DiscardHandler)),
 		kafka:  kafka, parts: map[int32]*part{3: {}}, paused: map[int32]bool{},
 	}
 	fetched := func(records ...*kgo.Record) kgo.Fetches {

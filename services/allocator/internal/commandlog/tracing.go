@@ -90,6 +90,19 @@ func (s *session) sending(ctx context.Context, ready []piece) (context.Context, 
 			semconv.MessagingDestinationName(s.config.Topics.Events.Name), semconv.MessagingBatchMessageCount(records)))
 }
 
+// sent ends the span of a Kafka transaction, and, if it was committed, those of the commands whose events are visible now.
+func sent(span trace.Span, ready []piece, committed bool, err error) {
+	if !committed {
+		telemetry.Failed(span, errors.Join(errComeAgain, err))
+	}
+	span.End()
+	for i := range ready {
+		if committed {
+			ready[i].poll.traced.published(ready[i].next)
+		}
+	}
+}
+
 // published ends the spans of the commands below next, whose events are visible.
 func (t *traced) published(next int64) {
 	n, _ := slices.BinarySearch(t.offsets, next)
