@@ -21,8 +21,7 @@ func TestMain(m *testing.M) {
 
 // leftToMakeCrash are the drills that are not for every change.
 var leftToMakeCrash = map[string]string{
-	"connections":  "takes a minute",
-	"kafka-killed": "fails now and then: the broker that was killed comes back with a transaction that stays open, and hides what follows it",
+	"connections": "takes a minute",
 }
 
 // The drills of `make crash`, with short outages and a small flood.
