@@ -232,3 +232,37 @@ func TestAKafkaThatTakesNothingIsNamed(t *testing.T) {
 	b.check(len(all))
 	require.Eventually(t, func() bool { return !ready.says("") }, waitMax, tick)
 }
+
+// The group is gone and the transactional id is there, as after a crash before the first commit. A worker that waited for
+// the group would wait for itself.
+func TestAGroupThatIsNotThereIsJoined(t *testing.T) {
+	b := onKfake(t)
+	all := b.orders("CHAIR", 3)
+	b.send(all[:2]...)
+	stop := b.start(oneSession)
+	b.events(2)
+	stop()
+	var joined atomic.Bool
+	b.fake.ControlKey(int16(kmsg.JoinGroup), func(kmsg.Request) (kmsg.Response, error, bool) {
+		joined.Store(true)
+		return nil, nil, false
+	})
+	b.fake.ControlKey(int16(kmsg.OffsetFetch), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
+		b.fake.KeepControl()
+		if joined.Load() {
+			return nil, nil, false
+		}
+		req := kreq.(*kmsg.OffsetFetchRequest)
+		resp := req.ResponseKind().(*kmsg.OffsetFetchResponse)
+		for _, g := range req.Groups {
+			gone := kmsg.NewOffsetFetchResponseGroup()
+			gone.Group, gone.ErrorCode = g.Group, kerr.GroupIDNotFound.Code
+			resp.Groups = append(resp.Groups, gone)
+		}
+		return resp, nil, true
+	})
+	b.start(oneSession)
+	b.send(all[2:]...)
+	b.check(len(all))
+	require.True(t, joined.Load())
+}

@@ -162,6 +162,9 @@ func (w *Worker) leftOpen(ctx context.Context, producer int64) (left, error) {
 		}
 	}
 	committed, err := w.admin.FetchOffsets(kadm.RequireStable(ctx), w.config.Group)
+	if errors.Is(err, kerr.GroupIDNotFound) { // it comes with the first member, and has nothing to commit yet
+		return found, nil
+	}
 	if err != nil {
 		return left{}, fmt.Errorf("look for offsets that the broker forgot to commit: %w", err)
 	}
