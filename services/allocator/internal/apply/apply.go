@@ -129,7 +129,8 @@ func (a *Applier) commit(ctx context.Context, c *chunk) error {
 	cached, lock := a.products.Get, a.shares(c)
 	c.plan(a.products.Contains, a.limits.CutLinesMax)
 	for try := 0; ; try++ {
-		ours, err := true, error(nil)
+		ours := true
+		var err error
 		if lock {
 			ours, err = a.attemptLocked(ctx, c, cached)
 		} else {
