@@ -1,5 +1,5 @@
-// Package topics declares Lotline's Kafka topics as code, and compares and
-// applies that declaration to a cluster.
+// Package topics declares what Lotline has in Kafka as code (topics, and who may
+// do what with them), and compares and applies that declaration to a cluster.
 //
 // The operator's command, the development stack and the tests apply it;
 // services take the names from it. It imports the Kafka admin client and
@@ -37,8 +37,16 @@ type Topic struct {
 	Config     map[string]string // the broker's topic settings; others are left as they are
 }
 
-// Set is Lotline's topics.
-type Set struct{ Commands, Events, DeadLetters Topic }
+// Set is Lotline's topics, and the names beside them that permissions are for.
+type Set struct {
+	Commands, Events, DeadLetters Topic
+
+	Prefix         string // what all names start with
+	AllocatorGroup string // the allocators' group, and with a dot what their transactional ids start with
+	ProjectorGroup string // the projectors' group
+	ConsumerGroups string // what the groups of those who read events start with
+	AnswersID      string // the transactional id of those who answer dead letters
+}
 
 // All returns the topics, commands first.
 func (s Set) All() []Topic { return []Topic{s.Commands, s.Events, s.DeadLetters} }
@@ -51,6 +59,11 @@ func (s Set) All() []Topic { return []Topic{s.Commands, s.Events, s.DeadLetters}
 // database that they would have to rebuild.
 func Declared(prefix string) Set {
 	return Set{
+		Prefix:         prefix,
+		AllocatorGroup: prefix + ".allocator",
+		ProjectorGroup: prefix + ".projector",
+		ConsumerGroups: prefix + ".consumer.",
+		AnswersID:      prefix + ".commands.dlq.answers",
 		Commands: Topic{
 			Name: prefix + ".commands", Partitions: partitions, Key: "sku", Schema: "lotline.command.v1",
 			Config: settings(30*day, maxDataBytes+overheadBytes),

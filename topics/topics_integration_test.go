@@ -45,6 +45,10 @@ func TestOnApacheKafka(t *testing.T) {
 	require.NoError(t, topics.Apply(t.Context(), adm, check()))
 	require.True(t, check().Empty())
 
+	acls, err := topics.DiffACLs(t.Context(), adm, want, topics.Principals{topics.RoleProducer: {"User:shop"}})
+	require.NoError(t, err)
+	require.Equal(t, topics.ACLChanges{Disabled: true}, acls, "this broker has no authorizer")
+
 	want.Commands.Partitions -= 2
 	require.ErrorContains(t, topics.Apply(t.Context(), adm, check()), "has 13 partitions and 11 are declared")
 }

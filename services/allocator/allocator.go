@@ -163,7 +163,7 @@ func newWorker(cfg Config, pgURL string, slot int, adm *kadm.Client, health *adm
 	if err != nil {
 		return nil, err
 	}
-	group := cfg.Kafka.TopicPrefix + ".allocator"
+	group := declared.AllocatorGroup
 	id := fmt.Sprintf("%s.%s.%d", group, cfg.InstanceID, slot)
 	return commandlog.New(commandlog.Config{
 		Topics:             declared,

@@ -54,7 +54,9 @@ func (e *env) deadLetters() (deadletters.Topic, error) {
 	}
 	client.Close()
 	declared := topics.Declared(e.kafka.TopicPrefix)
-	return deadletters.Topic{Name: declared.DeadLetters.Name, Commands: declared.Commands.Name, Opts: e.kafka.Opts(clientID)}, nil
+	return deadletters.Topic{
+		Name: declared.DeadLetters.Name, Commands: declared.Commands.Name, AnswersID: declared.AnswersID, Opts: e.kafka.Opts(clientID),
+	}, nil
 }
 
 type dlqListCmd struct {

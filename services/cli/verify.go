@@ -100,8 +100,9 @@ func (c *verifyCmd) compare(e *env) (report *verify.Report, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, clickHouse.Close()) }()
+	declared := topics.Declared(e.kafka.TopicPrefix)
 	return verify.Run(e.ctx, verify.Options{
-		Kafka: e.kafka, EventsTopic: topics.Declared(e.kafka.TopicPrefix).Events.Name, Group: e.kafka.TopicPrefix + ".projector",
+		Kafka: e.kafka, EventsTopic: declared.Events.Name, Group: declared.ProjectorGroup,
 		Postgres: postgres, ClickHouse: clickHouse, Wait: c.Wait, SKUsMax: c.SKUsMax,
 	})
 }

@@ -94,9 +94,10 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		if err := writer.Check(ctx); err != nil {
 			return ignoreEnd(ctx, err)
 		}
+		declared := topics.Declared(cfg.Kafka.TopicPrefix)
 		consumer, err := eventlog.New(eventlog.Config{
-			Topic:          topics.Declared(cfg.Kafka.TopicPrefix).Events.Name,
-			Group:          cfg.Kafka.TopicPrefix + ".projector",
+			Topic:          declared.Events.Name,
+			Group:          declared.ProjectorGroup,
 			BlockEventsMax: cfg.BlockEventsMax,
 			FlushInterval:  cfg.FlushIntervalMax,
 		}, cfg.Kafka.Opts("lotline-projector"), writer, health, eventlog.NewMetrics(registry), tracing.Tracer(), log)

@@ -70,7 +70,7 @@ func (t Topic) Plan(ctx context.Context, filter Filter, status Status, limit int
 // second ends the first one's transaction, and sees its marks if it was done.
 func (t Topic) Answer(ctx context.Context, filter Filter, mark Mark, limit int, token string) (done int, err error) {
 	client, err := kgo.NewClient(append(t.Opts,
-		kgo.TransactionalID(t.Name+".answers"),
+		kgo.TransactionalID(t.AnswersID),
 		kgo.TransactionTimeout(transactionTimeout),
 		kgo.ProducerBatchMaxBytes(maxBatchBytes/2+1<<20),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()), // a command goes to the partition that it came from

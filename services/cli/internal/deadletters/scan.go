@@ -26,9 +26,10 @@ const (
 
 // Topic is the topic of dead letters and how it is reached.
 type Topic struct {
-	Name     string // of the dead letters
-	Commands string // the only topic that commands are replayed to
-	Opts     []kgo.Opt
+	Name      string // of the dead letters
+	Commands  string // the only topic that commands are replayed to
+	AnswersID string // the transactional id of Answer
+	Opts      []kgo.Opt
 }
 
 // Walk calls letter for each dead letter that filter chooses and, if it chooses
