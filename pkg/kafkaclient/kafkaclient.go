@@ -2,7 +2,8 @@
 // that operators give, and the client options that must be the same everywhere.
 //
 // Services embed Config in their own and add what is theirs (groups,
-// transactions, consumed topics) to Opts. It imports the Kafka client only.
+// transactions, consumed topics) to Opts, and show errors as Explain returns
+// them. It imports pkg/credentials, the Kafka client and its admin client.
 package kafkaclient
 
 import (
@@ -12,9 +13,12 @@ import (
 	"log/slog"
 	"net"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/lotline/lotline/pkg/credentials"
 )
 
 const (
@@ -37,10 +41,17 @@ const (
 var topicPrefix = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,199}$`)
 
 // Config is what an operator says about Kafka. Embedded with the prefix
-// "kafka-" its flags are --kafka-brokers and --kafka-topic-prefix.
+// "kafka-" its flags are --kafka-brokers, --kafka-topic-prefix and so on. The
+// password is in none of its fields.
 type Config struct {
 	Brokers     []string `help:"Addresses (host:port) of Kafka brokers to start from, separated by commas." default:"127.0.0.1:9092"`
 	TopicPrefix string   `help:"What the names of topics and consumer groups start with." default:"lotline"`
+
+	credentials.TLS `embed:""`
+
+	SASLUsername     string `name:"sasl-username" help:"User to log in to Kafka as; empty = no login." placeholder:"NAME"`
+	SASLPasswordFile string `name:"sasl-password-file" help:"File with the user's password; empty = the variable LOTLINE_KAFKA_SASL_PASSWORD. This file and those of TLS are read again for each connection." placeholder:"PATH"`
+	SASLMechanism    string `name:"sasl-mechanism" help:"How to log in: SCRAM-SHA-512, SCRAM-SHA-256, or PLAIN, which needs TLS." default:"SCRAM-SHA-512" placeholder:"NAME"`
 }
 
 // Validate names every fault of the configuration, a sentence each.
@@ -57,7 +68,7 @@ func (c Config) Validate() error {
 	if !topicPrefix.MatchString(c.TopicPrefix) {
 		errs = append(errs, fmt.Errorf("the topic prefix %q is not 1 to 200 letters, digits, dots, dashes and underscores that start with a letter or digit", c.TopicPrefix))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.validateSecurity())...)
 }
 
 // Opts returns the options that all clients share. Later options win, so a
@@ -66,7 +77,7 @@ func (c Config) Validate() error {
 // 30 s); waiting out longer outages is the caller's, with fault.Retry.
 // Warnings and errors of the client go to slog's default logger.
 func (c Config) Opts(clientID string) []kgo.Opt {
-	return []kgo.Opt{
+	return append(c.secured(),
 		kgo.SeedBrokers(c.Brokers...),
 		kgo.ClientID(clientID),
 		kgo.WithDecompressor(inflate()),
@@ -75,11 +86,12 @@ func (c Config) Opts(clientID string) []kgo.Opt {
 		kgo.FetchMaxWait(fetchMaxWait),
 		kgo.MetadataMaxAge(metadataMaxAge),
 		kgo.WithLogger(logger{slog.Default().With("component", "kafka", "client", clientID)}),
-	}
+	)
 }
 
-// logger passes what the Kafka client says to slog. Its information level is
-// left out: it speaks about every metadata update.
+// logger passes what the Kafka client says to slog, refusals with what to do
+// about them. Its information level is left out: it speaks about every metadata
+// update.
 type logger struct{ log *slog.Logger }
 
 func (logger) Level() kgo.LogLevel { return kgo.LogLevelWarn }
@@ -89,5 +101,11 @@ func (l logger) Log(level kgo.LogLevel, msg string, keyvals ...any) {
 	if level == kgo.LogLevelError {
 		to = slog.LevelError
 	}
-	l.log.Log(context.Background(), to, msg, keyvals...)
+	explained := slices.Clone(keyvals)
+	for i, value := range explained {
+		if err, ok := value.(error); ok {
+			explained[i] = Explain(err)
+		}
+	}
+	l.log.Log(context.Background(), to, msg, explained...)
 }

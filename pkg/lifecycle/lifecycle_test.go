@@ -47,7 +47,7 @@ func TestFlagsAndEnvironmentHaveTheSameNames(t *testing.T) {
 		return nil
 	})
 	require.Zero(t, code)
-	require.Equal(t, config{kafkaclient.Config{Brokers: []string{"a:1", "b:2"}, TopicPrefix: "p"}, 4}, got)
+	require.Equal(t, config{kafkaclient.Config{Brokers: []string{"a:1", "b:2"}, TopicPrefix: "p", SASLMechanism: "SCRAM-SHA-512"}, 4}, got)
 	require.Contains(t, stderr, `"level":"INFO","msg":"inside","service":"thing"`)
 }
 

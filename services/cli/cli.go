@@ -101,7 +101,7 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 		code, err = e.code, e.err
 	}
 	if err != nil {
-		fmt.Fprintln(stderr, "lotline:", err)
+		fmt.Fprintln(stderr, "lotline:", kafkaclient.Explain(err))
 	}
 	return code
 }
@@ -109,6 +109,9 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 // connect makes a client of the cluster, and finds out at once whether it
 // answers.
 func (e *env) connect(opts ...kgo.Opt) (*kgo.Client, error) {
+	if err := e.kafka.Validate(); err != nil {
+		return nil, exit{exitUsage, err}
+	}
 	client, err := kgo.NewClient(append(e.kafka.Opts(clientID), opts...)...)
 	if err != nil {
 		return nil, fmt.Errorf("make a Kafka client: %w", err)
@@ -117,6 +120,9 @@ func (e *env) connect(opts ...kgo.Opt) (*kgo.Client, error) {
 	defer cancel()
 	if err := client.Ping(ctx); err != nil {
 		client.Close()
+		if kafkaclient.Refused(err) {
+			return nil, fmt.Errorf("reach Kafka at %s: %w", strings.Join(e.kafka.Brokers, ","), err)
+		}
 		return nil, fmt.Errorf("no Kafka broker answers at %s (%w): start one with `make run`, or say where they are with --kafka-brokers or LOTLINE_KAFKA_BROKERS",
 			strings.Join(e.kafka.Brokers, ","), err)
 	}

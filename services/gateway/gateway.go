@@ -27,6 +27,7 @@ import (
 	"github.com/lotline/lotline/services/gateway/internal/reads"
 	"github.com/lotline/lotline/services/gateway/internal/submit"
 	"github.com/lotline/lotline/topics"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
 )
@@ -144,11 +145,18 @@ func Run(ctx context.Context, cfg Config) error {
 	kafka, clickhouse := health.reporter("kafka"), health.reporter("clickhouse")
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error { return tail.Run(groupCtx) })
-	group.Go(func() error { return watch(groupCtx, producer.Ping, kafka) })
+	group.Go(func() error { return watch(groupCtx, mayWrite(producer, set.Commands.Name), kafka) })
 	group.Go(func() error { return watch(groupCtx, reader.Check, clickhouse) })
 	group.Go(func() error { return admin.Serve(groupCtx, cfg.AdminAddr, &health.Health, registry) })
 	group.Go(func() error { return serve(groupCtx, cfg, handler, log) })
 	return group.Wait()
+}
+
+// mayWrite checks that Kafka answers and would take records of topic from this process.
+func mayWrite(client *kgo.Client, topic string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		return kafkaclient.Check(ctx, client, map[string]kadm.ACLOperation{topic: kadm.OpWrite})
+	}
 }
 
 // serve answers HTTP, or HTTPS if there is a certificate, until ctx ends.

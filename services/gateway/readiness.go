@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/lotline/lotline/pkg/admin"
+	"github.com/lotline/lotline/pkg/kafkaclient"
 )
 
 var errNotChecked = errors.New("not checked yet")
@@ -29,6 +30,7 @@ func (r *readiness) reporter(component string) func(error) {
 	return func(err error) {
 		mu.Lock()
 		defer mu.Unlock()
+		err = kafkaclient.Explain(err)
 		r.Set(component, err)
 		if known && ready == (err == nil) {
 			return

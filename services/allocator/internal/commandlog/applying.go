@@ -164,7 +164,8 @@ func (s *session) idle(ctx context.Context) error {
 			s.applier.Forget()
 		}
 	}
-	if _, generation := s.kafka.Client().GroupMetadata(); generation >= 0 {
+	if _, generation := s.kafka.Client().GroupMetadata(); generation != s.lostGeneration {
+		s.lostGeneration = unknown
 		s.health.Set(s.name, nil)
 	}
 	return nil

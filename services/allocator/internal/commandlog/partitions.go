@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/lotline/lotline/pkg/fault"
+	"github.com/lotline/lotline/pkg/kafkaclient"
 	"github.com/lotline/lotline/services/allocator/internal/postgres"
 )
 
@@ -98,7 +99,7 @@ func (s *session) adjust(ctx context.Context, offsets map[string]map[int32]kgo.O
 }
 
 func (s *session) setHealth(component string, err error) {
-	s.health.Set(s.name+" "+component, err)
+	s.health.Set(s.name+" "+component, kafkaclient.Explain(err))
 }
 
 // Reasons for a session to end. None loses anything: the next one starts from what Kafka and Postgres say.

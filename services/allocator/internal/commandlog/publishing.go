@@ -11,6 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/lotline/lotline/pkg/kafkaclient"
 )
 
 const (
@@ -66,7 +68,7 @@ func (s *session) transact(ctx context.Context, q *queue, ready []piece, generat
 	taken()
 	if err := errors.Join(flushed, failed.first()); err != nil {
 		// An event that did not arrive must not be counted as published: abort, and publish from the outbox.
-		s.log.WarnContext(finishing, "aborting: not every record was taken", "error", err)
+		s.log.WarnContext(finishing, "aborting: not every record was taken", "error", kafkaclient.Explain(err))
 		want = kgo.TryAbort
 		s.setHealth("publishing", err)
 		s.backOff(ctx)

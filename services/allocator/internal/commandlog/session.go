@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/lotline/lotline/pkg/kafkaclient"
 	"github.com/lotline/lotline/services/allocator/internal/apply"
 	"github.com/lotline/lotline/services/allocator/internal/outbox"
 )
@@ -36,10 +37,12 @@ type session struct {
 	elsewhere map[int32]int64 // published below, as last seen in the group's offsets, of partitions of others too
 	lookAt    time.Time       // when to look again whether parked partitions may go on
 
-	generation int32 // of the group, as last seen
-	recordsMax int   // of the next poll: less than configured while polls decide very much
-	trimmed    time.Time
-	newest     map[int32]time.Time // append time of the newest command, for forgetting ids
+	generation     int32 // of the group, as last seen
+	lostGeneration int32 // the one that this member was thrown out of, for as long as it is in no other; -1 = none
+	troubled       bool  // commands could not be read, and nothing says yet that they can again
+	recordsMax     int   // of the next poll: less than configured while polls decide very much
+	trimmed        time.Time
+	newest         map[int32]time.Time // append time of the newest command, for forgetting ids
 }
 
 const (
@@ -133,7 +136,7 @@ func (s *session) poll(ctx context.Context) ([]*polled, error) {
 	if fetches.IsClientClosed() {
 		return nil, errors.New("the Kafka client was closed")
 	}
-	s.fetchErrors(fetches)
+	s.fetchErrors(ctx, fetches)
 	var polls []*polled
 	var stale error
 	s.mu.Lock()
@@ -198,17 +201,23 @@ func (s *session) warnOfKey(r *kgo.Record, sku string) {
 }
 
 // fetchErrors halts partitions whose log is not what it was. Everything else is an outage that the client waits out.
-func (s *session) fetchErrors(fetches kgo.Fetches) {
+func (s *session) fetchErrors(ctx context.Context, fetches kgo.Fetches) {
 	var outage error
+	var group *kgo.ErrGroupSession
 	fetches.EachPartition(func(t kgo.FetchTopicPartition) {
 		topic, partition, err := t.Topic, t.Partition, t.Err
 		switch {
 		case err == nil:
 		case len(t.Records) > 0:
 			// Of what came before the fault; it comes again with nothing before it.
+		case errors.As(err, &group):
+			_, s.lostGeneration = s.kafka.Client().GroupMetadata()
+			err = fmt.Errorf("joining the consumer group in Kafka again: %w", kafkaclient.Explain(err))
+			s.health.Set(s.name, err)
+			s.log.Warn("out of the consumer group", "error", err)
 		case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled):
 			// No records within the poll's wait.
-		case topic == s.config.Topics.Commands.Name && Unreadable(err): // faults of the group come without a topic
+		case topic == s.config.Topics.Commands.Name && Unreadable(err):
 			s.mu.Lock()
 			s.halt(partition, fmt.Errorf("its log cannot be read on from offset %d, where it was left: %w", s.positionOf(partition), err), passing(err))
 			s.mu.Unlock()
@@ -217,8 +226,18 @@ func (s *session) fetchErrors(fetches kgo.Fetches) {
 			outage = err
 		}
 	})
-	if outage != nil {
-		s.log.Warn("reading commands", "error", outage)
+	switch {
+	case outage != nil:
+		s.troubled = true
+		s.log.Warn("reading commands", "error", kafkaclient.Explain(outage))
+	case s.troubled && fetches.NumRecords() == 0:
+		// The client tells of some failures only once: that nothing came is no sign that something could.
+		checking, cancel := context.WithTimeout(ctx, idlePollMax)
+		outage = s.checkTopics(checking)
+		cancel()
+	}
+	if outage == nil {
+		s.troubled = false
 	}
 	s.setHealth("kafka", outage)
 }
@@ -233,6 +252,8 @@ func Unreadable(err error) bool {
 	switch {
 	case errors.As(err, &lost):
 		return true
+	case kafkaclient.Refused(err): // nor does a password that is not there say anything about the log
+		return false
 	case errors.As(err, &code):
 		return errors.Is(err, kerr.OffsetOutOfRange) || errors.Is(err, kerr.CorruptMessage) ||
 			errors.Is(err, kerr.UnknownTopicID) || errors.Is(err, kerr.InconsistentTopicID)

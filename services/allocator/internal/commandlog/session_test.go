@@ -30,8 +30,8 @@ func TestTheRecordsBeforeAnUnreadableBatchAreNotHalted(t *testing.T) {
 			{Partition: 3, Records: records, Err: errors.New("encoded crc 1 does not match calculated crc 2")},
 		}}}}}
 	}
-	s.fetchErrors(fetched(&kgo.Record{Offset: 5}))
+	s.fetchErrors(t.Context(), fetched(&kgo.Record{Offset: 5}))
 	require.Empty(t, s.halted())
-	s.fetchErrors(fetched())
+	s.fetchErrors(t.Context(), fetched())
 	require.Equal(t, []int32{3}, s.halted())
 }

@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/lotline/lotline/pkg/admin"
+	"github.com/lotline/lotline/pkg/kafkaclient"
 	"github.com/lotline/lotline/services/allocator/internal/apply"
 	"github.com/lotline/lotline/services/allocator/internal/postgres"
 	"github.com/lotline/lotline/topics"
@@ -69,7 +70,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	pause := sessionPauseMin
 	for ctx.Err() == nil {
 		start := time.Now()
-		err := w.session(ctx)
+		err := kafkaclient.Explain(w.session(ctx))
 		if ctx.Err() != nil {
 			break
 		}
@@ -96,7 +97,7 @@ func (w *Worker) session(ctx context.Context) error {
 	if err := w.settle(ctx); err != nil {
 		return err
 	}
-	s := &session{Worker: w, parts: make(map[int32]*part), paused: make(map[int32]bool), waits: make(map[int32]*wait), elsewhere: make(map[int32]int64), newest: make(map[int32]time.Time), recordsMax: w.config.PollRecordsMax, generation: -1}
+	s := &session{Worker: w, parts: make(map[int32]*part), paused: make(map[int32]bool), waits: make(map[int32]*wait), elsewhere: make(map[int32]int64), newest: make(map[int32]time.Time), recordsMax: w.config.PollRecordsMax, generation: -1, lostGeneration: -1}
 	kafka, err := kgo.NewGroupTransactSession(append(slices.Clone(w.config.Client),
 		kgo.WithHooks(&s.cuts),
 		kgo.ConsumerGroup(w.config.Group),
@@ -129,6 +130,9 @@ func (w *Worker) session(ctx context.Context) error {
 	if _, _, err := kafka.Client().ProducerID(ctx); err != nil {
 		return fmt.Errorf("take over the transactional id: %w", err)
 	}
+	if err := s.checkTopics(ctx); err != nil {
+		return err
+	}
 	watching, stop := context.WithCancel(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() { s.watchLag(watching) })
@@ -141,6 +145,13 @@ func (w *Worker) session(ctx context.Context) error {
 	}
 	s.trimLast(ctx)
 	return nil
+}
+
+// checkTopics asks Kafka whether this process may do its work, which it would otherwise find out from the first command.
+func (s *session) checkTopics(ctx context.Context) error {
+	return kafkaclient.Check(ctx, s.kafka.Client(), map[string]kadm.ACLOperation{
+		s.config.Topics.Commands.Name: kadm.OpRead, s.config.Topics.Events.Name: kadm.OpWrite, s.config.Topics.DeadLetters.Name: kadm.OpWrite,
+	})
 }
 
 // batchMaxBytes is the size of a batch that each topic accepts. A dead letter may be a record as large as the client

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/lotline/lotline/pkg/fault"
+	"github.com/lotline/lotline/pkg/kafkaclient"
 )
 
 // commit commits the offsets of partitions that are still ours under the assignment in which they were read, and
@@ -27,6 +28,7 @@ func (c *Consumer) commit(ctx context.Context, next map[int32]position) error {
 			func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
 				result = commitError(resp, err)
 			})
+		result = kafkaclient.Explain(result)
 		c.health.Set(c.cfg.Group, result)
 		return result
 	})

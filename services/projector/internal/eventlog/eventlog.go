@@ -81,7 +81,7 @@ func New(cfg Config, opts []kgo.Opt, sink Sink, health *admin.Health, metrics *M
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		// A poll and the note of who owned its partitions must not be parted by a rebalance.
 		kgo.BlockRebalanceOnPoll(),
-		kgo.OnPartitionsAssigned(c.owned.assigned),
+		kgo.OnPartitionsAssigned(c.assigned),
 		kgo.OnPartitionsRevoked(c.owned.released),
 		kgo.OnPartitionsLost(c.owned.released),
 		kgo.SessionTimeout(sessionTimeout),
@@ -93,6 +93,12 @@ func New(cfg Config, opts []kgo.Opt, sink Sink, health *admin.Health, metrics *M
 	c.client = client
 	health.Set(component, errors.New("not reached yet"))
 	return c, nil
+}
+
+// assigned is called by the client at each assignment, also of nothing: it is in the group.
+func (c *Consumer) assigned(ctx context.Context, client *kgo.Client, added map[string][]int32) {
+	c.health.Set(c.cfg.Group, nil)
+	c.owned.assigned(ctx, client, added)
 }
 
 // Run projects events until ctx ends, and then returns nil after leaving the group. What had been read and not

@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/lotline/lotline/pkg/cloudevents"
+	"github.com/lotline/lotline/pkg/kafkaclient"
 	"github.com/lotline/lotline/schemas"
 
 	"github.com/lotline/lotline/services/projector/internal/projection"
@@ -161,9 +162,16 @@ func add(b *projection.Block, r *kgo.Record) (time.Time, error) {
 // fetchFailed stops the partition if going on would lose events or can never succeed; other failures the client
 // tries again by itself, or needs a new assignment for; they are reported until an event of the partition comes.
 func (c *Consumer) fetchFailed(topic string, partition int32, err error) {
+	var group *kgo.ErrGroupSession
+	if errors.As(err, &group) {
+		err = fmt.Errorf("not in the group: %w", kafkaclient.Explain(err))
+		c.health.Set(c.cfg.Group, err)
+		c.log.Warn("not in the consumer group, trying again", "error", err)
+		return
+	}
 	if topic != c.cfg.Topic {
-		// A failure of the group or of a whole response comes as partition 0 or -1 of no topic. The client has
-		// logged it and tries again.
+		// A failure of a whole response comes as partition 0 or -1 of no topic. The client has logged it and tries
+		// again.
 		return
 	}
 	var tooLarge *kgo.ErrDecompressTooLarge
@@ -175,7 +183,7 @@ func (c *Consumer) fetchFailed(topic string, partition int32, err error) {
 	case errors.As(err, &tooLarge):
 		c.stop(partition, err)
 	default:
-		c.owned.troubled(partition, err)
+		c.owned.troubled(partition, kafkaclient.Explain(err))
 	}
 }
 

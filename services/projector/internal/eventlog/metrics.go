@@ -7,6 +7,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kadm"
+
+	"github.com/lotline/lotline/pkg/kafkaclient"
 )
 
 const (
@@ -76,10 +78,16 @@ func (c *Consumer) watchLag(ctx context.Context, admin *kadm.Client) error {
 	defer tick.Stop()
 	for {
 		err := c.measureLag(ctx, admin)
+		if err == nil && c.owned.refused() {
+			if err = c.mayRead(ctx); err == nil {
+				c.owned.permitted()
+			}
+		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		if err != nil {
+			err = kafkaclient.Explain(err)
 			c.log.Warn("could not measure the lag", "error", err)
 		}
 		c.health.Set(component, err)
@@ -89,6 +97,13 @@ func (c *Consumer) watchLag(ctx context.Context, admin *kadm.Client) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// mayRead asks Kafka whether events may be read: on a quiet partition no event comes to say so.
+func (c *Consumer) mayRead(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, lagTimeout)
+	defer cancel()
+	return kafkaclient.Check(ctx, c.client, map[string]kadm.ACLOperation{c.cfg.Topic: kadm.OpRead})
 }
 
 func (c *Consumer) measureLag(ctx context.Context, admin *kadm.Client) error {

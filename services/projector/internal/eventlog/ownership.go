@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/lotline/lotline/pkg/admin"
+	"github.com/lotline/lotline/pkg/kafkaclient"
 )
 
 // position is a place in a partition, reached under one assignment of it. The assignment parts a partition from
@@ -42,6 +43,8 @@ type partition struct {
 	// troubled says that the last fetch failed. Only an event ends it: some failures the client reports once, and
 	// then reads the partition no more.
 	troubled bool
+	// refused says that the trouble is a permission, of which Kafka can be asked.
+	refused bool
 }
 
 func newOwnership(topic string, health *admin.Health, metrics *Metrics, log *slog.Logger) *ownership {
@@ -91,12 +94,41 @@ func (o *ownership) running(p int32) (assignment uint64, ok bool) {
 	if part == nil || part.stopped {
 		return 0, false
 	}
-	if part.troubled {
-		part.troubled = false
-		o.health.Set(o.component(p), nil)
-		o.log.Info("partition is read again", "topic", o.topic, "partition", p)
-	}
+	o.calm(p, part)
 	return part.assignment, true
+}
+
+// calm ends the trouble of a partition, if it has one. The caller holds mu.
+func (o *ownership) calm(p int32, part *partition) {
+	if !part.troubled {
+		return
+	}
+	part.troubled, part.refused = false, false
+	o.health.Set(o.component(p), nil)
+	o.log.Info("partition is read again", "topic", o.topic, "partition", p)
+}
+
+// refused reports whether any partition could not be read for want of a permission.
+func (o *ownership) refused() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, part := range o.partitions {
+		if part.refused {
+			return true
+		}
+	}
+	return false
+}
+
+// permitted ends the trouble of the partitions that were refused.
+func (o *ownership) permitted() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for p, part := range o.partitions {
+		if part.refused {
+			o.calm(p, part)
+		}
+	}
 }
 
 // troubled reports that a partition cannot be read at the moment.
@@ -107,7 +139,7 @@ func (o *ownership) troubled(p int32, err error) {
 	if part == nil || part.stopped || part.troubled {
 		return
 	}
-	part.troubled = true
+	part.troubled, part.refused = true, kafkaclient.Refused(err)
 	o.health.Set(o.component(p), fmt.Errorf("cannot be read at the moment: %w", err))
 	o.log.Warn("partition cannot be read, trying again", "topic", o.topic, "partition", p, "error", err)
 }
