@@ -99,6 +99,55 @@ func TestTopics(t *testing.T) {
 	require.Contains(t, stderr, "a topic cannot have 0 replicas")
 }
 
+func TestTopicsWithPrincipals(t *testing.T) {
+	s := newShell(t)
+	s.ok("", "topics", "apply")
+	t.Setenv("LOTLINE_PRINCIPAL", "projector=User:reader;producer=User:shop")
+	code, stdout, _ := run(t, "", "topics", "diff")
+	require.Equal(t, 1, code)
+	golden(t, "topics_acls_missing.txt", stdout)
+	require.Contains(t, s.ok("", "topics", "apply"), "applied\n")
+	require.Equal(t, "all 3 topics are as declared\nall 3 ACLs are as declared\n", s.ok("", "topics", "diff"))
+
+	t.Setenv("LOTLINE_PRINCIPAL", "projector=User:reader")
+	golden(t, "topics_acls_surplus.txt", s.ok("", "topics", "apply"))
+	require.Contains(t, s.ok("", "topics", "apply", "--remove-surplus-acls"), "applied\n")
+	require.Contains(t, s.ok("", "topics", "diff"), "all 2 ACLs are as declared\n")
+
+	code, _, stderr := run(t, "", "topics", "apply", "--principal=reader=User:x")
+	require.Equal(t, 2, code)
+	require.Contains(t, stderr, `there is no role "reader"`)
+}
+
+func TestFaultsOfKafkasSettingsAreNamedAtOnce(t *testing.T) {
+	newShell(t)
+	for _, command := range [][]string{{"topics", "diff"}, {"send"}, {"tail", "events"}, {"dlq", "list"}, {"verify"}} {
+		code, _, stderr := run(t, "", append(command, "--kafka-sasl-username=op", "--kafka-tls-ca-file=/nowhere")...)
+		require.Equal(t, 2, code, command)
+		require.Contains(t, stderr, "--kafka-tls-ca-file: open /nowhere")
+		require.Contains(t, stderr, "there is no password for the Kafka user \"op\"")
+	}
+}
+
+func TestARefusalSaysWhatToDo(t *testing.T) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.EnableSASL(), kfake.EnableACLs(), kfake.User("SCRAM-SHA-512", "op", "secret-canary"))
+	require.NoError(t, err)
+	defer cluster.Close()
+	t.Setenv("LOTLINE_KAFKA_BROKERS", strings.Join(cluster.ListenAddrs(), ","))
+	code, _, stderr := run(t, "", "topics", "diff")
+	require.Equal(t, 2, code)
+	require.Contains(t, stderr, "does its listener want TLS or a login (--kafka-tls-…, --kafka-sasl-…)")
+	require.NotContains(t, stderr, "make run")
+
+	t.Setenv("LOTLINE_KAFKA_SASL_USERNAME", "op")
+	t.Setenv("LOTLINE_KAFKA_SASL_PASSWORD", "secret-canary")
+	for _, command := range [][]string{{"topics", "diff"}, {"send"}, {"tail", "events"}, {"dlq", "list"}} {
+		_, _, stderr = run(t, `{"type":"Allocate","orderid":"o-1","sku":"LAMP","qty":3}`, command...)
+		require.Contains(t, stderr, "grant it with `lotline topics apply --principal=ROLE=User:NAME`", command)
+		require.NotContains(t, stderr, "secret-canary")
+	}
+}
+
 const commands = `{"type":"CreateBatch","id":"c-1","ref":"b-1","sku":"LAMP","qty":100,"eta":"2031-01-02"}
 {"type":"Allocate","orderid":"o-1","sku":"LAMP","qty":3}
 {"type":"Deallocate","id":"c-3","orderid":"o-1","sku":"LAMP"}
