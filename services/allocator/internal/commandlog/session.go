@@ -28,6 +28,8 @@ type session struct {
 	paused map[int32]bool  // partitions that the client was told to leave alone
 	waits  map[int32]*wait // partitions with events that must wait for those of others; guarded by mu
 	aborts int             // transactions aborted in a row because records were not taken
+	failed int             // polls in a row that could not read commands
+	logged time.Time       // when that was last logged
 
 	cuts cuts   // connections lost
 	last ending // the last transaction
@@ -39,7 +41,6 @@ type session struct {
 
 	generation     int32 // of the group, as last seen
 	lostGeneration int32 // the one that this member was thrown out of, for as long as it is in no other; -1 = none
-	troubled       bool  // commands could not be read, and nothing says yet that they can again
 	recordsMax     int   // of the next poll: less than configured while polls decide very much
 	trimmed        time.Time
 	newest         map[int32]time.Time // append time of the newest command, for forgetting ids
@@ -48,6 +49,10 @@ type session struct {
 const (
 	idlePollMax  = time.Second            // an idle session looks for a restore this often
 	trimInterval = 500 * time.Millisecond // published outbox rows are deleted this often at the most
+
+	failedPauseMin    = 50 * time.Millisecond // after a poll that could not read commands
+	failedPauseMax    = 2 * time.Second
+	failedLogInterval = 10 * time.Second // how often that is repeated in the log
 )
 
 // polled is one partition's part of a poll.
@@ -226,20 +231,25 @@ func (s *session) fetchErrors(ctx context.Context, fetches kgo.Fetches) {
 			outage = err
 		}
 	})
-	switch {
-	case outage != nil:
-		s.troubled = true
-		s.log.Warn("reading commands", "error", kafkaclient.Explain(outage))
-	case s.troubled && fetches.NumRecords() == 0:
-		// The client tells of some failures only once: that nothing came is no sign that something could.
-		checking, cancel := context.WithTimeout(ctx, idlePollMax)
-		outage = s.checkTopics(checking)
-		cancel()
-	}
-	if outage == nil {
-		s.troubled = false
-	}
 	s.setHealth("kafka", outage)
+	if outage == nil {
+		s.failed = 0
+		return
+	}
+	if s.failed == 0 || time.Since(s.logged) >= failedLogInterval {
+		s.logged = time.Now()
+		s.log.Warn("reading commands", "error", kafkaclient.Explain(outage))
+	}
+	pause := min(failedPauseMin<<min(s.failed, 10), failedPauseMax)
+	s.failed++
+	if fetches.NumRecords() > 0 {
+		return // other partitions are well
+	}
+	// What the client does not try again by itself, such as a permission that is missing, it hands on at once, each time.
+	select {
+	case <-ctx.Done():
+	case <-time.After(pause):
+	}
 }
 
 // Unreadable tells errors after which a partition's log is not what it was, or which reading it again will only repeat,
