@@ -39,6 +39,8 @@ func TestACLsAreCreatedOnce(t *testing.T) {
 		"ALLOW User:allocator READ LITERAL TOPIC lotline.commands",
 		"ALLOW User:allocator WRITE LITERAL TOPIC lotline.events",
 		"ALLOW User:allocator WRITE LITERAL TOPIC lotline.commands.dlq",
+		"ALLOW User:allocator READ LITERAL TOPIC lotline.events",
+		"ALLOW User:allocator READ LITERAL TOPIC lotline.commands.dlq",
 		"ALLOW User:allocator READ LITERAL GROUP lotline.allocator",
 		"ALLOW User:allocator WRITE PREFIXED TRANSACTIONAL_ID lotline.allocator.",
 		"ALLOW User:projector READ LITERAL TOPIC lotline.events",

@@ -95,6 +95,7 @@ func (s Set) grants(role Role) []ACL {
 	case RoleAllocator:
 		return []ACL{
 			topic(s.Commands, kadm.OpRead), topic(s.Events, kadm.OpWrite), topic(s.DeadLetters, kadm.OpWrite),
+			topic(s.Events, kadm.OpRead), topic(s.DeadLetters, kadm.OpRead), // to see which transactions are open there
 			group(s.AllocatorGroup, literal, kadm.OpRead), transactions(s.AllocatorGroup+".", prefixed),
 		}
 	case RoleProjector:

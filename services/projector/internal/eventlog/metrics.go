@@ -13,6 +13,7 @@ import (
 
 const (
 	lagInterval = 5 * time.Second
+	lagRetry    = time.Second // after it could not be measured
 	lagTimeout  = 5 * time.Second
 	// component is the connection's name in the readiness report.
 	component = "kafka"
@@ -74,8 +75,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 // watchLag measures the lag of the partitions that this process owns until ctx ends. That it cannot is how a
 // Kafka that is away becomes known: the client itself waits for it in silence.
 func (c *Consumer) watchLag(ctx context.Context, admin *kadm.Client) error {
-	tick := time.NewTicker(lagInterval)
-	defer tick.Stop()
+	var logged time.Time
 	for {
 		err := c.measureLag(ctx, admin)
 		if err == nil && c.owned.refused() {
@@ -86,15 +86,20 @@ func (c *Consumer) watchLag(ctx context.Context, admin *kadm.Client) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err != nil {
-			err = kafkaclient.Explain(err)
+		err = kafkaclient.Explain(err)
+		if err != nil && time.Since(logged) >= lagInterval {
+			logged = time.Now()
 			c.log.Warn("could not measure the lag", "error", err)
 		}
 		c.health.Set(component, err)
+		pause := lagInterval
+		if err != nil {
+			pause = lagRetry // it is waited for
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-tick.C:
+		case <-time.After(pause):
 		}
 	}
 }
