@@ -24,6 +24,11 @@ func StartKafka(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start kafka: %w", err)
 	}
+	return startKafka(ctx, o, plainProperties(o), pingKafka(local(o.Port)))
+}
+
+// startKafka starts a broker with the given server.properties, formatted with more arguments.
+func startKafka(ctx context.Context, o Options, settings string, ready func(context.Context) error, formatting ...string) (*Server, error) {
 	if err := kafkaJars.CheckTools(); err != nil {
 		return nil, fmt.Errorf("start kafka: %w", err)
 	}
@@ -35,7 +40,7 @@ func StartKafka(ctx context.Context, o Options) (*Server, error) {
 		return nil, fmt.Errorf("start kafka: %w", err)
 	}
 	properties := filepath.Join(o.DataDir, "server.properties")
-	if err := os.WriteFile(properties, []byte(kafkaProperties(o)), 0o644); err != nil {
+	if err := os.WriteFile(properties, []byte(settings), 0o600); err != nil {
 		return nil, fmt.Errorf("start kafka: %w", err)
 	}
 	java := func(ctx context.Context, class string, args ...string) *exec.Cmd {
@@ -45,26 +50,33 @@ func StartKafka(ctx context.Context, o Options) (*Server, error) {
 		}, args...)...)
 	}
 	// The cluster's id is any base64 of 16 bytes; a directory that has one already is left alone.
-	format := java(ctx, "kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", "bG90bGluZS10ZXN0cy0wMQ", "-c", properties)
+	format := java(ctx, "kafka.tools.StorageTool", append([]string{"format", "--ignore-formatted", "-t", "bG90bGluZS10ZXN0cy0wMQ", "-c", properties}, formatting...)...)
 	if out, err := format.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("start kafka: format its storage: %w:\n%s", err, out)
 	}
 	s := &Server{
 		Name: "kafka", Addr: local(o.Port), LogFile: o.LogFile, stopSignal: syscall.SIGTERM,
 		command: func() *exec.Cmd { return java(context.Background(), "kafka.Kafka", properties) },
-		ready:   pingKafka(local(o.Port)),
+		ready:   ready,
 	}
 	return s, s.Restart(ctx)
 }
 
-func kafkaProperties(o Options) string {
+func plainProperties(o Options) string {
+	return strings.Join([]string{
+		commonProperties(o),
+		"listeners=PLAINTEXT://" + local(o.Port) + ",CONTROLLER://" + local(o.SecondPort),
+		"advertised.listeners=PLAINTEXT://" + cmp.Or(o.Advertised, local(o.Port)),
+		"listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+		"",
+	}, "\n")
+}
+
+func commonProperties(o Options) string {
 	return strings.Join([]string{
 		"process.roles=broker,controller",
 		"node.id=1",
 		"log.dirs=" + filepath.Join(o.DataDir, "data"),
-		"listeners=PLAINTEXT://" + local(o.Port) + ",CONTROLLER://" + local(o.SecondPort),
-		"advertised.listeners=PLAINTEXT://" + cmp.Or(o.Advertised, local(o.Port)),
-		"listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
 		"controller.listener.names=CONTROLLER",
 		"controller.quorum.voters=1@" + local(o.SecondPort),
 		"auto.create.topics.enable=false",
@@ -77,13 +89,12 @@ func kafkaProperties(o Options) string {
 		"share.coordinator.state.topic.replication.factor=1",
 		"share.coordinator.state.topic.min.isr=1",
 		"group.initial.rebalance.delay.ms=0",
-		"",
 	}, "\n")
 }
 
-func pingKafka(address string) func(context.Context) error {
+func pingKafka(address string, opts ...kgo.Opt) func(context.Context) error {
 	return func(ctx context.Context) error {
-		client, err := kgo.NewClient(kgo.SeedBrokers(address))
+		client, err := kgo.NewClient(append(opts, kgo.SeedBrokers(address))...)
 		if err != nil {
 			return err
 		}

@@ -47,6 +47,7 @@ type Server struct {
 	Addr     string // host:port of the native protocol
 	HTTPAddr string // host:port of ClickHouse's HTTP interface, else ""
 	DSN      string // a superuser's URL for Postgres, else ""
+	CAFile   string // certificate (PEM) of the authority that signed a secured server's, else ""
 	LogFile  string
 
 	command    func() *exec.Cmd

@@ -45,6 +45,7 @@ type Config struct {
 	Owner           string                  // URL of a Postgres superuser, who migrates
 	LoginPrefix     string                  // names of the services' users in Postgres start with it; they stay
 	ClickHouseOwner clickhouseclient.Config // who migrates
+	KafkaAdmin      kafkaclient.Config      // who applies the topics
 	Allocator       allocator.Config
 	Projector       projector.Config
 	Gateway         gateway.Config
@@ -59,7 +60,7 @@ func Configure(s Servers) (Config, error) {
 		Allocator: allocator.DefaultConfig(), Projector: projector.DefaultConfig(), Gateway: gateway.DefaultConfig(),
 		Owner: s.PostgresURL, LoginPrefix: "user_" + s.Database, Replication: s.Replication,
 	}
-	c.Allocator.Kafka, c.Projector.Kafka, c.Gateway.Kafka = kafka, kafka, kafka
+	c.KafkaAdmin, c.Allocator.Kafka, c.Projector.Kafka, c.Gateway.Kafka = kafka, kafka, kafka, kafka
 	c.Projector.ClickHouse.Addrs, c.Projector.ClickHouse.Database = []string{s.ClickHouse}, s.Database
 	c.ClickHouseOwner = c.Projector.ClickHouse
 	c.Allocator.PostgresURL = ""
@@ -107,13 +108,13 @@ func Prepare(ctx context.Context, c *Config) error {
 }
 
 func applyTopics(ctx context.Context, c Config) error {
-	client, err := kgo.NewClient(c.Allocator.Kafka.Opts("lotline-stack")...)
+	client, err := kgo.NewClient(c.KafkaAdmin.Opts("lotline-stack")...)
 	if err != nil {
 		return fmt.Errorf("configure the Kafka client: %w", err)
 	}
 	defer client.Close()
 	admin := kadm.NewClient(client)
-	changes, err := topics.Diff(ctx, admin, topics.Declared(c.Allocator.Kafka.TopicPrefix).All(), c.Replication)
+	changes, err := topics.Diff(ctx, admin, topics.Declared(c.KafkaAdmin.TopicPrefix).All(), c.Replication)
 	if err != nil {
 		return fmt.Errorf("compare the topics: %w", err)
 	}

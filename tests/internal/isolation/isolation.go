@@ -59,6 +59,23 @@ func Setting(t *testing.T, variable string) string {
 // newServers makes a Postgres database and names for topics and a ClickHouse database, all removed after the test.
 func newServers(t *testing.T, broker string) stack.Servers {
 	t.Helper()
+	s := Databases(t)
+	s.Kafka, s.TopicPrefix, s.Replication = []string{broker}, s.Database, 1
+	t.Cleanup(func() {
+		client, err := kgo.NewClient(kgo.SeedBrokers(broker))
+		require.NoError(t, err)
+		defer client.Close()
+		set := topics.Declared(s.TopicPrefix)
+		_, err = kadm.NewClient(client).DeleteTopics(context.WithoutCancel(t.Context()), set.Commands.Name, set.Events.Name, set.DeadLetters.Name)
+		require.NoError(t, err)
+	})
+	return s
+}
+
+// Databases makes a Postgres database and a name for one in ClickHouse, both removed after the test, for a test that
+// brings its own Kafka.
+func Databases(t *testing.T) stack.Servers {
+	t.Helper()
 	name := "test_" + strings.ReplaceAll(uuid.NewString(), "-", "")
 	pg, native := Setting(t, "LOTLINE_TEST_POSTGRES"), Setting(t, "LOTLINE_TEST_CLICKHOUSE")
 	conn, err := pgx.Connect(t.Context(), pg)
@@ -76,18 +93,9 @@ func newServers(t *testing.T, broker string) stack.Servers {
 		require.NoError(t, err)
 		require.NoError(t, ch.Exec(ctx, "DROP DATABASE IF EXISTS "+name))
 		require.NoError(t, ch.Close())
-		client, err := kgo.NewClient(kgo.SeedBrokers(broker))
-		require.NoError(t, err)
-		defer client.Close()
-		set := topics.Declared(name)
-		_, err = kadm.NewClient(client).DeleteTopics(ctx, set.Commands.Name, set.Events.Name, set.DeadLetters.Name)
-		require.NoError(t, err)
 	})
 	database, err := url.Parse(pg)
 	require.NoError(t, err)
 	database.Path = "/" + name
-	return stack.Servers{
-		Kafka: []string{broker}, TopicPrefix: name, PostgresURL: database.String(), ClickHouse: native, Database: name,
-		Replication: 1,
-	}
+	return stack.Servers{PostgresURL: database.String(), ClickHouse: native, Database: name}
 }
