@@ -68,7 +68,10 @@ type Standing struct {
 }
 
 // lookMax bounds a look: a broker that does not answer, or another's open transaction.
-const lookMax = 20 * time.Second
+const (
+	lookMax       = 20 * time.Second
+	unstablePause = 50 * time.Millisecond
+)
 
 // Look says where all partitions stand, in order.
 func (d *Desk) Look(ctx context.Context) ([]Standing, error) {
@@ -87,9 +90,9 @@ func (d *Desk) Look(ctx context.Context) ([]Standing, error) {
 	if err := errors.Join(startsErr, endsErr, starts.Error(), ends.Error()); err != nil {
 		return nil, fmt.Errorf("list the offsets of %s: %w", topic, err)
 	}
-	committed, err := d.admin.FetchOffsets(kadm.RequireStable(ctx), d.group)
-	if err = errors.Join(err, committed.Error()); err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
-		return nil, fmt.Errorf("fetch the offsets of group %s: %w", d.group, err)
+	committed, err := d.committed(ctx)
+	if err != nil {
+		return nil, err
 	}
 	owners, err := d.owners(ctx)
 	if err != nil {
@@ -113,6 +116,26 @@ func (d *Desk) Look(ctx context.Context) ([]Standing, error) {
 		all = append(all, s)
 	}
 	return all, d.probe(ctx, all)
+}
+
+// committed are the group's offsets, once no transaction is about to change them: a dead allocator's is ended by the
+// broker within seconds. None if there is no such group.
+func (d *Desk) committed(ctx context.Context) (kadm.OffsetResponses, error) {
+	for {
+		committed, err := d.admin.FetchOffsets(kadm.RequireStable(ctx), d.group)
+		err = errors.Join(err, committed.Error())
+		switch {
+		case err == nil || errors.Is(err, kerr.GroupIDNotFound):
+			return committed, nil
+		case !errors.Is(err, kerr.UnstableOffsetCommit):
+			return nil, fmt.Errorf("fetch the offsets of group %s: %w", d.group, err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("fetch the offsets of group %s, which a transaction is about to change: %w", d.group, err)
+		case <-time.After(unstablePause):
+		}
+	}
 }
 
 // judge tells from the offsets alone how a partition is.
