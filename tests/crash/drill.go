@@ -38,6 +38,8 @@ var Drills = []Drill{
 	{"partitions-added", "Both topics get more partitions under load, so that SKUs move to other partitions.", partitionsAdded},
 	{"mixed-producers", "Producers partition the same SKUs by murmur2 and by CRC32: two allocators decide them side by side, fast and in order.", mixedProducers},
 	{"clickhouse-wiped", "ClickHouse's database is dropped: made again, it is filled from the events.", clickHouseWiped},
+	{"postgres-restored", "Postgres is restored from an earlier base backup while Kafka has gone on: it replays to the same state, and nothing is published twice.", postgresRestored},
+	{"commands-truncated", "Commands are deleted before they were decided: their partition halts by name, and goes on after `lotline offsets skip`.", commandsTruncated},
 	{"poison-flood", "A flood of records that nobody can read comes among good ones: each is one dead letter.", poisonFlood},
 	{"hostile-sizes", "Records of 1 MiB, records that inflate to 12 MiB, thousands of headers, and clocks that are years off.", hostileSizes},
 }

@@ -46,7 +46,7 @@ func StartPostgres(ctx context.Context, o Options) (*Server, error) {
 		Path: "/postgres", RawQuery: "sslmode=disable",
 	}
 	s := &Server{
-		Name: "postgres", Addr: local(o.Port), DSN: dsn.String(), LogFile: o.LogFile,
+		Name: "postgres", Addr: local(o.Port), DSN: dsn.String(), LogFile: o.LogFile, dataDir: data,
 		stopSignal: syscall.SIGINT, // its fast shutdown: sessions are ended, not waited for
 		command: func() *exec.Cmd {
 			return asOrdinaryUser(exec.Command(filepath.Join(bin, "postgres"), "-D", data, "-p", strconv.Itoa(o.Port),

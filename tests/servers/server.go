@@ -53,6 +53,7 @@ type Server struct {
 	command    func() *exec.Cmd
 	ready      func(context.Context) error
 	stopSignal syscall.Signal
+	dataDir    string // of Postgres, else ""
 
 	mu     sync.Mutex
 	proc   *os.Process

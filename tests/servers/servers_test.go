@@ -244,3 +244,27 @@ func consume(ctx context.Context, s *servers.Server) (string, error) {
 	}
 	return string(fetches.Records()[0].Value), nil
 }
+
+// A base backup is Postgres as it was then: what came later is not in it, and it takes writes again.
+func TestARestoredPostgresIsWhatWasBackedUp(t *testing.T) {
+	dir := t.TempDir()
+	s, err := servers.StartPostgres(t.Context(), servers.Options{DataDir: filepath.Join(dir, "postgres")})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Stop()) })
+	execute := func(sql string) string {
+		t.Helper()
+		answer, err := postgres(t.Context(), s, sql)
+		require.NoError(t, err)
+		return answer
+	}
+	execute("CREATE TABLE chair AS SELECT 'red' AS colour")
+	require.NoError(t, servers.BackUpPostgres(t.Context(), s, filepath.Join(dir, "base.tar")))
+	execute("UPDATE chair SET colour = 'blue'")
+	require.Error(t, servers.RestorePostgres(s, filepath.Join(dir, "base.tar")), "it runs")
+	require.NoError(t, s.Kill())
+	require.NoError(t, servers.RestorePostgres(s, filepath.Join(dir, "base.tar")))
+	require.NoError(t, s.Restart(t.Context()))
+	require.Equal(t, "red", execute("SELECT colour FROM chair"))
+	execute("UPDATE chair SET colour = 'green'")
+	require.Equal(t, "green", execute("SELECT colour FROM chair"))
+}

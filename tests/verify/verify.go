@@ -8,6 +8,7 @@ package verify
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -29,6 +30,35 @@ type Target struct {
 	PostgresURL string
 	ClickHouse  string // host:port, native protocol
 	Database    string // in ClickHouse
+
+	Gone Commands // commands that were decided and are not in the log any more
+}
+
+// Commands are records of the commands topic by topic id/partition/offset.
+type Commands map[string]*kgo.Record
+
+// ReadCommands reads all that the commands topic has.
+func ReadCommands(ctx context.Context, kafka kafkaclient.Config) (Commands, error) {
+	topic := topics.Declared(kafka.TopicPrefix).Commands.Name
+	records, err := readTopic(ctx, kafka, topic)
+	if err != nil {
+		return nil, err
+	}
+	client, err := kgo.NewClient(kafka.Opts("lotline-verify")...)
+	if err != nil {
+		return nil, fmt.Errorf("configure the Kafka client: %w", err)
+	}
+	defer client.Close()
+	found, err := kadm.NewClient(client).ListTopics(ctx, topic)
+	if err = errors.Join(err, found.Error()); err != nil {
+		return nil, fmt.Errorf("ask for the id of %s: %w", topic, err)
+	}
+	id := found[topic].ID
+	commands := make(Commands, len(records))
+	for _, r := range records {
+		commands[fmt.Sprintf("%s/%d/%d", base64.RawURLEncoding.EncodeToString(id[:]), r.Partition, r.Offset)] = r
+	}
+	return commands, nil
 }
 
 // Report is what was compared, and what was found wrong. Digest names the end state: two runs of the same commands
@@ -94,10 +124,11 @@ func Run(ctx context.Context, t Target) (*Report, error) {
 	}
 	declared := topics.Declared(t.Kafka.TopicPrefix)
 	report := &Report{}
-	commands, err := readTopic(ctx, t.Kafka, declared.Commands.Name)
+	commands, err := ReadCommands(ctx, t.Kafka)
 	if err != nil {
 		return nil, err
 	}
+	maps.Copy(commands, t.Gone)
 	events, err := readTopic(ctx, t.Kafka, declared.Events.Name)
 	if err != nil {
 		return nil, err
@@ -209,9 +240,10 @@ func readFrom(ctx context.Context, kafka kafkaclient.Config, topic string, start
 		return nil, fmt.Errorf("configure the Kafka client: %w", err)
 	}
 	defer admin.Close()
-	ends, err := kadm.NewClient(admin).ListCommittedOffsets(ctx, topic)
-	if err = errors.Join(err, ends.Error()); err != nil {
-		return nil, fmt.Errorf("find the end of %s: %w", topic, err)
+	begins, err := kadm.NewClient(admin).ListStartOffsets(ctx, topic)
+	ends, endsErr := kadm.NewClient(admin).ListCommittedOffsets(ctx, topic)
+	if err = errors.Join(err, endsErr, begins.Error(), ends.Error()); err != nil {
+		return nil, fmt.Errorf("find the ends of %s: %w", topic, err)
 	}
 	left := make(map[int32]int64)
 	consume := make(map[int32]kgo.Offset)
@@ -220,7 +252,7 @@ func readFrom(ctx context.Context, kafka kafkaclient.Config, topic string, start
 		if starts == nil {
 			start, wanted = kgo.NewOffset().AtStart(), true
 		}
-		if wanted && o.Offset > 0 {
+		if wanted && o.Offset > must(begins.Lookup(topic, o.Partition)).Offset {
 			left[o.Partition], consume[o.Partition] = o.Offset, start
 		}
 	})

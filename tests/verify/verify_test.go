@@ -50,7 +50,7 @@ func place(commandID string) string {
 func readable(n int) map[string]bool {
 	places := map[string]bool{}
 	for i := range n {
-		places[fmt.Sprintf("0/%d", i+1)] = true
+		places[fmt.Sprintf("topic/0/%d", i+1)] = true
 	}
 	return places
 }
@@ -120,7 +120,7 @@ func TestDeadLettersMustBeTheUnreadableCommands(t *testing.T) {
 			{Key: "dlq_partition", Value: []byte("0")}, {Key: "dlq_offset", Value: []byte(place)}, {Key: "dlq_reason", Value: []byte(reason)},
 		}}
 	}
-	unreadable := map[string]*kgo.Record{"0/1": {Value: []byte("x")}, "0/2": {Value: []byte("y")}}
+	unreadable := Commands{"topic/0/1": {Value: []byte("x")}, "topic/0/2": {Value: []byte("y")}}
 	report := &Report{}
 	checkDeadLetters(report, unreadable, []*kgo.Record{dead("1", "x", "why"), dead("2", "y", "why")})
 	require.NoError(t, report.Err())
