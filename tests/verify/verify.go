@@ -258,6 +258,8 @@ func readFrom(ctx context.Context, kafka kafkaclient.Config, topic string, start
 	})
 	client, err := kgo.NewClient(append(kafka.Opts("lotline-verify"),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: consume}),
+		// It holds whole topics, of any size: the bound on what the clients of a service inflate would never let it end.
+		kgo.WithDecompressor(kgo.DefaultDecompressor()),
 		// Markers are kept, so that a partition which ends in one is seen to end.
 		kgo.KeepControlRecords(), kgo.FetchIsolationLevel(kgo.ReadCommitted()))...)
 	if err != nil {
