@@ -116,7 +116,9 @@ func (in installation) lotlineOK(stdin string, args ...string) (printed string) 
 
 func command(id, value string) *kgo.Record {
 	return &kgo.Record{Topic: declared.Commands.Name, Key: []byte("CHAIR"), Value: []byte(value), Headers: []kgo.RecordHeader{
-		{Key: "ce_specversion", Value: []byte("1.0")}, {Key: "ce_id", Value: []byte(id)}, {Key: "ce_source", Value: []byte("/test")},
+		{Key: "ce_specversion", Value: []byte("1.0")},
+		{Key: "ce_id", Value: []byte(id)},
+		{Key: "ce_source", Value: []byte("/test")},
 		{Key: "ce_type", Value: []byte("lotline.command.v1.Allocate")},
 	}}
 }
@@ -140,9 +142,11 @@ func (in installation) boot(run ...func(context.Context) error) {
 func (in installation) allocator(ctx context.Context) error {
 	return allocator.Run(ctx, in.config.Allocator)
 }
+
 func (in installation) projector(ctx context.Context) error {
 	return projector.Run(ctx, in.config.Projector)
 }
+
 func (in installation) gateway(ctx context.Context) error { return gateway.Run(ctx, in.config.Gateway) }
 
 // unready waits until /readyz of a service has a sentence, and ready until it has nothing to say.

@@ -19,7 +19,7 @@ import (
 // Names of the super user that a secured broker is formatted with. It is for tests on this machine only.
 const (
 	KafkaAdmin         = "admin"
-	KafkaAdminPassword = "admin-of-the-test-broker"
+	KafkaAdminPassword = "admin-of-the-test-broker" //nolint:gosec // opens nothing but a broker that a test has started
 )
 
 // StartSecureKafka is StartKafka with a broker that speaks TLS only, wants a login by SCRAM-SHA-512 and allows what its
