@@ -90,11 +90,12 @@ func newCanary(t *testing.T) *canary {
 		require.NoError(t, err)
 		execute(t, pg, "postgres", "ALTER ROLE "+user+" PASSWORD '"+c.word+"'")
 	}
-	kafka, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"}))
+	kafka, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.EnableSASL(), kfake.Superuser("SCRAM-SHA-512", "everybody", c.word),
+		kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"}))
 	require.NoError(t, err)
 	t.Cleanup(kafka.Close)
 	c.env = map[string]string{
-		"LOTLINE_KAFKA_BROKERS":          strings.Join(kafka.ListenAddrs(), ","),
+		"LOTLINE_KAFKA_BROKERS": strings.Join(kafka.ListenAddrs(), ","), "LOTLINE_KAFKA_SASL_USERNAME": "everybody", "LOTLINE_KAFKA_SASL_PASSWORD_FILE": secret,
 		"LOTLINE_POSTGRES_URL":           fmt.Sprintf("postgres://allocator_1@%s/lotline?sslmode=verify-full&sslrootcert=%s", pg.Addr, authority),
 		"LOTLINE_POSTGRES_PASSWORD_FILE": secret,
 		"LOTLINE_CLICKHOUSE_ADDRS":       ch.Addr, "LOTLINE_CLICKHOUSE_USER": "lotline_migrate", "LOTLINE_CLICKHOUSE_PASSWORD_FILE": secret,
@@ -219,7 +220,10 @@ func (c *canary) pipeline() {
 	port, err := ports.Free()
 	require.NoError(c, err)
 	// One has its passwords from the environment.
-	fromEnvironment := map[string]string{"LOTLINE_POSTGRES_PASSWORD_FILE": "", "LOTLINE_POSTGRES_PASSWORD": c.word}
+	fromEnvironment := map[string]string{
+		"LOTLINE_KAFKA_SASL_PASSWORD_FILE": "", "LOTLINE_KAFKA_SASL_PASSWORD": c.word,
+		"LOTLINE_POSTGRES_PASSWORD_FILE": "", "LOTLINE_POSTGRES_PASSWORD": c.word,
+	}
 	processes := map[string]*process{
 		"allocator": c.start("allocator", "", fromEnvironment, "allocator"),
 		"projector": c.start("projector", "", map[string]string{"LOTLINE_CLICKHOUSE_USER": "lotline_writer"}, "projector"),
@@ -297,15 +301,20 @@ func (c *canary) kafkaFaults() []fault {
 	return []fault{
 		{"Kafka away", "unable to open connection to broker", map[string]string{"LOTLINE_KAFKA_BROKERS": nobody}, false},
 		{"Kafka address that is none", "is not an address", map[string]string{"LOTLINE_KAFKA_BROKERS": "x"}, true},
+		{"Kafka mechanism that is none", "mechanism", map[string]string{"LOTLINE_KAFKA_SASL_MECHANISM": "SCRAM-SHA-1"}, true},
+		{"Kafka authority that is a password", "--kafka-tls-ca-file", map[string]string{"LOTLINE_KAFKA_TLS_CA_FILE": c.env["LOTLINE_KAFKA_SASL_PASSWORD_FILE"]}, true},
+		// The last: the allocator and the projector take half a minute to say so.
+		{"Kafka password refused", "eof", map[string]string{"LOTLINE_KAFKA_SASL_USERNAME": "stranger"}, false},
 	}
 }
 
 // services fail in every way. What two of them do with the same code, one does.
 func (c *canary) services() {
+	kafka := c.kafkaFaults()
 	for program, faults := range map[string][]fault{
-		"allocator": append(c.postgresFaults(), c.kafkaFaults()...),
-		"projector": append(c.clickHouseFaults()[:2], c.kafkaFaults()...), // the password refused, the server away
-		"gateway":   append(c.clickHouseFaults(), c.kafkaFaults()...),
+		"allocator": append(c.postgresFaults(), kafka[:len(kafka)-1]...),
+		"projector": append(c.clickHouseFaults()[:2], kafka[:len(kafka)-1]...), // the password refused, the server away
+		"gateway":   append(c.clickHouseFaults(), kafka...),
 	} {
 		for _, f := range faults {
 			name := program + ", " + f.name
