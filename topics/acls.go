@@ -62,6 +62,9 @@ func listACLs(ctx context.Context, adm *kadm.Client) ([]ACL, error) {
 
 // ApplyACLs creates what is missing, deletes what is surplus if it is told to, and waits until a broker shows both.
 func ApplyACLs(ctx context.Context, adm *kadm.Client, changes ACLChanges, removeSurplus bool) error {
+	if changes.Empty() { // a cluster that checks no ACLs does not even list them
+		return nil
+	}
 	for _, acl := range changes.Create {
 		results, err := adm.CreateACLs(ctx, build(acl))
 		for _, r := range results {

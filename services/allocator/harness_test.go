@@ -72,7 +72,9 @@ func install(t *testing.T, brokers []string) *bench {
 	b.config.PostgresURL = leastPrivileged(t, b.owner)
 	b.config.InstanceID, b.config.AdminAddr = "test", ""
 
-	client, err := kgo.NewClient(append(b.config.Kafka.Opts("test"), kgo.DefaultProduceTopic(b.topics.Commands.Name))...)
+	client, err := kgo.NewClient(append(b.config.Kafka.Opts("test"), kgo.DefaultProduceTopic(b.topics.Commands.Name),
+		// A broker that is asked for a topic which was just made, or made anew, may not know it for a moment.
+		kgo.UnknownTopicRetries(-1), kgo.RecordDeliveryTimeout(waitMax))...)
 	require.NoError(t, err)
 	t.Cleanup(client.Close)
 	b.client, b.adm = client, kadm.NewClient(client)
@@ -186,6 +188,9 @@ type published struct {
 func (b *bench) records(topic string, n int) []*kgo.Record {
 	b.t.Helper()
 	client, err := kgo.NewClient(append(b.config.Kafka.Opts("reader"), kgo.ConsumeTopics(topic),
+		// It holds the topic as a whole: within what the clients of a service may inflate at once it would never come to an
+		// end, and keep the allocator of this process from reading.
+		kgo.WithDecompressor(kgo.DefaultDecompressor()),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()))...)
 	require.NoError(b.t, err)
 	defer client.Close()
