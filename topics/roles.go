@@ -22,7 +22,7 @@ const (
 	RoleGateway   Role = "gateway"   // HTTP to commands, and their outcomes
 	RoleProducer  Role = "producer"  // order systems: send commands
 	RoleConsumer  Role = "consumer"  // warehouses and others: read events, in groups named after ConsumerGroups
-	RoleOperator  Role = "operator"  // lotline send, tail, dlq, verify; no service's group or transactions
+	RoleOperator  Role = "operator"  // lotline send, tail, dlq, verify, offsets; no service's group or transactions. A skip that wants the allocators stopped takes RoleAllocator
 )
 
 // Roles returns all roles.

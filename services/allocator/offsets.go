@@ -27,5 +27,9 @@ const (
 
 // OpenDesk makes a Desk for the allocators of an installation with the database at url; the caller closes it.
 func OpenDesk(kafka kafkaclient.Config, clientID, url string) (*Desk, error) {
-	return offsets.Open(topics.Declared(kafka.TopicPrefix), kafka.TopicPrefix+".allocator", url, kafka.Opts(clientID))
+	return offsets.Open(topics.Declared(kafka.TopicPrefix), url, kafka.Opts(clientID))
 }
+
+// SkipsOrdered says whether plans, done at once, publish every SKU's versions in order. The error names what has to be
+// published first.
+func SkipsOrdered(plans ...*Skip) error { return offsets.Ordered(plans...) }

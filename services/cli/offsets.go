@@ -150,8 +150,10 @@ func (offsetsSkipCmd) Help() string {
 	return `For a partition that an allocator has halted because its commands cannot be read: they were deleted before they
 were decided, the topic was created anew, or a batch cannot be decompressed. What is given up is never decided and has no
 outcome. Everything that was decided stays; if its events are not published yet and no allocator can do that any more,
-they are published now, and allocators have to be stopped for it. Else they may run: the one that has the partition goes
-on by itself within seconds. If a partition moved between the dry run and --confirm, nothing is done.`
+they are published now, in the order of each SKU's versions: partitions that went on from each other are named together.
+Allocators have to be stopped for that, and where the topic was made anew and the group still has an offset of the old one
+beyond the new start. The dry run says so. Else they may run: the one that has the partition goes on
+by itself within seconds. If a partition moved between the dry run and --confirm, nothing is done.`
 }
 
 // Run shows what moving would give up, or moves.
@@ -178,22 +180,23 @@ func (c *offsetsSkipCmd) Run(e *env, o *offsetsCmd) error {
 		plans = append(plans, plan)
 		digest.Add(plan.Fingerprint())
 	}
+	if err := allocator.SkipsOrdered(plans...); err != nil {
+		return err
+	}
 	if c.Confirm == "" {
 		return c.dryRun(e, plans, digest.Token())
 	}
 	if c.Confirm != digest.Token() {
 		return errors.New("this is not what was shown: a partition moved, or other flags were given; look again without --confirm")
 	}
-	for i, plan := range plans {
-		if err := desk.Do(e.ctx, plan); err != nil {
-			return fmt.Errorf("%w (%d of %d partitions were moved)", err, i, len(plans))
-		}
-		if !c.JSON {
-			fmt.Fprintf(e.stdout, "partition %d goes on at offset %d\n", plan.Partition, plan.To)
-		}
+	if err := desk.Do(e.ctx, plans...); err != nil {
+		return err
 	}
 	if c.JSON {
 		return writeLines(e.stdout, plans)
+	}
+	for _, plan := range plans {
+		fmt.Fprintf(e.stdout, "partition %d goes on at offset %d\n", plan.Partition, plan.To)
 	}
 	return nil
 }

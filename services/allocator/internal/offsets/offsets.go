@@ -34,12 +34,12 @@ type Desk struct {
 }
 
 // Open makes a Desk; Close it. It reaches the cluster with opts and the database at url when it is first asked.
-func Open(set topics.Set, group, url string, opts []kgo.Opt) (*Desk, error) {
+func Open(set topics.Set, url string, opts []kgo.Opt) (*Desk, error) {
 	client, err := kgo.NewClient(opts...)
 	if err != nil {
 		return nil, fmt.Errorf("configure the Kafka client: %w", err)
 	}
-	return &Desk{topics: set, group: group, opts: opts, url: url, client: client, admin: kadm.NewClient(client)}, nil
+	return &Desk{topics: set, group: set.AllocatorGroup, opts: opts, url: url, client: client, admin: kadm.NewClient(client)}, nil
 }
 
 // Close ends its connections.
@@ -65,6 +65,7 @@ type Standing struct {
 	stored      postgres.Stored // what Postgres has
 	position    int64           // where it would be read on
 	published   int64           // below is published, or given up
+	others      map[int32]progress
 }
 
 // lookMax bounds a look: a broker that does not answer, or another's open transaction.
@@ -115,7 +116,15 @@ func (d *Desk) Look(ctx context.Context) ([]Standing, error) {
 		s.judge(at, seen)
 		all = append(all, s)
 	}
-	return all, d.probe(ctx, all)
+	if err := d.probe(ctx, all); err != nil {
+		return nil, err
+	}
+	others := make(map[int32]progress)
+	for i := range all {
+		others[all[i].Partition] = progress{published: all[i].published, halted: all[i].Halted != ""}
+		all[i].others = others
+	}
+	return all, nil
 }
 
 // committed are the group's offsets, once no transaction is about to change them: a dead allocator's is ended by the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/lotline/lotline/services/allocator/internal/commandlog"
+	"github.com/lotline/lotline/services/allocator/internal/outbox"
 	"github.com/lotline/lotline/services/allocator/internal/postgres"
 )
 
@@ -50,42 +52,59 @@ func (d *Desk) unpublished(ctx context.Context, p *Skip) error {
 	if waiting.TooMuch || waiting.Position != s.stored.Position {
 		return fmt.Errorf("partition %d: %w (or its outbox has more than %d MiB)", s.Partition, ErrMoved, outboxBytesMax>>20)
 	}
+	var all []outbox.Entry
 	for _, segment := range waiting.Segments {
 		entries, err := segment.Entries()
 		if err != nil {
 			return err
 		}
+		piece := piece{plan: p, next: min(segment.Next, next), dependsOn: segment.DependsOn}
 		for _, e := range entries {
 			switch {
 			case e.Offset < s.published || e.Offset >= next:
 			case e.DeadLetter != "":
 				p.Lost = append(p.Lost, Decided{Offset: e.Offset, Reason: e.DeadLetter})
 			default:
-				p.entries = append(p.entries, e)
+				piece.entries = append(piece.entries, e)
 			}
 		}
+		all = append(all, piece.entries...)
+		p.pieces = append(p.pieces, piece)
 	}
-	if len(p.entries) == 0 {
+	p.pieces = append(p.pieces, piece{plan: p, next: next}) // what has no segment is given up
+	if len(all) == 0 {
 		return nil
 	}
-	visible, err := d.find(ctx, s.Partition, s.Seen, s.published, next, p.entries[0].Time.Add(-clockMargin))
+	visible, err := d.find(ctx, s.Partition, s.Seen, s.published, next, all[0].Time.Add(-clockMargin))
 	if err != nil {
 		return err
 	}
-	all := p.entries
-	p.entries = nil
-	for _, e := range all {
-		if !visible[e.Offset] {
-			p.entries = append(p.entries, e)
+	for i := range p.pieces {
+		piece := &p.pieces[i]
+		piece.entries = slices.DeleteFunc(piece.entries, func(e outbox.Entry) bool { return visible[e.Offset] })
+		for _, e := range piece.entries {
 			p.Publish = append(p.Publish, Decided{Offset: e.Offset, SKU: string(e.Messages[0].Key), Events: len(e.Messages)})
 		}
 	}
 	return nil
 }
 
-// publish makes the events of the plan visible, in one transaction. Its id is the same for all that do this: who comes
-// second ends the first one's transaction, and must look again.
-func (d *Desk) publish(ctx context.Context, p *Skip) error {
+// publish makes the events of plans visible, in one transaction and in order. Its id is the same for all that do this: who
+// comes second ends the first one's transaction, and must look again.
+func (d *Desk) publish(ctx context.Context, plans []*Skip) error {
+	pieces, err := inOrder(plans)
+	if err != nil {
+		return err
+	}
+	var records []*kgo.Record
+	for _, piece := range pieces {
+		for _, e := range piece.entries {
+			records = append(records, commandlog.EventRecords(d.topics.Events.Name, piece.plan.standing.Seen, piece.plan.Partition, e)...)
+		}
+	}
+	if len(records) == 0 {
+		return nil
+	}
 	client, err := kgo.NewClient(append(d.opts[:len(d.opts):len(d.opts)],
 		kgo.TransactionalID(d.group+".offsets"), kgo.TransactionTimeout(transaction))...)
 	if err != nil {
@@ -95,19 +114,13 @@ func (d *Desk) publish(ctx context.Context, p *Skip) error {
 	if _, _, err := client.ProducerID(ctx); err != nil {
 		return fmt.Errorf("take over the transactional id: %w", err)
 	}
-	visible, err := d.find(ctx, p.Partition, p.standing.Seen, p.entries[0].Offset, p.entries[len(p.entries)-1].Offset+1, p.entries[0].Time.Add(-clockMargin))
-	if err != nil {
-		return err
-	}
-	if len(visible) > 0 {
-		return fmt.Errorf("partition %d: %w", p.Partition, ErrMoved)
+	for _, p := range plans {
+		if err := d.stillHidden(ctx, p); err != nil {
+			return err
+		}
 	}
 	if err := client.BeginTransaction(); err != nil {
 		return fmt.Errorf("begin the transaction: %w", err)
-	}
-	var records []*kgo.Record
-	for _, e := range p.entries {
-		records = append(records, commandlog.EventRecords(d.topics.Events.Name, p.standing.Seen, p.Partition, e)...)
 	}
 	if err := client.ProduceSync(ctx, records...).FirstErr(); err != nil {
 		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), transaction)
@@ -116,6 +129,25 @@ func (d *Desk) publish(ctx context.Context, p *Skip) error {
 	}
 	if err := client.EndTransaction(ctx, kgo.TryCommit); err != nil {
 		return fmt.Errorf("it is not known whether the events were published (%w): look again", err)
+	}
+	return nil
+}
+
+// stillHidden makes sure that nobody has published what the plan would publish since it was made.
+func (d *Desk) stillHidden(ctx context.Context, p *Skip) error {
+	if len(p.Publish) == 0 {
+		return nil
+	}
+	first, last := p.Publish[0].Offset, p.Publish[len(p.Publish)-1].Offset
+	at := p.pieces[slices.IndexFunc(p.pieces, func(piece piece) bool { return len(piece.entries) > 0 })].entries[0].Time
+	visible, err := d.find(ctx, p.Partition, p.standing.Seen, first, last+1, at.Add(-clockMargin))
+	if err != nil {
+		return err
+	}
+	for _, e := range p.Publish {
+		if visible[e.Offset] {
+			return fmt.Errorf("partition %d: %w", p.Partition, ErrMoved)
+		}
 	}
 	return nil
 }

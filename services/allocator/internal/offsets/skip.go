@@ -8,7 +8,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 
-	"github.com/lotline/lotline/services/allocator/internal/outbox"
 	"github.com/lotline/lotline/services/allocator/internal/postgres"
 )
 
@@ -35,7 +34,7 @@ type Skip struct {
 	standing Standing
 	target   postgres.Position
 	rewind   bool
-	entries  []outbox.Entry // of Publish
+	pieces   []piece // of Publish, in order of offset
 }
 
 // Decided is a command that was decided, and how many events it has.
@@ -131,19 +130,28 @@ func (d *Desk) behind(ctx context.Context, p *Skip) error {
 // ErrMoved says that a partition is not where it was when the plan was made.
 var ErrMoved = errors.New("the partition does not stand any more where it was seen: look again")
 
-// Do moves the partition as planned, and publishes what has to be. If it fails, nothing is lost: what was published
-// is found to be, the next time.
-func (d *Desk) Do(ctx context.Context, p *Skip) error {
-	if p.Stop != "" {
-		if err := d.stopped(ctx, p.Stop); err != nil {
-			return err
+// Do moves partitions as planned, and publishes first what has to be: of all of them at once and in order (see Ordered). If it
+// fails, nothing is lost: what was published is found to be, the next time.
+func (d *Desk) Do(ctx context.Context, plans ...*Skip) error {
+	for _, p := range plans {
+		if p.Stop != "" {
+			if err := d.stopped(ctx, p.Stop); err != nil {
+				return err
+			}
 		}
 	}
-	if len(p.Publish) > 0 {
-		if err := d.publish(ctx, p); err != nil {
-			return err
+	if err := d.publish(ctx, plans); err != nil {
+		return err
+	}
+	for i, p := range plans {
+		if err := d.move(ctx, p); err != nil {
+			return fmt.Errorf("%w (%d of %d partitions were moved)", err, i, len(plans))
 		}
 	}
+	return nil
+}
+
+func (d *Desk) move(ctx context.Context, p *Skip) error {
 	if p.rewind {
 		at := kadm.Offsets{}
 		at.Add(kadm.Offset{Topic: d.topics.Commands.Name, Partition: p.Partition, At: p.To, LeaderEpoch: -1})
