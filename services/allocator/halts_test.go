@@ -4,6 +4,7 @@ package allocator_test
 
 import (
 	"hash/crc32"
+	"sync"
 	"testing"
 	"time"
 
@@ -118,6 +119,57 @@ func TestAnUndecompressableRecordHaltsUntilItIsSkipped(t *testing.T) {
 			})
 		}
 	}
+}
+
+// silent has the fetches from an offset of a partition bring nothing, as if what the client says of a batch was lost. asked
+// is closed with the first.
+func (b *bench) silent(partition int32, offset int64) (asked <-chan struct{}) {
+	happened := make(chan struct{})
+	var once sync.Once
+	b.fake.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		b.fake.KeepControl()
+		for _, t := range req.(*kmsg.FetchRequest).Topics {
+			for _, p := range t.Partitions {
+				if p.Partition == partition && p.FetchOffset == offset {
+					once.Do(func() { close(happened) })
+					b.fake.SleepControl(func() { time.Sleep(tick) })
+					answer := req.ResponseKind().(*kmsg.FetchResponse)
+					answer.ErrorCode = kerr.FetchSessionIDNotFound.Code // the next one names all partitions again
+					return answer, nil, true
+				}
+			}
+		}
+		return nil, nil, false
+	})
+	return happened
+}
+
+// After a restart the batch is the first of the assignment: the client stands where it was set to, and reads it anew all
+// the same when it is tried again. What it says then is lost, so nothing halts anew. The move is seen nevertheless.
+func TestASkipIsSeenWhileAHaltedPartitionIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	b := onKfake(t)
+	all := b.orders("CHAIR", 3)
+	b.sendTo(0, all[0])
+	b.tooLarge(0)
+	b.sendTo(0, all[1:]...)
+	first := b.startReady(oneSession)
+	require.Eventually(t, func() bool { return first.says("from offset 1") }, waitMax, tick)
+	first.stop()
+
+	ready := b.startReady(oneSession)
+	require.Eventually(t, func() bool { return ready.says("from offset 1") }, waitMax, tick)
+	desk := b.desk()
+	plan, err := desk.Plan(t.Context(), b.standing(desk, 0), allocator.SkipAuto)
+	require.NoError(t, err)
+	select {
+	case <-b.silent(0, 1):
+	case <-time.After(waitMax):
+		require.Fail(t, "the client was not asked to read it again")
+	}
+	require.NoError(t, desk.Do(t.Context(), plan))
+	require.Eventually(t, func() bool { return !ready.says("") }, waitMax, tick)
+	b.events(len(all))
 }
 
 // Truncated before they were applied: the rest goes on after the hole once somebody says so, in the running process.

@@ -97,21 +97,22 @@ func (s *session) releaseHalts() {
 }
 
 // checkHalts looks whether halted partitions are another's now, stand elsewhere (errMended: only a new session starts
-// from there), or are due to be tried again.
+// from there), or are due to be tried again. One that is being tried again is looked after like the others: it may bring
+// nothing, and then that it was moved is all that ends its halt.
 func (s *session) checkHalts(ctx context.Context) error {
 	if time.Since(s.haltsChecked) < haltCheckInterval {
 		return nil
 	}
 	s.haltsChecked = time.Now()
-	halted := s.halted()
-	if len(halted) == 0 {
+	suspects := s.suspects()
+	if len(suspects) == 0 {
 		return nil
 	}
 	assigned := s.assigned()
 	asking, cancel := context.WithTimeout(kadm.RequireStable(ctx), settleMax)
 	defer cancel()
 	topic := s.config.Topics.Commands.Name
-	topicID, positions, err := s.stand(asking, halted)
+	topicID, positions, err := s.stand(asking, suspects)
 	if err != nil {
 		s.log.Warn("looking whether halted partitions may go on", "error", err)
 		return nil
@@ -126,8 +127,11 @@ func (s *session) checkHalts(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, p := range halted {
+	for _, p := range suspects {
 		state, at := s.parts[p], positions[p]
+		if !state.suspect {
+			continue // assigned anew since it was asked after
+		}
 		known := int64(unknown)
 		if c, ok := committed.Lookup(topic, p); ok {
 			known = c.At
@@ -139,20 +143,20 @@ func (s *session) checkHalts(ctx context.Context) error {
 		case at.TopicID != topicID:
 		case at.TopicID != state.topicID || position != state.position:
 			return fmt.Errorf("%w: partition %d to %d", errMended, p, position)
-		case !state.retryAt.IsZero() && time.Now().After(state.retryAt):
-			state.halted = false // and suspect until something of it is committed
+		case state.halted && !state.retryAt.IsZero() && time.Now().After(state.retryAt):
+			state.again()
 		}
 	}
 	return nil
 }
 
-// halted are the partitions that this session has stopped, sorted.
-func (s *session) halted() []int32 {
+// suspects are the partitions that this session has stopped and of which nothing was committed since, sorted.
+func (s *session) suspects() []int32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var partitions []int32
 	for p, state := range s.parts {
-		if state.halted {
+		if state.suspect {
 			partitions = append(partitions, p)
 		}
 	}

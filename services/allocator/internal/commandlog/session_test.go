@@ -31,7 +31,7 @@ func TestTheRecordsBeforeAnUnreadableBatchAreNotHalted(t *testing.T) {
 		}}}}}
 	}
 	s.fetchErrors(t.Context(), fetched(&kgo.Record{Offset: 5}))
-	require.Empty(t, s.halted())
+	require.Empty(t, s.suspects())
 	s.fetchErrors(t.Context(), fetched())
-	require.Equal(t, []int32{3}, s.halted())
+	require.Equal(t, []int32{3}, s.suspects())
 }

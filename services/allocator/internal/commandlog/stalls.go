@@ -22,13 +22,28 @@ func (state *part) watchStall(end int64) {
 // nudge has the client read stalled partitions anew. It stops to read a partition whose next batch inflates to too much,
 // and says so once: if the group moves on just then, what it said is dropped with the poll, and the partition would stand
 // still without a halt, for ever. Where nothing is left but markers of transactions, reading them again does no harm.
+//
+// Until then the client does not read the partition at all, not after a pause either, unless it is set to an offset; and
+// one that it believes to be at already it passes over. So it is set to the next one first. There is one, since there is
+// more to read, and what may be read from it in between is dropped with the second call.
 func (s *session) nudge() {
 	topic := s.config.Topics.Commands.Name
 	if at := s.stalls(); len(at) > 0 { // the client is asked without mu, which its own goroutine may wait for
 		assigned := s.kafka.Client().CommittedOffsets()[topic]
 		maps.DeleteFunc(at, func(p int32, _ kgo.EpochOffset) bool { _, ok := assigned[p]; return !ok })
+		away := make(map[int32]kgo.EpochOffset, len(at))
+		for p, to := range at {
+			away[p] = kgo.EpochOffset{Epoch: -1, Offset: to.Offset + 1}
+		}
+		s.kafka.Client().SetOffsets(map[string]map[int32]kgo.EpochOffset{topic: away})
 		s.kafka.Client().SetOffsets(map[string]map[int32]kgo.EpochOffset{topic: at})
 	}
+}
+
+// again has the next nudge read a partition that was halted. The caller holds mu.
+func (state *part) again() {
+	state.halted, state.stalled = false, true // and suspect until something of it is committed
+	state.measured, state.nudged = state.position, time.Time{}
 }
 
 // stalls are the partitions that are to be read anew, and from where.

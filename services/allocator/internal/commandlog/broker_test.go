@@ -1,0 +1,50 @@
+package commandlog
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/lotline/lotline/pkg/admin"
+	"github.com/lotline/lotline/services/allocator/internal/apply"
+	"github.com/lotline/lotline/topics"
+)
+
+const inflateMax = 1 << 16
+
+// onKfake makes a session whose client has joined the group on a Kafka in this process, and has the commands topic's only
+// partition, from its start. It has no Postgres.
+func onKfake(t *testing.T) (*session, *kfake.Cluster) {
+	t.Helper()
+	set := topics.Declared("t")
+	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, set.Commands.Name, set.Events.Name),
+		kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"}))
+	require.NoError(t, err)
+	t.Cleanup(fake.Close)
+	assigned := make(chan struct{}, 1)
+	kafka, err := kgo.NewGroupTransactSession(kgo.SeedBrokers(fake.ListenAddrs()...), kgo.ConsumerGroup("g"), kgo.TransactionalID("t"),
+		kgo.ConsumeTopics(set.Commands.Name), kgo.MaxDecompressBatchBytes(inflateMax), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.ConsumeStartOffset(kgo.NewOffset().At(0).WithEpoch(-1)), kgo.ConsumeResetOffset(kgo.NoResetOffset()), // as adjust says
+		kgo.OnPartitionsAssigned(func(context.Context, *kgo.Client, map[string][]int32) { assigned <- struct{}{} }))
+	require.NoError(t, err)
+	t.Cleanup(kafka.Close)
+	applier, err := apply.New(nil, apply.Encoder{}, apply.Limits{ProductsCachedMax: 1})
+	require.NoError(t, err)
+	log := slog.New(slog.DiscardHandler)
+	s := &session{
+		Worker: New(Config{Topics: set, Group: "g", TransactionalID: "t"}, nil, applier, kadm.NewClient(kafka.Client()),
+			&admin.Health{}, NewMetrics(prometheus.NewRegistry()), noop.NewTracerProvider().Tracer(""), log),
+		kafka: kafka, parts: map[int32]*part{0: {applied: unknown}}, paused: map[int32]bool{}, waits: map[int32]*wait{},
+		elsewhere: map[int32]int64{}, newest: map[int32]time.Time{}, recordsMax: 1,
+	}
+	<-assigned
+	return s, fake
+}
