@@ -18,7 +18,7 @@ import (
 
 const (
 	outboxBytesMax = 256 << 20        // of decided events that are published with a move
-	postgresMax    = 30 * time.Second // for reading them, and for the move
+	postgresMax    = 30 * time.Second // for reading them
 	// clockMargin is how much earlier than its command an event may seem to be appended: by another broker's clock.
 	clockMargin = time.Hour
 	stuckMax    = 30 * time.Second

@@ -159,9 +159,7 @@ func (d *Desk) move(ctx context.Context, p *Skip) error {
 			return fmt.Errorf("take the group's offset of partition %d back to %d: %w", p.Partition, p.To, err)
 		}
 	}
-	moving, cancel := context.WithTimeout(ctx, postgresMax)
-	defer cancel()
-	err := postgres.Move(moving, d.url, p.Partition, p.standing.stored.Position, p.target)
+	err := postgres.Move(ctx, d.url, p.Partition, p.standing.stored.Position, p.target)
 	if errors.Is(err, postgres.ErrMoved) {
 		return fmt.Errorf("partition %d: %w", p.Partition, ErrMoved)
 	}

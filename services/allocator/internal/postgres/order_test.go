@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/lotline/lotline/services/allocator/internal/allocation"
@@ -112,4 +113,103 @@ func TestDependenciesWaitForAMove(t *testing.T) {
 	require.NoError(t, err)
 	require.NotEmpty(t, got.Segments)
 	require.Nil(t, got.Segments[0].DependsOn, "the move saw it")
+}
+
+// TestAMoveAndAHolderOfItsSKUs: an allocator holds CHAIR, which partition 0 made, and is about to commit what depends on
+// that; partition 0 is moved back meanwhile and wants CHAIR. Neither waits for the other in a circle.
+func TestAMoveAndAHolderOfItsSKUs(t *testing.T) {
+	d := newDatabase(t)
+	a := d.store(time.Minute)
+	require.NoError(t, a.Commit(t.Context(), chairBy(0, 0, 0, nil)))
+	moved := make(chan error, 1)
+	require.NoError(t, a.Locked(t.Context(), 1, 0, []string{"CHAIR"}, func(ctx context.Context, s apply.Session) error {
+		go func() {
+			moved <- Move(context.Background(), d.url, 0, Position{TopicID: "topic", NextOffset: 5}, Position{TopicID: "new"})
+		}()
+		require.Eventually(t, func() bool {
+			var waiting int
+			d.row(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`, &waiting)
+			return waiting == 1
+		}, 10*time.Second, 10*time.Millisecond, "the move waits for CHAIR")
+		return s.Commit(ctx, chairBy(1, 0, 1, map[int32]int64{0: 3}))
+	}))
+	require.NoError(t, <-moved)
+	require.Equal(t, allocation.Position{Partition: 1, Offset: 2}, by(t, a))
+	got, err := a.Outbox(t.Context(), 1, 0, 5, 1<<30)
+	require.NoError(t, err)
+	require.Len(t, got.Segments, 2)
+	require.Nil(t, got.Segments[0].DependsOn)
+}
+
+// TestAMoveThatPostgresEnds: a trim that comes from the other side makes Postgres end one of the two. If it is the move, that
+// is done again.
+func TestAMoveThatPostgresEnds(t *testing.T) {
+	d := newDatabase(t)
+	a := d.store(time.Minute)
+	require.NoError(t, a.Commit(t.Context(), chairBy(0, 0, 0, nil)))
+	require.NoError(t, a.Commit(t.Context(), chairBy(1, 0, 1, map[int32]int64{0: 3})))
+	conn, err := pgx.Connect(t.Context(), d.url)
+	require.NoError(t, err)
+	defer conn.Close(context.Background())
+	_, err = conn.Exec(t.Context(), `SET deadlock_timeout = '1h'`) // so that it is the move that looks for a circle
+	require.NoError(t, err)
+	tx, err := conn.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), `DELETE FROM outbox WHERE partition = 1`)
+	require.NoError(t, err)
+	moved := make(chan error, 1)
+	go func() {
+		moved <- Move(context.Background(), d.url, 0, Position{TopicID: "topic", NextOffset: 5}, Position{TopicID: "new"})
+	}()
+	require.Eventually(t, func() bool {
+		var waiting int
+		d.row(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`, &waiting)
+		return waiting == 1
+	}, 10*time.Second, 10*time.Millisecond, "the move waits for the outbox")
+	_, err = tx.Exec(t.Context(), `UPDATE partitions SET outbox_floor = 0 WHERE partition = 0`)
+	require.NoError(t, err, "the move is the one that Postgres ended")
+	require.NoError(t, tx.Commit(t.Context()))
+	require.NoError(t, <-moved)
+}
+
+// TestAMoveOfManySKUs: of more SKUs than one transaction should change, some at a time are taken out. One that cannot be had
+// keeps the move from being done, and not what was done before it.
+func TestAMoveOfManySKUs(t *testing.T) {
+	d := newDatabase(t)
+	d.store(time.Minute)
+	d.exec(`INSERT INTO products (sku, version, available, command_partition, command_offset)
+		SELECT 'S' || lpad(n::text, 6, '0'), 1, 0, n % 2, 7 FROM generate_series(1, 25000) AS n`)
+	conn, err := pgx.Connect(t.Context(), d.url)
+	require.NoError(t, err)
+	defer conn.Close(context.Background())
+	tx, err := conn.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), `SELECT FROM products WHERE sku = 'S024999' FOR UPDATE`)
+	require.NoError(t, err)
+	left := func() (of0, of1 int) {
+		d.row(`SELECT count(*) FILTER (WHERE command_partition = 0), count(*) FILTER (WHERE command_partition = 1) FROM products`, &of0, &of1)
+		return of0, of1
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	from, to := Position{TopicID: "topic"}, Position{TopicID: "new"}
+	moved := make(chan error, 1)
+	go func() { moved <- Move(ctx, d.url, 1, from, to) }()
+	require.Eventually(t, func() bool { _, of1 := left(); return of1 == 2500 }, time.Minute, 10*time.Millisecond, "two pages are done")
+	cancel()
+	require.ErrorIs(t, <-moved, context.Canceled)
+	require.NoError(t, tx.Rollback(t.Context()))
+	require.ErrorIs(t, Move(t.Context(), d.url, 1, Position{TopicID: "topic", NextOffset: 1}, to), ErrMoved)
+	_, of1 := left()
+	require.Equal(t, 2500, of1, "a partition that is elsewhere is left alone")
+	require.NoError(t, Move(t.Context(), d.url, 1, from, to))
+	of0, of1 := left()
+	require.Equal(t, []int{12500, 0}, []int{of0, of1})
+}
+
+// TestADatabaseWithoutTables says what to do.
+func TestADatabaseWithoutTables(t *testing.T) {
+	d := newDatabase(t)
+	d.exec(`DROP TABLE outbox, partitions`)
+	_, err := AllPositions(t.Context(), d.url)
+	require.ErrorContains(t, err, "run `lotline migrate`")
 }
