@@ -23,10 +23,12 @@ const reprojectedMax = 2_000_000
 
 // Reproject takes some SKUs out of the read model and projects them again, from all events that the topic has and from
 // those that only the read model's log of events still has. It returns how many the topic had. Readers find the SKUs
-// missing, or as they once were, until it is done; if it fails half way, run it again.
+// missing, or as they once were, until it is done.
 //
 // The topic's events are in memory before anything is deleted: between the deletion and a reading after it the topic's
-// retention could take the only other copy.
+// retention could take the only other copy. If it fails half way, or its process dies, run it again soon: what was deleted
+// and not written again is in the topic alone until then, and what the topic's retention takes before the next run is lost
+// to the read model for good. What only the read model's log had is never deleted.
 //
 // A projector may run meanwhile. The rows it writes before the deletion ends can be deleted with the rest, and so what
 // came in the meantime is read after the deletion. What it writes later stays, and has versions of its own.

@@ -150,10 +150,11 @@ func (l *eventLog) poll(ctx context.Context) (kgo.Fetches, error) {
 	return fetches, nil
 }
 
-// projected returns the offsets that a group has committed: of a partition that is not in it, none.
+// projected returns the offsets that a group has committed: of a partition that is not in it, none, and none at all if
+// there is no such group, as before the first projector runs.
 func (l *eventLog) projected(ctx context.Context, group string) (map[int32]int64, error) {
 	committed, err := l.admin.FetchOffsets(ctx, group)
-	if err = errors.Join(err, committed.Error()); err != nil {
+	if err = errors.Join(err, committed.Error()); err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
 		return nil, fmt.Errorf("fetch the offsets of group %s: %w", group, err)
 	}
 	offsets := make(map[int32]int64)
