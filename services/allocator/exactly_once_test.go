@@ -339,7 +339,7 @@ func TestAFrozenAllocatorsCommitIsRefused(t *testing.T) {
 // removeMembers makes the group forget its members, as it does with one that is silent for too long.
 func (b *bench) removeMembers() {
 	b.t.Helper()
-	group := b.config.Kafka.TopicPrefix + ".allocator"
+	group := b.topics.AllocatorGroup
 	described, err := b.adm.DescribeGroups(b.t.Context(), group)
 	require.NoError(b.t, err)
 	leave := kmsg.NewPtrLeaveGroupRequest()
@@ -368,7 +368,7 @@ func TestGroupOffsetsDeleted(t *testing.T) {
 		return rows == 0
 	}, 10*time.Second, 50*time.Millisecond)
 	stop()
-	_, err := b.adm.DeleteGroup(t.Context(), b.config.Kafka.TopicPrefix+".allocator")
+	_, err := b.adm.DeleteGroup(t.Context(), b.topics.AllocatorGroup)
 	require.NoError(t, err)
 	b.start()
 	b.send(b.orders("TABLE", 3)...)
@@ -389,7 +389,7 @@ func TestGroupOffsetsDeletedAfterACleanStop(t *testing.T) {
 		`SELECT (SELECT count(*) FROM outbox), sum(next_offset - outbox_floor)::bigint FROM partitions`).Scan(&rows, &waits))
 	require.Zero(t, rows)
 	require.Zero(t, waits)
-	_, err := b.adm.DeleteGroup(t.Context(), b.config.Kafka.TopicPrefix+".allocator")
+	_, err := b.adm.DeleteGroup(t.Context(), b.topics.AllocatorGroup)
 	require.NoError(t, err)
 	b.start()
 	b.send(b.orders("TABLE", 3)...)
@@ -400,7 +400,7 @@ func TestGroupOffsetsDeletedAfterACleanStop(t *testing.T) {
 func (b *bench) awaitCommitted(commands int64) {
 	b.t.Helper()
 	require.Eventually(b.t, func() bool {
-		committed, err := b.adm.FetchOffsets(b.t.Context(), b.config.Kafka.TopicPrefix+".allocator")
+		committed, err := b.adm.FetchOffsets(b.t.Context(), b.topics.AllocatorGroup)
 		require.NoError(b.t, err)
 		var sum int64
 		committed.Each(func(o kadm.OffsetResponse) { sum += max(0, o.At) })

@@ -230,7 +230,7 @@ func TestARecreatedTopicIsAdopted(t *testing.T) {
 			partition := more[0].Partition
 			stale := kadm.Offsets{}
 			stale.Add(kadm.Offset{Topic: b.topics.Commands.Name, Partition: partition, At: 5, LeaderEpoch: -1})
-			require.NoError(t, b.adm.CommitAllOffsets(t.Context(), b.config.Kafka.TopicPrefix+".allocator", stale))
+			require.NoError(t, b.adm.CommitAllOffsets(t.Context(), b.topics.AllocatorGroup, stale))
 
 			desk := b.desk()
 			all, err := desk.Look(t.Context())

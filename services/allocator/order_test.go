@@ -41,7 +41,7 @@ func (b *bench) lineCommands(from, to int) (records []*kgo.Record) {
 // partitionsOf finds the partitions that an allocator has, once as many members as wanted share them.
 func (b *bench) partitionsOf(instance string, members int) (partitions []int32) {
 	b.t.Helper()
-	group := b.config.Kafka.TopicPrefix + ".allocator"
+	group := b.topics.AllocatorGroup
 	require.Eventually(b.t, func() bool {
 		described, err := b.adm.DescribeGroups(b.t.Context(), group)
 		if err != nil || described[group].State != "Stable" || len(described[group].Members) != members {
@@ -224,7 +224,7 @@ func TestTheFloorSaysWhatIsPublished(t *testing.T) {
 	b.events(1)
 	require.Eventually(t, func() bool { return b.position(0).OutboxFloor == 1 }, waitMax, tick)
 	stop()
-	_, err := b.adm.DeleteGroup(t.Context(), b.config.Kafka.TopicPrefix+".allocator")
+	_, err := b.adm.DeleteGroup(t.Context(), b.topics.AllocatorGroup)
 	require.NoError(t, err)
 	// Only the one that does not have partition 0 needs to ask: the other knows the floor from its start.
 	b.start(sudden, func(c *allocator.Config) { c.InstanceID = "a" })

@@ -105,6 +105,7 @@ func pipeline(t *testing.T, c cluster) {
 	require.Contains(t, in.lotlineOK("", "verify", "--postgres-url="+in.config.Owner,
 		"--clickhouse-addrs="+in.config.Projector.ClickHouse.Addrs[0], "--clickhouse-database="+in.config.Projector.ClickHouse.Database),
 		"Postgres = fold of the events = ClickHouse")
+	require.Contains(t, in.lotlineOK("", "offsets", "show", "--postgres-url="+in.config.Owner), "\nThe topic's id is ")
 }
 
 func (in installation) lotlineOK(stdin string, args ...string) (printed string) {

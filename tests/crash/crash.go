@@ -284,10 +284,11 @@ func (p *pipeline) warm(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	group := topics.Declared(p.name).AllocatorGroup
 	deadline := time.Now().Add(30 * time.Second)
 	for time.Now().Before(deadline) {
-		groups, err := p.adm.DescribeGroups(ctx, p.name+".allocator")
-		if err == nil && groups[p.name+".allocator"].State == "Stable" && len(groups[p.name+".allocator"].Members) == 4 {
+		groups, err := p.adm.DescribeGroups(ctx, group)
+		if err == nil && groups[group].State == "Stable" && len(groups[group].Members) == 4 {
 			return nil
 		}
 		time.Sleep(50 * time.Millisecond)
@@ -300,9 +301,10 @@ func (p *pipeline) warm(ctx context.Context) error {
 func (p *pipeline) awaitPublished(ctx context.Context, since time.Time) (time.Duration, error) {
 	waiting, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	commands := topics.Declared(p.name).Commands.Name
+	declared := topics.Declared(p.name)
+	commands := declared.Commands.Name
 	for {
-		committed, err := p.adm.FetchOffsets(waiting, p.name+".allocator")
+		committed, err := p.adm.FetchOffsets(waiting, declared.AllocatorGroup)
 		ends, errEnds := p.adm.ListEndOffsets(waiting, commands)
 		if err = errors.Join(err, errEnds); err == nil {
 			done := true

@@ -66,7 +66,7 @@ func clickHouseWiped(ctx context.Context, f *Field) error {
 	if output, err := f.command(ctx, "lotline", "migrate", "clickhouse").CombinedOutput(); err != nil {
 		return fmt.Errorf("lotline migrate: %w: %s", err, output)
 	}
-	deleted, err := f.adm.DeleteGroups(ctx, f.name+".projector")
+	deleted, err := f.adm.DeleteGroups(ctx, topics.Declared(f.name).ProjectorGroup)
 	if err = errors.Join(err, deleted.Error()); err != nil {
 		return fmt.Errorf("delete the projectors' group: %w", err)
 	}

@@ -27,8 +27,9 @@ func commandsTruncated(ctx context.Context, f *Field) error {
 	if err := f.load(ctx)(); err != nil {
 		return err
 	}
-	commands := topics.Declared(f.name).Commands.Name
-	committed, err := f.adm.FetchOffsets(ctx, f.name+".allocator")
+	declared := topics.Declared(f.name)
+	commands := declared.Commands.Name
+	committed, err := f.adm.FetchOffsets(ctx, declared.AllocatorGroup)
 	ends, endsErr := f.adm.ListEndOffsets(ctx, commands)
 	if err = errors.Join(err, endsErr); err != nil {
 		return fmt.Errorf("look for commands that are not decided: %w", err)

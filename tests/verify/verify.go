@@ -162,8 +162,8 @@ func Settle(ctx context.Context, t Target) error {
 	adm := kadm.NewClient(client)
 	declared := topics.Declared(t.Kafka.TopicPrefix)
 	for _, stage := range []struct{ group, topic string }{
-		{t.Kafka.TopicPrefix + ".allocator", declared.Commands.Name},
-		{t.Kafka.TopicPrefix + ".projector", declared.Events.Name},
+		{declared.AllocatorGroup, declared.Commands.Name},
+		{declared.ProjectorGroup, declared.Events.Name},
 	} {
 		for {
 			behind, err := lag(ctx, t, adm, stage.group, stage.topic)
