@@ -296,21 +296,18 @@ func (p *pipeline) warm(ctx context.Context) error {
 	return fmt.Errorf("the allocators have not formed a group of 4 members within 30 s, see %s", p.dir)
 }
 
-// awaitPublished waits until the allocators' group has committed everything sent so far, which happens in the
-// transactions that publish it, and returns how long after since that was.
+// awaitPublished waits until everything sent so far is published, and returns how long after since that was.
 func (p *pipeline) awaitPublished(ctx context.Context, since time.Time) (time.Duration, error) {
 	waiting, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	declared := topics.Declared(p.name)
-	commands := declared.Commands.Name
+	commands := topics.Declared(p.name).Commands.Name
 	for {
-		committed, err := p.adm.FetchOffsets(waiting, declared.AllocatorGroup)
+		published, err := verify.Published(waiting, p.target, p.adm)
 		ends, errEnds := p.adm.ListEndOffsets(waiting, commands)
 		if err = errors.Join(err, errEnds); err == nil {
 			done := true
 			ends.Each(func(end kadm.ListedOffset) {
-				at, _ := committed.Lookup(commands, end.Partition)
-				done = done && max(at.At, 0) >= end.Offset
+				done = done && published[end.Partition] >= end.Offset
 			})
 			if done {
 				return time.Since(since), nil

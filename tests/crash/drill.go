@@ -39,7 +39,10 @@ var Drills = []Drill{
 	{"mixed-producers", "Producers partition the same SKUs by murmur2 and by CRC32: two allocators decide them side by side, fast and in order.", mixedProducers},
 	{"clickhouse-wiped", "ClickHouse's database is dropped: made again, it is filled from the events.", clickHouseWiped},
 	{"postgres-restored", "Postgres is restored from an earlier base backup while Kafka has gone on: it replays to the same state, and nothing is published twice.", postgresRestored},
+	{"group-offsets-deleted", "The offsets of the allocators' group are deleted after a clean stop: nothing is published twice, and nothing is lost.", groupOffsetsDeleted},
 	{"commands-truncated", "Commands are deleted before they were decided: their partition halts by name, and goes on after `lotline offsets skip`.", commandsTruncated},
+	{"topic-recreated", "The commands topic is deleted and made anew: its partitions halt by name, and adopt it by `lotline offsets skip`.", topicRecreated},
+	{"undecompressable", "A record inflates to more than clients hold: its partition halts by name, and goes on after `lotline offsets skip`.", undecompressable},
 	{"poison-flood", "A flood of records that nobody can read comes among good ones: each is one dead letter.", poisonFlood},
 	{"hostile-sizes", "Records of 1 MiB, records that inflate to 12 MiB, thousands of headers, and clocks that are years off.", hostileSizes},
 }

@@ -74,9 +74,9 @@ func (f *Field) startAllocators(ctx context.Context) error {
 
 var confirmToken = regexp.MustCompile(`--confirm=[0-9a-f]+`)
 
-// skip waits until the partition is halted, sees it named by /readyz and by `lotline offsets show`, and moves it on
+// skip waits until partitions are halted, sees them named by /readyz and by `lotline offsets show`, and moves them on
 // as an operator does: a dry run, then by its token. Then all are to be ready again.
-func (f *Field) skip(ctx context.Context, fault string, partition int32) error {
+func (f *Field) skip(ctx context.Context, fault string, partitions ...int32) error {
 	says, err := f.names(ctx, "allocator", "is halted")
 	if err != nil {
 		return err
@@ -86,11 +86,16 @@ func (f *Field) skip(ctx context.Context, fault string, partition int32) error {
 	if err != nil {
 		return err
 	}
-	if halted[partition] == "" {
-		return fmt.Errorf("lotline offsets show does not say that partition %d is halted, only %v", partition, halted)
+	for _, p := range partitions {
+		if halted[p] == "" {
+			return fmt.Errorf("lotline offsets show does not say that partition %d is halted, only %v", p, halted)
+		}
 	}
-	f.took("seen from outside", "lotline offsets show: partition %d: %s", partition, clip(halted[partition]))
-	args := []string{"offsets", "skip", fmt.Sprintf("--partition=%d", partition)}
+	f.took("seen from outside", "lotline offsets show: %d partitions, the first is %d: %s", len(partitions), partitions[0], clip(halted[partitions[0]]))
+	args := []string{"offsets", "skip"}
+	for _, p := range partitions {
+		args = append(args, fmt.Sprintf("--partition=%d", p))
+	}
 	plan, err := f.command(ctx, "lotline", args...).CombinedOutput()
 	token := confirmToken.FindString(string(plan))
 	if err != nil || token == "" {
@@ -116,25 +121,38 @@ func (f *Field) skip(ctx context.Context, fault string, partition int32) error {
 	return nil
 }
 
-// halted are the partitions that `lotline offsets show` calls so, and why.
-func (f *Field) halted(ctx context.Context) (map[int32]string, error) {
+// standing is what `lotline offsets show` says of a partition, as far as drills look at it.
+type standing struct {
+	Partition int32
+	Halted    string
+	ToPublish int64 `json:"to_publish"`
+	ToDecide  int64 `json:"to_decide"`
+}
+
+func (f *Field) standings(ctx context.Context) (all []standing, err error) {
 	output, err := f.command(ctx, "lotline", "offsets", "show", "--json").Output()
 	var exit *exec.ExitError
 	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) {
 		return nil, fmt.Errorf("lotline offsets show: %w: %s", err, output)
 	}
-	halted := make(map[int32]string)
 	for line := range strings.Lines(string(output)) {
-		var s struct {
-			Partition int32
-			Halted    string
-		}
+		var s standing
 		if err := json.Unmarshal([]byte(line), &s); err != nil {
 			return nil, fmt.Errorf("lotline offsets show: %w: %s", err, line)
 		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+// halted are the partitions that `lotline offsets show` calls so, and why.
+func (f *Field) halted(ctx context.Context) (map[int32]string, error) {
+	all, err := f.standings(ctx)
+	halted := make(map[int32]string)
+	for _, s := range all {
 		if s.Halted != "" {
 			halted[s.Partition] = s.Halted
 		}
 	}
-	return halted, nil
+	return halted, err
 }

@@ -15,7 +15,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -31,7 +30,8 @@ type Target struct {
 	ClickHouse  string // host:port, native protocol
 	Database    string // in ClickHouse
 
-	Gone Commands // commands that were decided and are not in the log any more
+	Gone    Commands        // commands that were decided and are not in the log any more
+	GivenUp map[string]bool // commands that a person gave up, by topic id/partition/offset: nothing may come of them
 }
 
 // Commands are records of the commands topic by topic id/partition/offset.
@@ -49,16 +49,25 @@ func ReadCommands(ctx context.Context, kafka kafkaclient.Config) (Commands, erro
 		return nil, fmt.Errorf("configure the Kafka client: %w", err)
 	}
 	defer client.Close()
-	found, err := kadm.NewClient(client).ListTopics(ctx, topic)
-	if err = errors.Join(err, found.Error()); err != nil {
-		return nil, fmt.Errorf("ask for the id of %s: %w", topic, err)
+	id, err := topicID(ctx, kadm.NewClient(client), topic)
+	if err != nil {
+		return nil, err
 	}
-	id := found[topic].ID
 	commands := make(Commands, len(records))
 	for _, r := range records {
-		commands[fmt.Sprintf("%s/%d/%d", base64.RawURLEncoding.EncodeToString(id[:]), r.Partition, r.Offset)] = r
+		commands[fmt.Sprintf("%s/%d/%d", id, r.Partition, r.Offset)] = r
 	}
 	return commands, nil
+}
+
+// topicID is a topic's id as commands and Postgres have it.
+func topicID(ctx context.Context, adm *kadm.Client, topic string) (string, error) {
+	found, err := adm.ListTopics(ctx, topic)
+	if err = errors.Join(err, found.Error()); err != nil {
+		return "", fmt.Errorf("ask for the id of %s: %w", topic, err)
+	}
+	id := found[topic].ID
+	return base64.RawURLEncoding.EncodeToString(id[:]), nil
 }
 
 // Report is what was compared, and what was found wrong. Digest names the end state: two runs of the same commands
@@ -129,6 +138,7 @@ func Run(ctx context.Context, t Target) (*Report, error) {
 		return nil, err
 	}
 	maps.Copy(commands, t.Gone)
+	maps.DeleteFunc(commands, func(command string, _ *kgo.Record) bool { return t.GivenUp[command] })
 	events, err := readTopic(ctx, t.Kafka, declared.Events.Name)
 	if err != nil {
 		return nil, err
@@ -150,82 +160,6 @@ func Run(ctx context.Context, t Target) (*Report, error) {
 	}
 	report.Digest = state.digest()
 	return report, nil
-}
-
-// Settle waits until both consumer groups have committed up to the ends of their topics.
-func Settle(ctx context.Context, t Target) error {
-	client, err := kgo.NewClient(t.Kafka.Opts("lotline-verify")...)
-	if err != nil {
-		return fmt.Errorf("configure the Kafka client: %w", err)
-	}
-	defer client.Close()
-	adm := kadm.NewClient(client)
-	declared := topics.Declared(t.Kafka.TopicPrefix)
-	for _, stage := range []struct{ group, topic string }{
-		{declared.AllocatorGroup, declared.Commands.Name},
-		{declared.ProjectorGroup, declared.Events.Name},
-	} {
-		for {
-			behind, err := lag(ctx, t, adm, stage.group, stage.topic)
-			if err == nil && behind == 0 {
-				break
-			}
-			select {
-			case <-ctx.Done():
-				return fmt.Errorf("%s has not reached the end of %s, %d records behind: %w", stage.group, stage.topic, behind, errors.Join(err, ctx.Err()))
-			case <-time.After(50 * time.Millisecond):
-			}
-		}
-	}
-	return nil
-}
-
-// lag counts the records after the committed offsets. Markers of transactions are no records, so the end is taken
-// from the last record and not from the log's end.
-func lag(ctx context.Context, t Target, adm *kadm.Client, group, topic string) (int64, error) {
-	committed, err := adm.FetchOffsets(ctx, group)
-	if err != nil {
-		return 0, err
-	}
-	ends, err := adm.ListCommittedOffsets(ctx, topic)
-	if err = errors.Join(err, ends.Error()); err != nil {
-		return 0, err
-	}
-	// A transaction that a crash left open hides all that was committed after it, until its time is over: not the end.
-	all, err := adm.ListEndOffsets(ctx, topic)
-	if err = errors.Join(err, all.Error()); err != nil {
-		return 0, err
-	}
-	var hidden int64
-	all.Each(func(end kadm.ListedOffset) { hidden += end.Offset - must(ends.Lookup(topic, end.Partition)).Offset })
-	if hidden > 0 {
-		return hidden, nil
-	}
-	var behind int64
-	var open []int32
-	ends.Each(func(end kadm.ListedOffset) {
-		at := max(0, must(committed.Lookup(topic, end.Partition)).At)
-		if at < end.Offset {
-			behind += end.Offset - at
-			open = append(open, end.Partition)
-		}
-	})
-	if behind == 0 || behind > 64 {
-		return behind, nil
-	}
-	return recordsAfter(ctx, t.Kafka, topic, committed, open)
-}
-
-func must[T any](v T, _ bool) T { return v }
-
-// recordsAfter reads what lies between the committed offsets and the ends.
-func recordsAfter(ctx context.Context, kafka kafkaclient.Config, topic string, committed kadm.OffsetResponses, partitions []int32) (int64, error) {
-	starts := make(map[int32]kgo.Offset)
-	for _, p := range partitions {
-		starts[p] = kgo.NewOffset().At(max(0, must(committed.Lookup(topic, p)).At))
-	}
-	records, err := readFrom(ctx, kafka, topic, starts)
-	return int64(len(records)), err
 }
 
 // readTopic reads all of a topic, read_committed, up to the ends that it has now, by partition and offset.
