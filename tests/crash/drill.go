@@ -39,6 +39,7 @@ var Drills = []Drill{
 	{"mixed-producers", "Producers partition the same SKUs by murmur2 and by CRC32: two allocators decide them side by side, fast and in order.", mixedProducers},
 	{"clickhouse-wiped", "ClickHouse's database is dropped: made again, it is filled from the events.", clickHouseWiped},
 	{"postgres-restored", "Postgres is restored from an earlier base backup while Kafka has gone on: it replays to the same state, and nothing is published twice.", postgresRestored},
+	{"postgres-frozen-holder", "An allocator is stopped while it holds locks in Postgres: they end, and its successor decides what was its.", frozenHolder},
 	{"group-offsets-deleted", "The offsets of the allocators' group are deleted after a clean stop: nothing is published twice, and nothing is lost.", groupOffsetsDeleted},
 	{"commands-truncated", "Commands are deleted before they were decided: their partition halts by name, and goes on after `lotline offsets skip`.", commandsTruncated},
 	{"topic-recreated", "The commands topic is deleted and made anew: its partitions halt by name, and adopt it by `lotline offsets skip`.", topicRecreated},

@@ -73,7 +73,9 @@ func (f *Field) query(ctx context.Context, sql string, into ...any) error {
 	return conn.QueryRow(ctx, sql).Scan(into...)
 }
 
+const appliedOffsets = `SELECT sum(next_offset)::bigint FROM partitions`
+
 // applied counts the offsets of all partitions that are applied.
 func (f *Field) applied(ctx context.Context) (n int64, err error) {
-	return n, f.query(ctx, `SELECT sum(next_offset)::bigint FROM partitions`, &n)
+	return n, f.query(ctx, appliedOffsets, &n)
 }
