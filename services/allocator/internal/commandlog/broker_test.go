@@ -1,7 +1,6 @@
 package commandlog
 
 import (
-	"context"
 	"log/slog"
 	"testing"
 	"time"
@@ -29,11 +28,9 @@ func onKfake(t *testing.T) (*session, *kfake.Cluster) {
 		kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"}))
 	require.NoError(t, err)
 	t.Cleanup(fake.Close)
-	assigned := make(chan struct{}, 1)
 	kafka, err := kgo.NewGroupTransactSession(kgo.SeedBrokers(fake.ListenAddrs()...), kgo.ConsumerGroup("g"), kgo.TransactionalID("t"),
 		kgo.ConsumeTopics(set.Commands.Name), kgo.MaxDecompressBatchBytes(inflateMax), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		kgo.ConsumeStartOffset(kgo.NewOffset().At(0).WithEpoch(-1)), kgo.ConsumeResetOffset(kgo.NoResetOffset()), // as adjust says
-		kgo.OnPartitionsAssigned(func(context.Context, *kgo.Client, map[string][]int32) { assigned <- struct{}{} }))
+		kgo.ConsumeStartOffset(kgo.NewOffset().At(0).WithEpoch(-1)), kgo.ConsumeResetOffset(kgo.NoResetOffset())) // as adjust says
 	require.NoError(t, err)
 	t.Cleanup(kafka.Close)
 	applier, err := apply.New(nil, apply.Encoder{}, apply.Limits{ProductsCachedMax: 1})
@@ -45,6 +42,6 @@ func onKfake(t *testing.T) (*session, *kfake.Cluster) {
 		kafka: kafka, parts: map[int32]*part{0: {applied: unknown}}, paused: map[int32]bool{}, waits: map[int32]*wait{},
 		elsewhere: map[int32]int64{}, newest: map[int32]time.Time{}, recordsMax: 1,
 	}
-	<-assigned
+	require.Eventually(t, func() bool { return len(s.assigned()) > 0 }, 10*time.Second, time.Millisecond)
 	return s, fake
 }

@@ -109,7 +109,7 @@ func (s *session) checkHalts(ctx context.Context) error {
 		return nil
 	}
 	assigned := s.assigned()
-	asking, cancel := context.WithTimeout(kadm.RequireStable(ctx), settleMax)
+	asking, cancel := context.WithTimeout(ctx, settleMax)
 	defer cancel()
 	topic := s.config.Topics.Commands.Name
 	topicID, positions, err := s.stand(asking, suspects)
@@ -117,10 +117,7 @@ func (s *session) checkHalts(ctx context.Context) error {
 		s.log.Warn("looking whether halted partitions may go on", "error", err)
 		return nil
 	}
-	committed, err := s.admin.FetchOffsets(asking, s.config.Group)
-	if err == nil {
-		err = committed.Error()
-	}
+	committed, err := Committed(asking, s.admin, s.config.Group, assigned...)
 	if err != nil {
 		s.log.Warn("looking whether halted partitions may go on", "error", err)
 		return nil

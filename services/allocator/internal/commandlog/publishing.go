@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -17,6 +18,7 @@ import (
 
 const (
 	settleMax     = 10 * time.Second      // for asking what is committed after an unclear end
+	unstablePause = 50 * time.Millisecond // before offsets that a transaction is about to change are asked for again
 	publishSlow   = 5 * time.Second       // events that are not taken for so long are named
 	abortPauseMin = 20 * time.Millisecond // after the broker refused a record
 	abortPauseMax = 2 * time.Second
@@ -31,6 +33,7 @@ func (s *session) publish(ctx context.Context, q *queue, generation int32) error
 			committed, err := s.transact(sending, q, ready, generation)
 			sent(span, ready, committed, err)
 			if err != nil || !committed {
+				s.dropWaits()
 				return err
 			}
 		}
@@ -214,15 +217,12 @@ func (s *session) offsets(req *kmsg.TxnOffsetCommitRequest, generation int32, po
 // client believes; a lost answer may hide a commit, so what is published is asked for again. Otherwise: the commit
 // happened, the answer was lost, the records come again, and their events would be published twice.
 func (s *session) rewound(ctx context.Context) error {
-	asking, cancel := context.WithTimeout(kadm.RequireStable(ctx), settleMax)
+	asking, cancel := context.WithTimeout(ctx, settleMax)
 	defer cancel()
 	topic := s.config.Topics.Commands.Name
-	committed, err := s.admin.FetchOffsets(asking, s.config.Group)
-	if err == nil {
-		err = committed.Error()
-	}
+	committed, err := Committed(asking, s.admin, s.config.Group, s.assigned()...)
 	if err != nil {
-		return fmt.Errorf("read the group's offsets after an aborted transaction: %w", err)
+		return fmt.Errorf("after an aborted transaction: %w", err)
 	}
 	believed := s.kafka.Client().CommittedOffsets()[topic]
 	ahead := make(map[int32]int64)
@@ -243,6 +243,31 @@ func (s *session) rewound(ctx context.Context) error {
 	s.applier.Forget()
 	s.setPositions(ahead)
 	return nil
+}
+
+// Committed are the group's offsets, once no transaction is about to change those of the partitions, which are of the
+// commands topic. What runs on others is not waited for: it may be a dead member's, which the broker ends after the
+// transaction timeout. The error wraps kerr.GroupIDNotFound if there is no such group; ctx bounds the waiting.
+func Committed(ctx context.Context, adm *kadm.Client, group string, partitions ...int32) (kadm.OffsetResponses, error) {
+	for {
+		committed, err := adm.FetchOffsets(kadm.RequireStable(ctx), group)
+		committed.Each(func(o kadm.OffsetResponse) {
+			if slices.Contains(partitions, o.Partition) || !errors.Is(o.Err, kerr.UnstableOffsetCommit) {
+				err = errors.Join(err, o.Err)
+			}
+		})
+		switch {
+		case err == nil:
+			return committed, nil
+		case !errors.Is(err, kerr.UnstableOffsetCommit):
+			return nil, fmt.Errorf("fetch the offsets of group %s: %w", group, err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("fetch the offsets of group %s, which a transaction is about to change: %w", group, err)
+		case <-time.After(unstablePause):
+		}
+	}
 }
 
 // setPositions has the client go to other positions, and believe that these are committed. It takes a poll for committed

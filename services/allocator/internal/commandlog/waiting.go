@@ -139,7 +139,7 @@ func (s *session) parked(partition int32) bool {
 func (s *session) pollMax() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.waits) == 0 {
+	if !slices.ContainsFunc(slices.Collect(maps.Values(s.waits)), func(w *wait) bool { return w.parked }) {
 		return idlePollMax
 	}
 	return min(idlePollMax, max(time.Millisecond, time.Until(s.lookAt)))
@@ -158,6 +158,9 @@ func (s *session) unpark(ctx context.Context) {
 		on = append(on, d.on)
 	}
 	standing, err := s.store.Standing(ctx, on)
+	if err != nil {
+		s.applier.Forget() // what it holds is true only while the connection lives
+	}
 	if err = errors.Join(err, s.look(ctx)); err != nil && ctx.Err() == nil {
 		s.log.Warn("looking whether parked partitions may go on", "error", err)
 	}

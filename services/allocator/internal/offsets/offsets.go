@@ -69,10 +69,7 @@ type Standing struct {
 }
 
 // lookMax bounds a look: a broker that does not answer, or another's open transaction.
-const (
-	lookMax       = 20 * time.Second
-	unstablePause = 50 * time.Millisecond
-)
+const lookMax = 20 * time.Second
 
 // Look says where all partitions stand, in order.
 func (d *Desk) Look(ctx context.Context) ([]Standing, error) {
@@ -91,8 +88,9 @@ func (d *Desk) Look(ctx context.Context) ([]Standing, error) {
 	if err := errors.Join(startsErr, endsErr, starts.Error(), ends.Error()); err != nil {
 		return nil, fmt.Errorf("list the offsets of %s: %w", topic, err)
 	}
-	committed, err := d.committed(ctx)
-	if err != nil {
+	partitions := slices.Sorted(maps.Keys(found[topic].Partitions))
+	committed, err := commandlog.Committed(ctx, d.admin, d.group, partitions...)
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
 		return nil, err
 	}
 	owners, err := d.owners(ctx)
@@ -104,7 +102,7 @@ func (d *Desk) Look(ctx context.Context) ([]Standing, error) {
 		return nil, err
 	}
 	var all []Standing
-	for _, p := range slices.Sorted(maps.Keys(found[topic].Partitions)) {
+	for _, p := range partitions {
 		s := Standing{
 			Partition: p, TopicID: commandlog.TopicName(found[topic].ID), Committed: -1, SkipTo: -1, Owner: owners[p],
 			LogStart: starts[topic][p].Offset, LogEnd: ends[topic][p].Offset,
@@ -125,26 +123,6 @@ func (d *Desk) Look(ctx context.Context) ([]Standing, error) {
 		all[i].others = others
 	}
 	return all, nil
-}
-
-// committed are the group's offsets, once no transaction is about to change them: a dead allocator's is ended by the
-// broker within seconds. None if there is no such group.
-func (d *Desk) committed(ctx context.Context) (kadm.OffsetResponses, error) {
-	for {
-		committed, err := d.admin.FetchOffsets(kadm.RequireStable(ctx), d.group)
-		err = errors.Join(err, committed.Error())
-		switch {
-		case err == nil || errors.Is(err, kerr.GroupIDNotFound):
-			return committed, nil
-		case !errors.Is(err, kerr.UnstableOffsetCommit):
-			return nil, fmt.Errorf("fetch the offsets of group %s: %w", d.group, err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("fetch the offsets of group %s, which a transaction is about to change: %w", d.group, err)
-		case <-time.After(unstablePause):
-		}
-	}
 }
 
 // judge tells from the offsets alone how a partition is.

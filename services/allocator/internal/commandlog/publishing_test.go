@@ -1,0 +1,44 @@
+package commandlog
+
+import (
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// After an abort the group's offsets are asked for. Another allocator was killed in a transaction: its partition 1 is
+// unstable until the broker ends that, many seconds later, and no business of this one. Its own partition 0 is for a moment,
+// until the markers of its own transaction are there. Taken for a fault, each would end the session, and all others'.
+func TestOthersOpenTransactionsAreNoFault(t *testing.T) {
+	s, fake := onKfake(t)
+	topic := s.config.Topics.Commands.Name
+	var asked atomic.Int32
+	fake.ControlKey(int16(kmsg.OffsetFetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		fake.KeepControl()
+		fetch := req.(*kmsg.OffsetFetchRequest)
+		if !fetch.RequireStable {
+			return nil, nil, false
+		}
+		mine := kmsg.NewOffsetFetchResponseGroupTopicPartition()
+		mine.Offset = 7
+		if asked.Add(1) <= 3 {
+			mine.Offset, mine.ErrorCode = -1, kerr.UnstableOffsetCommit.Code
+		}
+		others := kmsg.NewOffsetFetchResponseGroupTopicPartition()
+		others.Partition, others.Offset, others.ErrorCode = 1, -1, kerr.UnstableOffsetCommit.Code
+		of := kmsg.NewOffsetFetchResponseGroupTopic()
+		of.Topic, of.TopicID = topic, fake.TopicInfo(topic).TopicID
+		of.Partitions = append(of.Partitions, mine, others)
+		group := kmsg.NewOffsetFetchResponseGroup()
+		group.Group, group.Topics = "g", append(group.Topics, of)
+		answer := fetch.ResponseKind().(*kmsg.OffsetFetchResponse)
+		answer.Groups = append(answer.Groups, group)
+		return answer, nil, true
+	})
+	require.NoError(t, s.rewound(t.Context()))
+	require.EqualValues(t, 4, asked.Load())
+	require.EqualValues(t, 7, s.parts[0].published)
+}
