@@ -7,10 +7,13 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -39,15 +42,39 @@ type Config struct {
 	Endpoint string `name:"otlp-endpoint" help:"OpenTelemetry collector to send spans of sampled commands to: a URL as http://127.0.0.1:4318, OTLP over HTTP. Headers it wants are taken from OTEL_EXPORTER_OTLP_HEADERS. Empty = none." placeholder:"URL"`
 }
 
-// Validate names what is wrong with the configuration in a sentence.
+// Validate names every fault of the configuration in a sentence, and of the headers that the SDK takes from the
+// environment: it would leave out those that it cannot read. No sentence has a value in it.
 func (c Config) Validate() error {
 	if c.Endpoint == "" {
 		return nil
 	}
+	return errors.Join(c.validateEndpoint(), validateHeaders("OTEL_EXPORTER_OTLP_HEADERS"), validateHeaders("OTEL_EXPORTER_OTLP_TRACES_HEADERS"))
+}
+
+func (c Config) validateEndpoint() error {
 	u, err := url.Parse(c.Endpoint)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		// Not shown: it may hold a password.
 		return errors.New("--otlp-endpoint must be a URL of the form http://host:port or https://host:port; credentials go into OTEL_EXPORTER_OTLP_HEADERS")
+	}
+	return nil
+}
+
+var headerName = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
+
+// validateHeaders holds a variable to what the SDK reads: name=value,name=value, values with percent-encoding.
+func validateHeaders(variable string) error {
+	value := strings.TrimSpace(os.Getenv(variable))
+	if value == "" {
+		return nil
+	}
+	for i, header := range strings.Split(value, ",") {
+		name, value, found := strings.Cut(header, "=")
+		_, err := url.PathUnescape(value)
+		if !found || err != nil || !headerName.MatchString(strings.TrimSpace(name)) {
+			// Not shown: it may hold a password.
+			return fmt.Errorf("header %d in %s cannot be read: headers are written name=value,name=value, with a comma or %% in a value as %%2C, %%25", i+1, variable)
+		}
 	}
 	return nil
 }
@@ -90,6 +117,9 @@ func Start(cfg Config, process Process, reg prometheus.Registerer, log *slog.Log
 	if err != nil {
 		return nil, fmt.Errorf("use OTEL_RESOURCE_ATTRIBUTES: %w", err)
 	}
+	// The SDK reads its variables (endpoints too, which are not used here) and prints those that it cannot read with all
+	// that is in them, passwords too.
+	otel.SetLogger(logr.Discard())
 	remote, err := otlptracehttp.New(context.Background(),
 		otlptracehttp.WithEndpointURL(strings.TrimSuffix(cfg.Endpoint, "/")+"/v1/traces"),
 		otlptracehttp.WithTimeout(exportTimeout),

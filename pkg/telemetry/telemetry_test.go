@@ -12,10 +12,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr/funcr"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
@@ -206,4 +208,46 @@ func TestValidate(t *testing.T) {
 		_, err = Start(Config{Endpoint: bad}, Process{}, prometheus.NewRegistry(), slog.Default())
 		require.Error(t, err)
 	}
+}
+
+// Headers often hold a token. The SDK would print those that it cannot read, and go on without them.
+func TestFaultsInTheSDKsVariablesAreNotPrinted(t *testing.T) {
+	var printed bytes.Buffer
+	sdk := func() {
+		otel.SetLogger(funcr.New(func(prefix, args string) { printed.WriteString(prefix + args) }, funcr.Options{}))
+	}
+	good := Config{Endpoint: "http://127.0.0.1:1"}
+	for _, variable := range []string{"OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"} {
+		for value, want := range map[string]string{
+			"":                             "",
+			"api-key=hunter2, other = a ":  "",
+			"api-key=Bearer%20hunter2==":   "",
+			"Authorization Bearer hunter2": "header 1 in " + variable + " cannot be read",
+			"a=b,api-key=hunter2%zz":       "header 2 in " + variable + " cannot be read",
+			"hunter2:b=c":                  "header 1 in " + variable + " cannot be read",
+			"a=hunter2,":                   "header 2 in " + variable + " cannot be read",
+		} {
+			t.Run(variable+" "+value, func(t *testing.T) {
+				t.Setenv(variable, value)
+				sdk()
+				tracing, err := Start(good, Process{}, prometheus.NewRegistry(), slog.Default())
+				if want == "" {
+					require.NoError(t, err)
+					tracing.Close()
+				} else {
+					require.ErrorContains(t, err, want)
+					require.NotContains(t, err.Error(), "hunter2")
+				}
+			})
+		}
+	}
+	require.NoError(t, Config{}.Validate(), "without a collector they are nobody's")
+	for _, variable := range []string{"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"} {
+		t.Setenv(variable, "http://u:hunter2@127.0.0.1:port")
+	}
+	sdk()
+	tracing, err := Start(good, Process{}, prometheus.NewRegistry(), slog.Default())
+	require.NoError(t, err)
+	tracing.Close()
+	require.NotContains(t, printed.String(), "hunter2")
 }

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -308,13 +309,25 @@ func (c *canary) kafkaFaults() []fault {
 	}
 }
 
+// telemetryFaults are in the variables that OpenTelemetry's SDK reads by itself.
+func (c *canary) telemetryFaults() []fault {
+	traced := func(variable, value string) map[string]string {
+		return map[string]string{"LOTLINE_OTLP_ENDPOINT": "http://" + nobody, variable: value}
+	}
+	return []fault{
+		{"traces with a header that is none", "cannot be read", traced("OTEL_EXPORTER_OTLP_HEADERS", "Authorization Bearer "+c.word), true},
+		{"traces with a header that is badly encoded", "cannot be read", traced("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "api-key="+c.word+"%zz"), true},
+		{"traces with an unused endpoint that is none", "", traced("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://u:"+c.word+"@127.0.0.1:port"), false},
+	}
+}
+
 // services fail in every way. What two of them do with the same code, one does.
 func (c *canary) services() {
 	kafka := c.kafkaFaults()
 	for program, faults := range map[string][]fault{
 		"allocator": append(c.postgresFaults(), kafka[:len(kafka)-1]...),
 		"projector": append(c.clickHouseFaults()[:2], kafka[:len(kafka)-1]...), // the password refused, the server away
-		"gateway":   append(c.clickHouseFaults(), kafka...),
+		"gateway":   slices.Concat(c.telemetryFaults(), c.clickHouseFaults(), kafka),
 	} {
 		for _, f := range faults {
 			name := program + ", " + f.name
