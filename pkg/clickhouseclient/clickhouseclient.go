@@ -32,7 +32,7 @@ type Config struct {
 	Addrs           []string `help:"Addresses (host:port, native protocol) of ClickHouse, separated by commas; the first that answers is used." default:"127.0.0.1:9000" placeholder:"HOST:PORT"`
 	Database        string   `help:"Database of the read model." default:"lotline" placeholder:"NAME"`
 	User            string   `help:"Name of the ClickHouse user." default:"default" placeholder:"NAME"`
-	PasswordFile    string   `help:"File with the user's password; empty = the variable LOTLINE_CLICKHOUSE_PASSWORD, or no password." placeholder:"PATH"`
+	PasswordFile    string   `help:"File with the user's password; empty = the variable LOTLINE_CLICKHOUSE_PASSWORD, or no password. This file and those of TLS are read again for each connection." placeholder:"PATH"`
 	credentials.TLS `embed:""`
 }
 
@@ -68,8 +68,9 @@ func (c Config) password() (string, error) {
 
 // Options returns the options that all clients share: where ClickHouse is, and
 // who asks. The caller owns them and adds its own. Each call reads the password;
-// the error says that it could not. Certificates are read for each connection,
-// so that they can be replaced while the process runs.
+// the error says that it could not. Password and certificates are read again for
+// each connection of clickhouse.Open, so that they can be replaced while the
+// process runs.
 func (c Config) Options() (*clickhouse.Options, error) {
 	password, err := c.password()
 	if err != nil {
@@ -78,6 +79,14 @@ func (c Config) Options() (*clickhouse.Options, error) {
 	opts := &clickhouse.Options{
 		Addr: c.Addrs,
 		Auth: clickhouse.Auth{Database: c.Database, Username: c.User, Password: password},
+		DialStrategy: func(ctx context.Context, id int, opts *clickhouse.Options, dial clickhouse.Dial) (clickhouse.DialResult, error) {
+			now := *opts // of all connections, which are made side by side
+			var err error
+			if now.Auth.Password, err = c.password(); err != nil {
+				return clickhouse.DialResult{}, err
+			}
+			return clickhouse.DefaultDialStrategy(ctx, id, &now, dial)
+		},
 	}
 	if c.On() {
 		opts.DialContext = func(ctx context.Context, addr string) (net.Conn, error) {

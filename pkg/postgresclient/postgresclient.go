@@ -32,7 +32,7 @@ var ErrNoURL = errors.New("no Postgres is given: set --postgres-url or --postgre
 type Settings struct {
 	PostgresURL          string `name:"postgres-url" help:"Where the state is: a postgres:// URL without a password. For TLS that checks the server's certificate and name, add ?sslmode=verify-full&sslrootcert=PATH." default:"postgres://lotline@127.0.0.1:5432/lotline" placeholder:"URL"`
 	PostgresURLFile      string `name:"postgres-url-file" help:"File that holds the Postgres URL; overrides --postgres-url. It may have the password in it." placeholder:"PATH"`
-	PostgresPasswordFile string `name:"postgres-password-file" help:"File with the user's password; empty = the one in the URL, or in the variable LOTLINE_POSTGRES_PASSWORD, or in PGPASSFILE." placeholder:"PATH"`
+	PostgresPasswordFile string `name:"postgres-password-file" help:"File with the user's password; empty = the one in the URL, or in the variable LOTLINE_POSTGRES_PASSWORD, or in PGPASSFILE. Files are read again for each connection." placeholder:"PATH"`
 }
 
 // Validate names every fault of the configuration, a sentence each, and holds no

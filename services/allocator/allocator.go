@@ -138,7 +138,7 @@ func Run(ctx context.Context, cfg Config) error {
 
 	group, ctx := errgroup.WithContext(ctx)
 	for slot := range cfg.Sessions {
-		worker, err := newWorker(cfg, pgURL, slot, kadm.NewClient(client), health, metrics, tracing.Tracer(), log)
+		worker, err := newWorker(cfg, slot, kadm.NewClient(client), health, metrics, tracing.Tracer(), log)
 		if err != nil {
 			return err
 		}
@@ -149,8 +149,8 @@ func Run(ctx context.Context, cfg Config) error {
 	return group.Wait()
 }
 
-func newWorker(cfg Config, pgURL string, slot int, adm *kadm.Client, health *admin.Health, metrics *commandlog.Metrics, tracer trace.Tracer, log *slog.Logger) (*commandlog.Worker, error) {
-	store, err := postgres.New(pgURL, cfg.PostgresTimeout)
+func newWorker(cfg Config, slot int, adm *kadm.Client, health *admin.Health, metrics *commandlog.Metrics, tracer trace.Tracer, log *slog.Logger) (*commandlog.Worker, error) {
+	store, err := postgres.New(cfg.ConnURL, cfg.PostgresTimeout)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ package roles
 
 import (
 	"errors"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -113,6 +114,29 @@ func TestClickHouseMigrationIsRefused(t *testing.T) {
 	ch := startClickHouse(t)
 	require.NoError(t, ch.owner(t).Exec(t.Context(), "DROP TABLE goose_db_version"))
 	require.ErrorContains(t, projector.Migrate(t.Context(), ch.as("lotline_bi")), "user lotline_bi was refused: may it read and create tables in database lotline?")
+}
+
+// A password that is replaced while the process runs counts for the next connection, without a restart.
+func TestAReplacedClickHousePassword(t *testing.T) {
+	ch := startClickHouse(t)
+	config := ch.as("lotline_reader")
+	password, err := os.ReadFile(config.PasswordFile)
+	require.NoError(t, err)
+	replace := func(password string) { require.NoError(t, os.WriteFile(config.PasswordFile, []byte(password), 0o600)) }
+	replace("the one before")
+	opts, err := config.Options()
+	require.NoError(t, err)
+	ask := func() error { // over a new connection of the same client's
+		conn, err := clickhouse.Open(opts)
+		require.NoError(t, err)
+		defer conn.Close()
+		return conn.Ping(t.Context())
+	}
+	require.Equal(t, codeAuthenticationFails, code(ask()))
+	replace(string(password))
+	require.NoError(t, ask())
+	replace("")
+	require.ErrorContains(t, ask(), "--clickhouse-password-file")
 }
 
 // requireDenied tries a statement. Whoever may only read is told so, before the server looks at single rights; what

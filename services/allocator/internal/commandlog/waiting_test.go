@@ -51,7 +51,7 @@ func (l *loads) Commit(context.Context, apply.Write) error { return nil }
 func TestAFailedLookForgetsWhatIsCached(t *testing.T) {
 	s, _ := onKfake(t)
 	var err error
-	s.store, err = postgres.New("postgres://127.0.0.1:1/nobody", time.Second)
+	s.store, err = postgres.New(func() (string, error) { return "postgres://127.0.0.1:1/nobody", nil }, time.Second)
 	require.NoError(t, err)
 	stored := &loads{}
 	s.applier, err = apply.New(stored, apply.Encoder{Append: func(dst []byte, _ *allocation.Command, _ *allocation.Event) ([]byte, uint8) { return dst, 1 }},

@@ -40,7 +40,7 @@ func (d *Desk) unpublished(ctx context.Context, p *Skip) error {
 	if s.Halted == "" {
 		return fmt.Errorf("partition %d: offsets %s are decided, and an allocator publishes them: start one, and look again", s.Partition, span(s.published, next))
 	}
-	store, err := postgres.New(d.url, postgresMax)
+	store, err := postgres.New(func() (string, error) { return d.url, nil }, postgresMax)
 	if err != nil {
 		return err
 	}

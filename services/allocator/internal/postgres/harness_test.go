@@ -58,7 +58,7 @@ func newDatabase(t *testing.T) database {
 // store is a Store with partition 0 at its start.
 func (d database) store(timeout time.Duration) *Store {
 	d.t.Helper()
-	s, err := New(d.url, timeout)
+	s, err := New(func() (string, error) { return d.url, nil }, timeout)
 	require.NoError(d.t, err)
 	d.t.Cleanup(s.Close)
 	_, err = s.Positions(d.t.Context(), "topic", []int32{0, 1})

@@ -22,9 +22,9 @@ type Position struct {
 func (s *Store) Positions(ctx context.Context, topicID string, partitions []int32) (map[int32]Position, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.answerMax)
 	defer cancel()
-	conn, err := pgx.ConnectConfig(ctx, s.config.Copy())
+	conn, err := s.connect(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("connect to Postgres: %w", err)
+		return nil, err
 	}
 	defer func() { _ = conn.Close(ctx) }() // nothing is open on it
 	if _, err := conn.Exec(ctx, `INSERT INTO partitions (partition, topic_id) SELECT p, $2 FROM unnest($1::integer[]) AS p

@@ -46,20 +46,35 @@ const sqlstateRefused = "LL001"
 // nothing an old connection read is believed on a new one: behind it may be a database restored from a backup, in
 // which the same version of a SKU has other content. It is not for concurrent use.
 type Store struct {
-	config    *pgx.ConnConfig
+	connURL   func() (string, error)
+	timeout   time.Duration // of a transaction
 	conn      *pgx.Conn
 	answerMax time.Duration // for waiting for an answer
 }
 
-// New parses url (a postgres:// URL or key=value string) without connecting. txTimeout bounds a transaction on the
-// server, so that an allocator that froze in the middle of one cannot block its successor for longer. An answer is waited for twice as long: what
-// has not come by then was lost with the network, which may take a quarter of an hour to say so.
-func New(url string, txTimeout time.Duration) (*Store, error) {
+// New checks what connURL returns (a postgres:// URL or key=value string) without connecting. It is asked again for each
+// connection, and files that the URL names are read again, so that passwords and certificates can be replaced while the
+// process runs. txTimeout bounds a transaction on the server, so that an allocator that froze in the middle of one cannot
+// block its successor for longer. An answer is waited for twice as long: what has not come by then was lost with the
+// network, which may take a quarter of an hour to say so.
+func New(connURL func() (string, error), txTimeout time.Duration) (*Store, error) {
+	s := &Store{connURL: connURL, timeout: txTimeout, answerMax: 2 * txTimeout}
+	if _, err := s.config(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Store) config() (*pgx.ConnConfig, error) {
+	url, err := s.connURL()
+	if err != nil {
+		return nil, err
+	}
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("parse the Postgres URL: %w", err)
 	}
-	ms := strconv.FormatInt(txTimeout.Milliseconds(), 10)
+	ms := strconv.FormatInt(s.timeout.Milliseconds(), 10)
 	params := config.RuntimeParams
 	params["application_name"] = "lotline-allocator"
 	params["transaction_timeout"] = ms
@@ -70,8 +85,8 @@ func New(url string, txTimeout time.Duration) (*Store, error) {
 	params["enable_seqscan"] = "off"
 	params["jit"] = "off"
 	params["datestyle"] = "ISO" // etas are read as text; the database's own style must not get into events
-	config.ConnectTimeout = txTimeout
-	return &Store{config: config, answerMax: 2 * txTimeout}, nil
+	config.ConnectTimeout = s.timeout
+	return config, nil
 }
 
 // Close drops the connection, if there is one.
@@ -85,14 +100,26 @@ func (s *Store) Close() {
 	s.conn = nil
 }
 
+func (s *Store) connect(ctx context.Context) (*pgx.Conn, error) {
+	config, err := s.config()
+	if err != nil {
+		return nil, err
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("connect to Postgres: %w", err)
+	}
+	return conn, nil
+}
+
 // with runs fn on the connection and drops it on any error but a refusal.
 func (s *Store) with(ctx context.Context, fn func(context.Context, *pgx.Conn) error) error {
 	ctx, cancel := context.WithTimeout(ctx, s.answerMax)
 	defer cancel()
 	if s.conn == nil {
-		conn, err := pgx.ConnectConfig(ctx, s.config.Copy())
+		conn, err := s.connect(ctx)
 		if err != nil {
-			return fmt.Errorf("connect to Postgres: %w", err)
+			return err
 		}
 		s.conn = conn
 	}
