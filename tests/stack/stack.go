@@ -43,7 +43,7 @@ type Servers struct {
 // Config is the configuration of every service in a stack.
 type Config struct {
 	Owner           string                  // URL of a Postgres superuser, who migrates
-	LoginPrefix     string                  // names of the services' users in Postgres start with it; they stay
+	AllocatorUser   string                  // in Postgres; made if the allocator has no URL, and it stays
 	ClickHouseOwner clickhouseclient.Config // who migrates
 	KafkaAdmin      kafkaclient.Config      // who applies the topics
 	Allocator       allocator.Config
@@ -58,7 +58,7 @@ func Configure(s Servers) (Config, error) {
 	kafka := kafkaclient.Config{Brokers: s.Kafka, TopicPrefix: s.TopicPrefix}
 	c := Config{
 		Allocator: allocator.DefaultConfig(), Projector: projector.DefaultConfig(), Gateway: gateway.DefaultConfig(),
-		Owner: s.PostgresURL, LoginPrefix: "user_" + s.Database, Replication: s.Replication,
+		Owner: s.PostgresURL, AllocatorUser: AllocatorUser(s.Database), Replication: s.Replication,
 	}
 	c.KafkaAdmin, c.Allocator.Kafka, c.Projector.Kafka, c.Gateway.Kafka = kafka, kafka, kafka, kafka
 	c.Projector.ClickHouse.Addrs, c.Projector.ClickHouse.Database = []string{s.ClickHouse}, s.Database
@@ -73,6 +73,9 @@ func Configure(s Servers) (Config, error) {
 	}
 	return c, nil
 }
+
+// AllocatorUser is the name in Postgres of the user whom Prepare makes for the allocator of a stack with that database.
+func AllocatorUser(database string) string { return "user_" + database + "_allocator" }
 
 func freeAddr() (string, error) {
 	port, err := ports.Free()
@@ -100,7 +103,7 @@ func Prepare(ctx context.Context, c *Config) error {
 		return err
 	}
 	if c.Allocator.PostgresURL == "" {
-		if c.Allocator.PostgresURL, err = Login(ctx, c.Owner, c.LoginPrefix+"_allocator", "lotline_allocator"); err != nil {
+		if c.Allocator.PostgresURL, err = Login(ctx, c.Owner, c.AllocatorUser, "lotline_allocator"); err != nil {
 			return err
 		}
 	}

@@ -72,7 +72,7 @@ func run(ctx context.Context, c config, out io.Writer) (err error) {
 		return fmt.Errorf("open the services' log: %w", err)
 	}
 	defer log.Close()
-	slog.SetDefault(slog.New(slog.NewJSONHandler(log, nil)))
+	slog.SetDefault(lifecycle.NewLog(log, slog.LevelInfo))
 
 	fmt.Fprintf(out, "Starting Lotline; the servers' logs and data are in %s, the services log to %s.\n", c.dataDir(), logFile)
 	hosts, err := c.startServers(ctx)

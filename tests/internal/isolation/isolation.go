@@ -86,7 +86,7 @@ func Databases(t *testing.T) stack.Servers {
 		ctx := context.WithoutCancel(t.Context())
 		_, err := conn.Exec(ctx, "DROP DATABASE "+name+" WITH (FORCE)")
 		require.NoError(t, err)
-		_, err = conn.Exec(ctx, "DROP ROLE IF EXISTS "+name+"_allocator, "+name+"_bi")
+		_, err = conn.Exec(ctx, "DROP ROLE IF EXISTS "+stack.AllocatorUser(name))
 		require.NoError(t, err)
 		require.NoError(t, conn.Close(ctx))
 		ch, err := clickhouse.Open(&clickhouse.Options{Addr: []string{native}})
