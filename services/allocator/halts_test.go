@@ -94,7 +94,7 @@ func TestAnUndecompressableRecordHaltsUntilItIsSkipped(t *testing.T) {
 			if name == "kafka" && how != "too large" {
 				continue // it refuses to store what it cannot read itself
 			}
-			t.Run(how+"/"+name, func(t *testing.T) {
+			t.Run(name+"/"+how, func(t *testing.T) {
 				b := install(t)
 				all := b.orders("CHAIR", 9)
 				b.send(all[:5]...)

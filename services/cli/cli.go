@@ -3,7 +3,7 @@
 //
 // It holds flags and wiring; reading files and rendering records are in
 // internal packages. It may import schemas, topics, pkg and, for their
-// migrations and repairs, the roots of services. cmd/lotline and the tests call Main.
+// migrations, repairs and offsets, two services' roots. cmd/lotline and the tests call Main.
 package cli
 
 import (

@@ -64,7 +64,7 @@ func python(t *testing.T, out string) language {
 			if err := cache.Run(ctx, dir, "python3", "-m", "venv", "venv"); err != nil {
 				return err
 			}
-			return cache.Run(ctx, dir, "venv/bin/pip", "install", "--quiet", "--require-hashes", "--requirement", "requirements.txt")
+			return cache.Run(ctx, dir, "venv/bin/pip", "install", "--quiet", "--only-binary", ":all:", "--require-hashes", "--requirement", "requirements.txt")
 		},
 	}, "venv/bin")
 	run(t, "python", filepath.Join(venv, "ruff"), "check", "--no-cache")
@@ -90,7 +90,7 @@ func typescript(t *testing.T, out string) language {
 		Pins:  []cache.Pin{file(t, "typescript/package.json"), file(t, "typescript/package-lock.json")},
 		Tools: []cache.Tool{{Command: "node", Needs: "Node.js (Debian: nodejs)"}, {Command: "npm", Needs: "npm (Debian: npm)"}},
 		Fill: func(ctx context.Context, dir string) error {
-			return cache.Run(ctx, dir, "npm", "ci", "--no-audit", "--no-fund")
+			return cache.Run(ctx, dir, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
 		},
 	}, "node_modules")
 	require.NoError(t, os.CopyFS(out, os.DirFS("typescript")))

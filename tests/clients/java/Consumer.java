@@ -117,7 +117,7 @@ final class Consumer {
   static Map<String, Object> config() {
     return Map.of(
         "bootstrap.servers", Objects.requireNonNullElse(System.getenv("LOTLINE_KAFKA_BROKERS"), "127.0.0.1:9092"),
-        "group.id", Objects.requireNonNullElse(System.getenv("GROUP_ID"), "packing"),
+        "group.id", Objects.requireNonNullElse(System.getenv("GROUP_ID"), "lotline.consumer.packing"),
         // Events of transactions that were aborted did not happen; Java's default is to read them.
         "isolation.level", "read_committed",
         // Where a new group begins: with the oldest event, or each SKU would begin with a hole.

@@ -85,7 +85,7 @@ def main(decode: Callable[[str, str, bytes], Any]) -> None:
     consumer = Consumer(
         {
             "bootstrap.servers": os.environ.get("LOTLINE_KAFKA_BROKERS", "127.0.0.1:9092"),
-            "group.id": os.environ.get("GROUP_ID", "packing"),
+            "group.id": os.environ.get("GROUP_ID", "lotline.consumer.packing"),
             # Events of transactions that were aborted did not happen.
             "isolation.level": "read_committed",
             # Where a new group begins: with the oldest event, or each SKU would begin with a hole.

@@ -90,7 +90,7 @@ const db = new pg.Client({ connectionString: process.env.DATABASE_URL });
 await db.connect();
 const kafka = new kafkajs.Kafka({ brokers: (process.env.LOTLINE_KAFKA_BROKERS ?? "127.0.0.1:9092").split(",") });
 const consumer = kafka.consumer({
-  groupId: process.env.GROUP_ID ?? "packing",
+  groupId: process.env.GROUP_ID ?? "lotline.consumer.packing",
   // Events of transactions that were aborted did not happen.
   readUncommitted: false,
   // How long the partitions of a consumer that was killed wait for another.
