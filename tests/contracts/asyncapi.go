@@ -18,7 +18,7 @@ func asyncAPI(commands, events []message, declared topics.Set) object {
 	for _, m := range append(append([]message{}, commands...), events...) {
 		messages = append(messages, member{m.name, m.async()})
 	}
-	messages = append(messages, member{"DeadLetter", deadLetter()})
+	messages = append(messages, member{structured, structuredCommand(commands)}, member{"DeadLetter", deadLetter()})
 	return object{
 		{"asyncapi", "3.0.0"},
 		{"info", object{
@@ -26,12 +26,12 @@ func asyncAPI(commands, events []message, declared topics.Set) object {
 			{"version", "1.0.0"},
 			{"description", "Allocates stock to order lines. Commands come in on one topic, what became of them is published on another. " +
 				"CloudEvents 1.0 in Kafka's binary mode: attributes in headers, and the value is the message, in JSON or, as the header content-type says, protobuf. " +
-				"Commands may also come in structured mode (" + cloudevents.ContentTypeStructured + "), as one document with attributes and data."},
+				"Commands may also come in structured mode, as one document with attributes and data."},
 			{"license", object{{"name", "Apache-2.0"}, {"url", "https://www.apache.org/licenses/LICENSE-2.0"}}},
 		}},
 		{"defaultContentType", schemas.ContentTypeJSON},
 		{"channels", object{
-			{"commands", channel(declared.Commands, "What producers ask of Lotline.", names(commands))},
+			{"commands", channel(declared.Commands, "What producers ask of Lotline.", append(names(commands), structured))},
 			{"events", channel(declared.Events, "What became of each command. Read committed events only.", names(events))},
 			{"deadLetters", channel(declared.DeadLetters, "Commands that could not be read, as they came.", []string{"DeadLetter"})},
 		}},
@@ -94,9 +94,6 @@ func (m message) async() object {
 	if strings.HasPrefix(m.ceType, "lotline.event.") {
 		required = []string{cloudevents.HeaderSpecVersion, cloudevents.HeaderID, cloudevents.HeaderSource, cloudevents.HeaderType, cloudevents.HeaderTime, cloudevents.HeaderContentType}
 	}
-	text := func(description string) object {
-		return object{{"description", description}, {"type", "string"}, {"maxLength", cloudevents.MaxAttributeBytes}}
-	}
 	return object{
 		{"name", m.ceType},
 		{"title", m.name},
@@ -110,12 +107,61 @@ func (m message) async() object {
 				{cloudevents.HeaderSource, text("Who sent it.")},
 				{cloudevents.HeaderType, object{{"description", "Which message it is."}, {"type", "string"}, {"const", m.ceType}}},
 				{cloudevents.HeaderTime, object{{"description", "When it happened. Of a command it decides nothing."}, {"type", "string"}, {"format", "date-time"}}},
-				{cloudevents.HeaderContentType, object{{"description", "How the value is encoded."}, {"type", "string"}, {"enum", [...]string{schemas.ContentTypeJSON, schemas.ContentTypeProtobuf}}}},
+				{cloudevents.HeaderContentType, encoding("How the value is encoded.")},
+				{"traceparent", object{{"description", "W3C trace context: what the message is part of. Events have their command's."}, {"type", "string"}}},
+				{"tracestate", object{{"description", "The rest of the trace context."}, {"type", "string"}}},
 			}},
 			{"required", required},
 		}},
 		{"payload", m.schema},
-		{"bindings", keyed("The sku. It spreads the records over partitions and decides nothing.")},
+		{"bindings", keyed(bySKU)},
+	}
+}
+
+const bySKU = "The sku. It spreads the records over partitions and decides nothing."
+
+func text(description string) object {
+	return object{{"description", description}, {"type", "string"}, {"maxLength", cloudevents.MaxAttributeBytes}}
+}
+
+func encoding(description string) object {
+	return object{{"description", description}, {"type", "string"}, {"enum", [...]string{schemas.ContentTypeJSON, schemas.ContentTypeProtobuf}}}
+}
+
+// structured is the name of the message that any command is in structured mode.
+const structured = "StructuredCommand"
+
+// structuredCommand is any command in structured mode: attributes and data in one document, and one header that says so.
+func structuredCommand(commands []message) object {
+	var types []string
+	for _, m := range commands {
+		types = append(types, m.ceType)
+	}
+	return object{
+		{"name", structured},
+		{"title", structured},
+		{"summary", "Any command in CloudEvents' structured mode, for producers that cannot set headers for each attribute."},
+		{"contentType", cloudevents.ContentTypeStructured},
+		{"headers", object{
+			{"type", "object"},
+			{"properties", object{{cloudevents.HeaderContentType, object{{"type", "string"}, {"const", cloudevents.ContentTypeStructured}}}}},
+			{"required", []string{cloudevents.HeaderContentType}},
+		}},
+		{"payload", object{
+			{"type", "object"},
+			{"properties", object{
+				{"specversion", object{{"type", "string"}, {"const", cloudevents.SpecVersion}}},
+				{"id", text("As the header ce_id of the other messages.")},
+				{"source", text("As the header ce_source of the other messages.")},
+				{"type", object{{"description", "Which command it is."}, {"type", "string"}, {"enum", types}}},
+				{"datacontenttype", encoding("How the data is encoded; JSON if it is absent.")},
+				{"data", object{{"description", "The command in JSON, as the message of its type has it."}, {"type", "object"}}},
+				{"data_base64", object{{"description", "The command's bytes in base64, in place of data."}, {"type", "string"}, {"contentEncoding", "base64"}}},
+			}},
+			{"required", []string{"type"}},
+			{"oneOf", [...]object{{{"required", []string{"data"}}}, {{"required", []string{"data_base64"}}}}},
+		}},
+		{"bindings", keyed(bySKU)},
 	}
 }
 

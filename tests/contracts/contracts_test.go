@@ -11,6 +11,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/require"
 
+	"github.com/lotline/lotline/pkg/cloudevents"
 	"github.com/lotline/lotline/schemas"
 	"github.com/lotline/lotline/topics"
 )
@@ -51,6 +52,30 @@ func schemaOf(t *testing.T, ceType string) *jsonschema.Schema {
 	require.NoError(t, err)
 	require.Equal(t, 2020, schema.DraftVersion)
 	return schema
+}
+
+// TestStructuredCommands: what is written in structured mode is what the AsyncAPI document says of it, and a command
+// without its envelope is not.
+func TestStructuredCommands(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(committed, AsyncAPIFile))
+	require.NoError(t, err)
+	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	require.NoError(t, err)
+	c := jsonschema.NewCompiler()
+	require.NoError(t, c.AddResource(AsyncAPIFile, document))
+	schema, err := c.Compile(AsyncAPIFile + "#/components/messages/StructuredCommand/payload")
+	require.NoError(t, err)
+	const command = `{"orderid":"o","sku":"s","qty":1}`
+	for _, contentType := range []string{schemas.ContentTypeJSON, schemas.ContentTypeProtobuf} {
+		e := cloudevents.Envelope{ID: "1", Source: "/s", Type: schemas.CommandAllocate.CEType(), ContentType: contentType}
+		headers, value := cloudevents.Structured(e, []byte(command))
+		require.NoError(t, schema.Validate(instance(t, string(value))))
+		_, _, err := cloudevents.Read(headers, value)
+		require.NoError(t, err)
+	}
+	require.Error(t, schema.Validate(instance(t, command)))
+	require.Error(t, schema.Validate(instance(t, `{"specversion":"1.0","type":"lotline.event.v1.Allocated","data":{}}`)))
+	require.Error(t, schema.Validate(instance(t, `{"specversion":"1.0","type":"lotline.command.v1.Allocate","data":{},"data_base64":""}`)))
 }
 
 func instance(t *testing.T, text string) any {
