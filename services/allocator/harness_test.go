@@ -74,7 +74,7 @@ func install(t *testing.T, brokers []string) *bench {
 
 	client, err := kgo.NewClient(append(b.config.Kafka.Opts("test"), kgo.DefaultProduceTopic(b.topics.Commands.Name),
 		// A broker that is asked for a topic which was just made, or made anew, may not know it for a moment.
-		kgo.UnknownTopicRetries(-1))...)
+		kgo.UnknownTopicRetries(30))...)
 	require.NoError(t, err)
 	t.Cleanup(client.Close)
 	b.client, b.adm = client, kadm.NewClient(client)
@@ -173,9 +173,7 @@ func (b *bench) command(id string, c schemas.Command) *kgo.Record {
 
 func (b *bench) send(records ...*kgo.Record) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.t.Context(), time.Minute)
-	defer cancel()
-	require.NoError(b.t, b.client.ProduceSync(ctx, records...).FirstErr())
+	require.NoError(b.t, b.client.ProduceSync(b.t.Context(), records...).FirstErr())
 }
 
 // published is an event as a read_committed consumer sees it.

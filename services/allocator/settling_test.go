@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -123,7 +124,7 @@ func TestATransactionThatTheBrokerForgotToEndOnApacheKafka(t *testing.T) {
 // The next one waits until the last is settled. (Kafka's answers are made up until the worker acts on them.)
 func TestARunningSessionSettlesItsLastTransaction(t *testing.T) {
 	b := onKfake(t)
-	var armed, preparing, cut, forgotten, added, mended atomic.Bool
+	var armed, preparing, cut, lost, forgotten, added, mended atomic.Bool
 	var producer, epoch atomic.Int64
 	b.fake.ControlKey(int16(kmsg.DescribeTransactions), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		b.fake.KeepControl()
@@ -141,10 +142,14 @@ func TestARunningSessionSettlesItsLastTransaction(t *testing.T) {
 	})
 	b.fake.ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
 		b.fake.KeepControl()
-		if !cut.CompareAndSwap(true, false) {
+		if !cut.Load() {
 			return nil, nil, false
 		}
-		forgotten.Store(true)
+		// A broker takes a while to come back. By then every client has seen that it was lost, not only the first that
+		// asked, which may be a reader of this test's.
+		if lost.CompareAndSwap(false, true) {
+			time.AfterFunc(400*time.Millisecond, func() { cut.Store(false); forgotten.Store(true) })
+		}
 		return nil, errors.New("the broker is lost"), true
 	})
 	const partition = 7
