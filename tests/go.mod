@@ -78,6 +78,7 @@ require (
 	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
 	github.com/klauspost/compress v1.20.3 // indirect
 	github.com/lotline/lotline/pkg v0.0.0
+	github.com/lotline/lotline/pkg/readmodel v0.0.0 // indirect
 	github.com/lotline/lotline/schemas v0.0.0
 	github.com/lotline/lotline/services/allocator v0.0.0
 	github.com/lotline/lotline/services/cli v0.0.0
@@ -99,6 +100,7 @@ require (
 
 replace (
 	github.com/lotline/lotline/pkg => ../pkg
+	github.com/lotline/lotline/pkg/readmodel => ../pkg/readmodel
 	github.com/lotline/lotline/schemas => ../schemas
 	github.com/lotline/lotline/services/allocator => ../services/allocator
 	github.com/lotline/lotline/services/cli => ../services/cli

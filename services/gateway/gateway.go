@@ -22,6 +22,7 @@ import (
 	"github.com/lotline/lotline/pkg/clickhouseclient"
 	"github.com/lotline/lotline/pkg/credentials"
 	"github.com/lotline/lotline/pkg/kafkaclient"
+	"github.com/lotline/lotline/pkg/readmodel/clickhouse"
 	"github.com/lotline/lotline/pkg/telemetry"
 	"github.com/lotline/lotline/services/gateway/internal/httpapi"
 	"github.com/lotline/lotline/services/gateway/internal/reads"
@@ -123,13 +124,13 @@ func Run(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("configure the Kafka client: %w", err)
 	}
 	defer producer.Close()
-	reader, err := reads.Open(cfg.ClickHouse, readTimeout, reads.NewMetrics(registry), log)
+	store, err := clickhouse.NewReader(cfg.ClickHouse, readTimeout)
 	if err != nil {
 		return err
 	}
 	defer func() {
-		if err := reader.Close(); err != nil {
-			log.Warn("could not close the connections to ClickHouse", "error", err)
+		if err := store.Close(); err != nil {
+			log.Warn("could not close the connections to "+store.Name(), "error", err)
 		}
 	}()
 
@@ -139,14 +140,15 @@ func Run(ctx context.Context, cfg Config) error {
 		OutcomeWait: cfg.OutcomeWait, OutcomeWaitMax: cfg.OutcomeWaitMax, ReadWait: readTimeout, RequestsMax: cfg.RequestsMax,
 	}, httpapi.Ports{
 		Submitter: submit.New(producer, set.Commands.Name, ackWait, waiters, ctx.Done()),
-		Reader:    reader, NotReady: health.Ready, Log: log, Metrics: registry, Tracer: tracing.Tracer(),
+		Reader:    reads.New(store, readTimeout, reads.NewMetrics(registry), log),
+		NotReady:  health.Ready, Log: log, Metrics: registry, Tracer: tracing.Tracer(),
 	})
 
-	kafka, clickhouse := health.reporter("kafka"), health.reporter("clickhouse")
+	kafka, readModel := health.reporter("kafka"), health.reporter(store.Name())
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error { return tail.Run(groupCtx) })
 	group.Go(func() error { return watch(groupCtx, mayWrite(producer, set.Commands.Name), kafka) })
-	group.Go(func() error { return watch(groupCtx, reader.Check, clickhouse) })
+	group.Go(func() error { return watch(groupCtx, store.Check, readModel) })
 	group.Go(func() error { return admin.Serve(groupCtx, cfg.AdminAddr, &health.Health, registry) })
 	group.Go(func() error { return serve(groupCtx, cfg, handler, log) })
 	return group.Wait()

@@ -3,11 +3,11 @@ module github.com/lotline/lotline/services/gateway
 go 1.26.0
 
 require (
-	github.com/ClickHouse/clickhouse-go/v2 v2.50.0
 	github.com/alecthomas/kong v1.17.0
 	github.com/go-json-experiment/json v1.27.2
 	github.com/google/uuid v1.6.0
 	github.com/lotline/lotline/pkg v0.0.0
+	github.com/lotline/lotline/pkg/readmodel v0.0.0
 	github.com/lotline/lotline/schemas v0.0.0
 	github.com/lotline/lotline/topics v0.0.0
 	github.com/prometheus/client_golang v1.25.0
@@ -24,6 +24,7 @@ require (
 
 require (
 	github.com/ClickHouse/ch-go v0.74.0 // indirect
+	github.com/ClickHouse/clickhouse-go/v2 v2.50.0 // indirect
 	github.com/andybalholm/brotli v1.2.6 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cenkalti/backoff/v5 v5.0.3 // indirect
@@ -69,6 +70,7 @@ require (
 
 replace (
 	github.com/lotline/lotline/pkg => ../../pkg
+	github.com/lotline/lotline/pkg/readmodel => ../../pkg/readmodel
 	github.com/lotline/lotline/schemas => ../../schemas
 	github.com/lotline/lotline/topics => ../../topics
 )

@@ -6,6 +6,7 @@ require (
 	github.com/ClickHouse/clickhouse-go/v2 v2.50.0
 	github.com/alecthomas/kong v1.17.0
 	github.com/lotline/lotline/pkg v0.0.0
+	github.com/lotline/lotline/pkg/readmodel v0.0.0
 	github.com/lotline/lotline/schemas v0.0.0
 	github.com/lotline/lotline/topics v0.0.0
 	github.com/prometheus/client_golang v1.25.0
@@ -69,6 +70,7 @@ require (
 
 replace (
 	github.com/lotline/lotline/pkg => ../../pkg
+	github.com/lotline/lotline/pkg/readmodel => ../../pkg/readmodel
 	github.com/lotline/lotline/schemas => ../../schemas
 	github.com/lotline/lotline/topics => ../../topics
 )

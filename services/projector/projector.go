@@ -18,11 +18,12 @@ import (
 
 	"github.com/lotline/lotline/pkg/admin"
 	"github.com/lotline/lotline/pkg/clickhouseclient"
+	"github.com/lotline/lotline/pkg/fault"
 	"github.com/lotline/lotline/pkg/kafkaclient"
+	"github.com/lotline/lotline/pkg/readmodel/clickhouse"
 	"github.com/lotline/lotline/pkg/telemetry"
 	"github.com/lotline/lotline/topics"
 
-	"github.com/lotline/lotline/services/projector/internal/clickhouse"
 	"github.com/lotline/lotline/services/projector/internal/eventlog"
 )
 
@@ -82,16 +83,21 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	defer tracing.Close()
 
-	writer, err := clickhouse.NewWriter(cfg.ClickHouse, health, clickhouse.NewMetrics(registry), log)
+	writer, err := clickhouse.NewWriter(cfg.ClickHouse)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, writer.Close()) }()
+	health.Set(writer.Name(), errors.New("not reached yet"))
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return admin.Serve(ctx, cfg.AdminAddr, health, registry) })
 	g.Go(func() error {
-		if err := writer.Check(ctx); err != nil {
+		if err := fault.Retry(ctx, log, "find the read model in "+writer.Name(), func(ctx context.Context) error {
+			err := writer.Check(ctx)
+			health.Set(writer.Name(), err)
+			return err
+		}); err != nil {
 			return ignoreEnd(ctx, err)
 		}
 		declared := topics.Declared(cfg.Kafka.TopicPrefix)

@@ -23,10 +23,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/lotline/lotline/pkg/cloudevents"
+	"github.com/lotline/lotline/pkg/readmodel"
+	"github.com/lotline/lotline/pkg/readmodel/readmodeltest"
 	"github.com/lotline/lotline/schemas"
 	"github.com/lotline/lotline/services/projector"
-	"github.com/lotline/lotline/services/projector/internal/historytest"
-	"github.com/lotline/lotline/services/projector/internal/projection"
 	"github.com/lotline/lotline/topics"
 )
 
@@ -100,7 +100,7 @@ func (b *bench) start() (stop func()) {
 }
 
 // publish appends the events in one transaction, and notes where they went.
-func (b *bench) publish(records []*projection.Record, how kgo.TransactionEndTry) {
+func (b *bench) publish(records []readmodel.Record, how kgo.TransactionEndTry) {
 	b.t.Helper()
 	ctx := b.t.Context()
 	require.NoError(b.t, b.client.BeginTransaction())
@@ -116,8 +116,8 @@ func (b *bench) publish(records []*projection.Record, how kgo.TransactionEndTry)
 	}
 	require.NoError(b.t, b.client.ProduceSync(ctx, produced...).FirstErr())
 	require.NoError(b.t, b.client.EndTransaction(ctx, how))
-	for i, r := range records {
-		r.Partition, r.Offset = produced[i].Partition, produced[i].Offset
+	for i, p := range produced {
+		records[i].Partition, records[i].Offset = p.Partition, p.Offset
 	}
 }
 
@@ -152,7 +152,7 @@ func (b *bench) missing() string {
 }
 
 // requireReadModel compares every row of every table with a fold of the events.
-func (b *bench) requireReadModel(h *historytest.History) {
+func (b *bench) requireReadModel(h *readmodeltest.History) {
 	b.t.Helper()
 	for query, want := range h.Tables() {
 		rows, err := b.conn.Query(b.t.Context(), query)
@@ -171,14 +171,13 @@ func (b *bench) requireReadModel(h *historytest.History) {
 }
 
 // misleading are copies of events that would change the read model if they were read.
-func misleading(records []*projection.Record) []*projection.Record {
-	wrong := make([]*projection.Record, len(records))
+func misleading(records []readmodel.Record) []readmodel.Record {
+	wrong := make([]readmodel.Record, len(records))
 	for i, r := range records {
-		copied := *r
-		copied.Event.Version += 1_000_000
-		copied.Event.Available = -1
-		copied.ID += "-aborted"
-		wrong[i] = &copied
+		r.Event.Version += 1_000_000
+		r.Event.Available = -1
+		r.ID += "-aborted"
+		wrong[i] = r
 	}
 	return wrong
 }
@@ -186,7 +185,7 @@ func misleading(records []*projection.Record) []*projection.Record {
 func TestReadModelIsTheFoldOfTheEvents(t *testing.T) {
 	b := install(t)
 	b.config.BlockEventsMax = 150
-	h := historytest.New(5, 3000)
+	h := readmodeltest.New(5, 3000)
 	stop := b.start()
 	n := 0
 	for part := range slices.Chunk(h.Records, 100) {
@@ -212,7 +211,7 @@ func TestReadModelIsTheFoldOfTheEvents(t *testing.T) {
 // BenchmarkProjector is the rate from a full topic to ClickHouse with the default settings, starting included.
 // The events are all different: ClickHouse would spare itself the copies within a block.
 func BenchmarkProjector(b *testing.B) {
-	h := historytest.New(5, 200_000)
+	h := readmodeltest.New(5, 200_000)
 	for b.Loop() {
 		b.StopTimer()
 		bench := install(b)

@@ -6,16 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 
-	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/lotline/lotline/pkg/admin"
 	"github.com/lotline/lotline/pkg/clickhouseclient"
+	"github.com/lotline/lotline/pkg/fault"
 	"github.com/lotline/lotline/pkg/kafkaclient"
+	"github.com/lotline/lotline/pkg/readmodel"
+	"github.com/lotline/lotline/pkg/readmodel/clickhouse"
 	"github.com/lotline/lotline/topics"
 
-	"github.com/lotline/lotline/services/projector/internal/clickhouse"
 	"github.com/lotline/lotline/services/projector/internal/eventlog"
-	"github.com/lotline/lotline/services/projector/internal/projection"
 )
 
 // reprojectedMax bounds the events that Reproject holds in memory.
@@ -36,7 +34,7 @@ func Reproject(ctx context.Context, kafka kafkaclient.Config, to clickhouseclien
 	if err := errors.Join(kafka.Validate(), to.Validate()); err != nil {
 		return 0, err
 	}
-	writer, err := clickhouse.NewWriter(to, new(admin.Health), clickhouse.NewMetrics(prometheus.NewRegistry()), slog.Default())
+	writer, err := clickhouse.NewWriter(to)
 	if err != nil {
 		return 0, err
 	}
@@ -46,9 +44,9 @@ func Reproject(ctx context.Context, kafka kafkaclient.Config, to clickhouseclien
 	if err != nil {
 		return 0, err
 	}
-	var blocks []*projection.Block
-	ends, err := eventlog.Replay(ctx, topic, skus, starts, opts, func(b *projection.Block) error {
-		if events += b.Len(); events > reprojectedMax {
+	var blocks [][]readmodel.Record
+	ends, err := eventlog.Replay(ctx, topic, skus, starts, opts, func(b []readmodel.Record) error {
+		if events += len(b); events > reprojectedMax {
 			return fmt.Errorf("these %d SKUs have more than %d events: take fewer at once", len(skus), reprojectedMax)
 		}
 		blocks = append(blocks, b)
@@ -61,15 +59,22 @@ func Reproject(ctx context.Context, kafka kafkaclient.Config, to clickhouseclien
 		return 0, err
 	}
 	for _, b := range blocks {
-		if err := writer.Insert(ctx, b); err != nil {
+		if err := apply(ctx, writer, b); err != nil {
 			return events, fmt.Errorf("project %d SKUs again: %w", len(skus), err)
 		}
 	}
-	if _, err := eventlog.Replay(ctx, topic, skus, ends, opts, func(b *projection.Block) error {
-		events += b.Len()
-		return writer.Insert(ctx, b)
+	if _, err := eventlog.Replay(ctx, topic, skus, ends, opts, func(b []readmodel.Record) error {
+		events += len(b)
+		return apply(ctx, writer, b)
 	}); err != nil {
 		return events, fmt.Errorf("project what came for %d SKUs meanwhile: %w", len(skus), err)
 	}
 	return events, nil
+}
+
+// apply writes a block, however long that takes.
+func apply(ctx context.Context, to readmodel.Writer, block []readmodel.Record) error {
+	return fault.Retry(ctx, slog.Default(), "write a block to "+to.Name(), func(ctx context.Context) error {
+		return to.Apply(ctx, block)
+	})
 }

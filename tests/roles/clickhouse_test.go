@@ -40,7 +40,8 @@ func code(err error) int {
 var clickHouseRights = map[string]map[string]string{
 	"lotline_writer": {"events": "INSERT", "outcomes": "INSERT", "goose_db_version": "SELECT(version_id, is_applied)"},
 	"lotline_reader": {
-		"order_lines": "SELECT", "order_lines_g1": "SELECT", "batches_by_ref": "SELECT", "batches_by_ref_g1": "SELECT", "outcomes": "SELECT",
+		"order_lines": "SELECT", "order_lines_g1": "SELECT", "stock": "SELECT", "stock_g1": "SELECT", "skus": "SELECT", "skus_g1": "SELECT",
+		"batches_by_ref": "SELECT", "batches_by_ref_g1": "SELECT", "outcomes": "SELECT",
 	},
 	"lotline_bi": {
 		"events": "SELECT", "outcomes": "SELECT", "order_lines": "SELECT", "order_lines_g1": "SELECT", "stock": "SELECT", "stock_g1": "SELECT",

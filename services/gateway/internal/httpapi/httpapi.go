@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/lotline/lotline/pkg/readmodel"
 	"github.com/lotline/lotline/schemas"
 	"github.com/lotline/lotline/services/gateway/internal/reads"
 	"github.com/lotline/lotline/services/gateway/internal/submit"
@@ -32,8 +33,8 @@ type Submitter interface {
 
 // Reader answers questions; see reads.Reader.
 type Reader interface {
-	Allocations(ctx context.Context, orderID string) ([]reads.Allocation, error)
-	Outcome(ctx context.Context, commandID string) (*reads.Outcome, error)
+	Allocations(ctx context.Context, orderID string) ([]readmodel.Line, error)
+	Outcome(ctx context.Context, commandID string) (readmodel.Outcome, error)
 	SKUs(ctx context.Context, ref string) ([]string, error)
 }
 
@@ -157,7 +158,7 @@ func unavailable(message string) answer {
 func (a *api) readFailed(ctx context.Context, err error) answer {
 	switch {
 	case errors.Is(err, reads.ErrTooLarge):
-		return refused(http.StatusUnprocessableEntity, fmt.Sprintf("The order has more than %d lines", reads.OrderLinesMax))
+		return refused(http.StatusUnprocessableEntity, fmt.Sprintf("The order has more than %d lines", readmodel.OrderLinesMax))
 	case errors.Is(err, reads.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return unavailable("The read model does not answer; try again")
 	default:

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lotline/lotline/pkg/readmodel"
 	"github.com/lotline/lotline/schemas"
 	"github.com/lotline/lotline/services/gateway/internal/reads"
 	"github.com/lotline/lotline/services/gateway/internal/submit"
@@ -32,8 +33,8 @@ type fake struct {
 	sent *schemas.Command
 	wait time.Duration
 
-	allocations map[string][]reads.Allocation
-	outcomes    map[string]*reads.Outcome
+	allocations map[string][]readmodel.Line
+	outcomes    map[string]readmodel.Outcome
 	skus        map[string][]string
 	skusAfter   int // SKUs finds nothing that many times
 	readErr     error
@@ -57,11 +58,11 @@ func (f *fake) Submit(_ context.Context, cmd *schemas.Command, wait time.Duratio
 	return submit.Receipt{CommandID: testID, Outcome: f.outcome}, f.err
 }
 
-func (f *fake) Allocations(_ context.Context, orderID string) ([]reads.Allocation, error) {
+func (f *fake) Allocations(_ context.Context, orderID string) ([]readmodel.Line, error) {
 	return f.allocations[orderID], f.readErr
 }
 
-func (f *fake) Outcome(_ context.Context, commandID string) (*reads.Outcome, error) {
+func (f *fake) Outcome(_ context.Context, commandID string) (readmodel.Outcome, error) {
 	return f.outcomes[commandID], f.readErr
 }
 

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/lotline/lotline/schemas"
 )
@@ -11,6 +12,26 @@ import (
 // at most schemas.MaxIDBytes long, and one made from its place in the log is a
 // topic's name and two numbers.
 const commandIDBytesMax = 512
+
+// allocation is an order line that has a batch.
+type allocation struct {
+	SKU      string `json:"sku"`
+	BatchRef string `json:"batchref"`
+}
+
+// commandOutcome is a readmodel.Outcome as an answer.
+type commandOutcome struct {
+	CommandID     string    `json:"commandid"`
+	CommandSource string    `json:"commandsource"`
+	Type          string    `json:"outcome"`
+	SKU           string    `json:"sku"`
+	Version       uint64    `json:"version"`
+	OrderID       string    `json:"orderid"`
+	BatchRef      string    `json:"batchref"`
+	Reason        string    `json:"reason"`
+	Message       string    `json:"message"`
+	EventTime     time.Time `json:"event_time"`
+}
 
 // allocations answers GET /allocations/{orderid}: where the order's lines are.
 func (a *api) allocations(r *http.Request) answer {
@@ -27,7 +48,11 @@ func (a *api) allocations(r *http.Request) answer {
 	case len(lines) == 0:
 		return refused(http.StatusNotFound, "No line of order "+orderID+" is allocated")
 	default:
-		return answer{status: http.StatusOK, body: lines}
+		body := make([]allocation, len(lines))
+		for i, l := range lines {
+			body[i] = allocation{SKU: l.SKU, BatchRef: l.BatchRef}
+		}
+		return answer{status: http.StatusOK, body: body}
 	}
 }
 
@@ -43,9 +68,9 @@ func (a *api) command(r *http.Request) answer {
 	switch {
 	case err != nil:
 		return a.readFailed(r.Context(), err)
-	case outcome == nil:
+	case outcome.Type == "":
 		return refused(http.StatusNotFound, "No outcome of command "+id+" is known, or not yet")
 	default:
-		return answer{status: http.StatusOK, body: outcome}
+		return answer{status: http.StatusOK, body: commandOutcome(outcome)}
 	}
 }

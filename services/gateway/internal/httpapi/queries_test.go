@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lotline/lotline/services/gateway/internal/reads"
+	"github.com/lotline/lotline/pkg/readmodel"
 	"github.com/stretchr/testify/require"
 )
 
@@ -19,7 +19,7 @@ var oddIDs = []string{
 func TestAllocations(t *testing.T) {
 	for _, id := range oddIDs {
 		t.Run(id, func(t *testing.T) {
-			f := &fake{allocations: map[string][]reads.Allocation{id: {{SKU: "CHAIR", BatchRef: "b<1>"}, {SKU: "TABLE", BatchRef: "b2"}}}}
+			f := &fake{allocations: map[string][]readmodel.Line{id: {{SKU: "CHAIR", BatchRef: "b<1>"}, {SKU: "TABLE", BatchRef: "b2"}}}}
 			resp, body := f.do(t, "GET", "/allocations/"+pathSegment(id), "")
 			require.Equal(t, 200, resp.StatusCode)
 			require.Equal(t, "application/json", resp.Header.Get("Content-Type"))
@@ -54,7 +54,7 @@ func TestAllocationsOfUnknownOrImpossibleOrders(t *testing.T) {
 func TestCommand(t *testing.T) {
 	for _, id := range append(oddIDs, "lotline.commands/11/123456") {
 		t.Run(id, func(t *testing.T) {
-			f := &fake{outcomes: map[string]*reads.Outcome{id: {
+			f := &fake{outcomes: map[string]readmodel.Outcome{id: {
 				CommandID: "c", CommandSource: "/shop", Type: "Allocated", SKU: "CHAIR", Version: 18446744073709551615, OrderID: "o1",
 				BatchRef: "b1", EventTime: time.UnixMilli(1_900_000_000_123).UTC(),
 			}}}
@@ -68,7 +68,7 @@ func TestCommand(t *testing.T) {
 }
 
 func TestCommandIDMayHaveSlashesInThePath(t *testing.T) {
-	f := &fake{outcomes: map[string]*reads.Outcome{"lotline.commands/3/7": {}}}
+	f := &fake{outcomes: map[string]readmodel.Outcome{"lotline.commands/3/7": {Type: "OutOfStock"}}}
 	resp, _ := f.do(t, "GET", "/commands/lotline.commands/3/7", "")
 	require.Equal(t, 200, resp.StatusCode)
 }

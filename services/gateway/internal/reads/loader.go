@@ -17,10 +17,11 @@ import (
 //
 // Its queue is as long as there are callers: bounding them is theirs.
 type loader[V any] struct {
-	question string // names its queries in traces
-	query    func(ctx context.Context, keys []string) (map[string]V, error)
-	keysMax  int           // of one query
-	timeout  time.Duration // of one query
+	store, question string // name its queries in traces
+
+	query   func(ctx context.Context, keys []string) (map[string]V, error)
+	keysMax int           // of one query
+	timeout time.Duration // of one query
 
 	mu     sync.Mutex
 	queue  []string
@@ -36,8 +37,8 @@ type lookup[V any] struct {
 	traced []trace.Span // of those who wait for it
 }
 
-func newLoader[V any](question string, keysMax int, timeout time.Duration, query func(context.Context, []string) (map[string]V, error)) *loader[V] {
-	return &loader[V]{question: question, query: query, keysMax: keysMax, timeout: timeout, queued: map[string]*lookup[V]{}}
+func newLoader[V any](store, question string, keysMax int, timeout time.Duration, query func(context.Context, []string) (map[string]V, error)) *loader[V] {
+	return &loader[V]{store: store, question: question, query: query, keysMax: keysMax, timeout: timeout, queued: map[string]*lookup[V]{}}
 }
 
 // load returns the key's value, the zero value if there is none. Callers share
@@ -97,7 +98,7 @@ func (l *loader[V]) ask(ctx context.Context, keys []string, lookups []*lookup[V]
 	}
 	ctx, span := telemetry.Together(ctx, "query "+l.question, traced[:min(len(traced), telemetry.TogetherMax)],
 		trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
-			semconv.DBSystemNameClickHouse, semconv.DBOperationName("SELECT"), semconv.DBOperationBatchSize(len(keys))))
+			semconv.DBSystemNameKey.String(l.store), semconv.DBOperationName("SELECT"), semconv.DBOperationBatchSize(len(keys))))
 	values, err := l.query(ctx, keys)
 	telemetry.End(span, err)
 	return values, err

@@ -21,7 +21,7 @@ type database struct {
 
 func newDatabase() (*database, *loader[string]) {
 	d := &database{queries: make(chan []string, 100), answers: make(chan error)}
-	return d, newLoader("thing", 3, queryTimeout, d.query)
+	return d, newLoader("store", "thing", 3, queryTimeout, d.query)
 }
 
 func (d *database) query(ctx context.Context, keys []string) (map[string]string, error) {

@@ -19,7 +19,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "lotline_gateway_query_duration_seconds",
-			Help:    "Time that ClickHouse took to answer a query of a loader.",
+			Help:    "Time that the read model took to answer a query of a loader.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 12), // 1 ms to 2 s
 		}, question),
 		keys: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -29,7 +29,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, question),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "lotline_gateway_query_failures_total",
-			Help: "Queries of a loader that ClickHouse did not answer.",
+			Help: "Queries of a loader that the read model did not answer.",
 		}, question),
 	}
 	reg.MustRegister(m.seconds, m.keys, m.failures)

@@ -2,42 +2,97 @@ package reads
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
-	"net"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
-	"github.com/lotline/lotline/pkg/clickhouseclient"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lotline/lotline/pkg/readmodel"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestClickHouseAway(t *testing.T) {
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer listener.Close() // accepts connections, and never answers
-	closed, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, closed.Close())
+// store knows two lines of each order but those called nobody's, and counts its queries.
+type store struct {
+	readmodel.Reader
+	err   error
+	lines int // of an order
 
-	for name, addr := range map[string]string{"silent": listener.Addr().String(), "gone": closed.Addr().String()} {
-		t.Run(name, func(t *testing.T) {
-			r, err := Open(clickhouseclient.Config{Addrs: []string{addr}, Database: "lotline", User: "default"}, 500*time.Millisecond, NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
-			require.NoError(t, err, "a gateway starts without ClickHouse")
-			defer func() { require.NoError(t, r.Close()) }()
-			start := time.Now()
-			_, err = r.Allocations(t.Context(), "o1")
-			require.ErrorIs(t, err, ErrUnavailable)
-			require.Error(t, r.Check(t.Context()))
-			require.Less(t, time.Since(start), 5*time.Second)
+	mu      sync.Mutex
+	queries [][]string
+}
 
-			ctx, cancel := context.WithCancel(t.Context())
-			cancel()
-			_, err = r.SKUs(ctx, "b1")
-			require.Equal(t, context.Canceled, err, "a client that left says nothing about ClickHouse")
+func (s *store) Name() string { return "store" }
+
+func (s *store) Orders(_ context.Context, orderIDs []string) (map[string][]readmodel.Line, error) {
+	s.mu.Lock()
+	s.queries = append(s.queries, slices.Clone(orderIDs))
+	s.mu.Unlock()
+	time.Sleep(time.Millisecond) // so that others queue
+	found := map[string][]readmodel.Line{}
+	for _, id := range orderIDs {
+		if id != "nobody's" {
+			found[id] = slices.Repeat([]readmodel.Line{{OrderID: id}}, s.lines)
+		}
+	}
+	return found, s.err
+}
+
+func (s *store) Outcomes(context.Context, []string) (map[string]readmodel.Outcome, error) {
+	return nil, s.err
+}
+
+func newReader(s *store) *Reader {
+	return New(s, time.Second, NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
+}
+
+func TestManyQuestionsAreFewQueries(t *testing.T) {
+	s := &store{lines: 2}
+	r := newReader(s)
+	var group errgroup.Group
+	for i := range 500 {
+		group.Go(func() error {
+			id := fmt.Sprint("o", i)
+			lines, err := r.Allocations(t.Context(), id)
+			if err == nil && (len(lines) != 2 || lines[0].OrderID != id) {
+				err = fmt.Errorf("the lines of %q are %v", id, lines)
+			}
+			return err
 		})
 	}
+	require.NoError(t, group.Wait())
+	require.Less(t, len(s.queries), 100)
+	lines, err := r.Allocations(t.Context(), "nobody's")
+	require.NoError(t, err)
+	require.Empty(t, lines)
+}
+
+func TestOrderOfTooManyLines(t *testing.T) {
+	lines, err := newReader(&store{lines: readmodel.OrderLinesMax}).Allocations(t.Context(), "o1")
+	require.NoError(t, err)
+	require.Len(t, lines, readmodel.OrderLinesMax)
+	_, err = newReader(&store{lines: readmodel.OrderLinesMax + 1}).Allocations(t.Context(), "o1")
+	require.ErrorIs(t, err, ErrTooLarge)
+}
+
+func TestStoreAway(t *testing.T) {
+	r := newReader(&store{err: errors.New("planted")})
+	_, err := r.Allocations(t.Context(), "o1")
+	require.ErrorIs(t, err, ErrUnavailable)
+	require.ErrorContains(t, err, "planted")
+	_, err = r.Outcome(t.Context(), "c1")
+	require.ErrorIs(t, err, ErrUnavailable)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = r.Allocations(ctx, "o1")
+	require.Equal(t, context.Canceled, err, "a client that left says nothing about the store")
 }

@@ -1,10 +1,10 @@
 // Package eventlog reads the events topic into blocks and has them written, in the projector's consumer group.
 //
-// It may import projection, schemas, pkg and the Kafka client; the service root runs it with the read model's
-// writer as its Sink.
+// It may import pkg (readmodel is the contract of whom it hands events), schemas and the Kafka client; the service
+// root runs it with the read model's writer.
 //
 // A partition's committed offset says that every event below it is in the read model: it is committed only after
-// the sink has acknowledged all of them, and never moves back. Everything else may happen twice, since rows are
+// the store has acknowledged all of them, and never moves back. Everything else may happen twice, since rows are
 // known by key and version: after a crash, a rebalance or a lost acknowledgement events are simply read again.
 package eventlog
 
@@ -21,8 +21,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lotline/lotline/pkg/admin"
-
-	"github.com/lotline/lotline/services/projector/internal/projection"
+	"github.com/lotline/lotline/pkg/readmodel"
 )
 
 const (
@@ -38,18 +37,12 @@ const (
 	sessionTimeout = 10 * time.Second
 )
 
-// Sink takes blocks. Insert returns nil once every row of the block is stored, however long that takes, and an
-// error only when ctx ends.
-type Sink interface {
-	Insert(ctx context.Context, b *projection.Block) error
-}
-
 // Config says what to read and how to group it.
 type Config struct {
 	Topic, Group string
 	// BlockEventsMax is the largest number of events in a block, at least 1.
 	BlockEventsMax int
-	// FlushInterval is how long an event waits for a block to fill, at most, while the sink is free.
+	// FlushInterval is how long an event waits for a block to fill, at most, while the writer is free.
 	FlushInterval time.Duration
 }
 
@@ -57,7 +50,7 @@ type Config struct {
 type Consumer struct {
 	cfg     Config
 	client  *kgo.Client
-	sink    Sink
+	writer  readmodel.Writer
 	owned   *ownership
 	metrics *Metrics
 	health  *admin.Health
@@ -65,9 +58,10 @@ type Consumer struct {
 	log     *slog.Logger
 }
 
-// New returns a consumer that reaches Kafka by opts (addresses, client id, security). It does not wait for Kafka.
-func New(cfg Config, opts []kgo.Opt, sink Sink, health *admin.Health, metrics *Metrics, tracer trace.Tracer, log *slog.Logger) (*Consumer, error) {
-	c := &Consumer{cfg: cfg, sink: sink, metrics: metrics, health: health, tracer: tracer, log: log}
+// New returns a consumer that reaches Kafka by opts (addresses, client id, security) and hands its blocks to writer. It
+// waits neither for Kafka nor for the store.
+func New(cfg Config, opts []kgo.Opt, writer readmodel.Writer, health *admin.Health, metrics *Metrics, tracer trace.Tracer, log *slog.Logger) (*Consumer, error) {
+	c := &Consumer{cfg: cfg, writer: writer, metrics: metrics, health: health, tracer: tracer, log: log}
 	c.owned = newOwnership(cfg.Topic, health, metrics, log)
 	client, err := kgo.NewClient(append(opts,
 		kgo.ConsumerGroup(cfg.Group),
@@ -119,35 +113,4 @@ func (c *Consumer) Run(ctx context.Context) error {
 		return fmt.Errorf("project %s: %w", c.cfg.Topic, err)
 	}
 	return nil
-}
-
-// write has full deliveries stored and commits them, in order.
-func (c *Consumer) write(ctx context.Context, ready <-chan *delivery, free chan<- *delivery) error {
-	for {
-		var d *delivery
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case d = <-ready:
-		}
-		if n := d.block.Len(); n > 0 {
-			if err := c.insert(ctx, d); err != nil {
-				d.ended(err)
-				return err
-			}
-			c.metrics.blockEvents.Observe(float64(n))
-			c.metrics.events.Add(float64(n))
-			now := time.Now().UnixMilli()
-			for _, at := range d.times {
-				c.metrics.ageSeconds.Observe(float64(max(0, now-at)) / 1000)
-			}
-		}
-		err := c.commit(ctx, d.next)
-		d.ended(err)
-		if err != nil {
-			return err
-		}
-		d.reset()
-		free <- d
-	}
 }

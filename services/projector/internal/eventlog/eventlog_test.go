@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -46,15 +47,29 @@ func TestWhatWasNotAcknowledgedIsReadAgain(t *testing.T) {
 	p.stop()
 	require.Empty(t, b.committed(), "stopping must not commit what was not acknowledged")
 
-	failing := newSink()
-	failing.err = errors.New("the table is read-only")
-	require.ErrorContains(t, b.start(failing).wait(), "the table is read-only")
-	require.Empty(t, b.committed())
-
 	s := newSink()
 	b.start(s)
 	s.waitFor(t, all)
 	b.waitCommitted(map[int32]int64{0: 5, 1: 3})
+}
+
+// Whatever the store answers, the same block is written until it is taken.
+func TestAStoreThatRefusesIsNamedAndTriedAgain(t *testing.T) {
+	b := newBroker(t)
+	s := newSink()
+	s.fail(errors.New("the table is read-only"))
+	p := b.start(s)
+	all := b.produce(0, "a", 5)
+	eventually(t, func() bool { return testutil.ToFloat64(p.consumer.metrics.insertRetries) >= 3 }, func() string { return "it is not tried again" })
+	require.Equal(t, "the table is read-only", p.health.Ready()["store"])
+	require.Empty(t, b.committed())
+	tries := s.blocks()
+	require.Equal(t, tries[0], tries[1], "the block stays the same while it is tried")
+
+	s.fail(nil)
+	s.waitFor(t, all)
+	b.waitCommitted(map[int32]int64{0: 5})
+	require.NotContains(t, p.health.Ready(), "store")
 }
 
 func TestPartitionKeepsItsOrder(t *testing.T) {

@@ -12,21 +12,19 @@ import (
 
 	"github.com/lotline/lotline/pkg/cloudevents"
 	"github.com/lotline/lotline/pkg/kafkaclient"
+	"github.com/lotline/lotline/pkg/readmodel"
 	"github.com/lotline/lotline/schemas"
-
-	"github.com/lotline/lotline/services/projector/internal/projection"
 )
 
 // errorPause keeps a poll that fails at once from spinning.
 const errorPause = 100 * time.Millisecond
 
-// delivery is a block on its way to the sink, with the offsets that its acknowledgement completes.
+// delivery is a block on its way to the store, with the offsets that its acknowledgement completes.
 type delivery struct {
-	block projection.Block
-	next  map[int32]position // for each partition, the place after the last record read
-	bytes int
-	since time.Time // when the first record came
-	times []int64   // when the events' commands were appended, Unix ms
+	records []readmodel.Record
+	next    map[int32]position // for each partition, the place after the last record read
+	bytes   int
+	since   time.Time // when the first record came
 
 	traced []trace.Span // of events that somebody follows; normally none
 }
@@ -34,9 +32,9 @@ type delivery struct {
 func newDelivery() *delivery { return &delivery{next: make(map[int32]position)} }
 
 func (d *delivery) reset() {
-	d.block.Reset()
+	clear(d.records) // so that nothing that they point to is kept
 	clear(d.next)
-	d.bytes, d.since, d.times, d.traced = 0, time.Time{}, d.times[:0], nil
+	d.records, d.bytes, d.since, d.traced = d.records[:0], 0, time.Time{}, nil
 }
 
 func (d *delivery) empty() bool { return len(d.next) == 0 }
@@ -58,14 +56,14 @@ func (c *Consumer) fill(ctx context.Context, free <-chan *delivery, ready chan<-
 
 // fillOne polls until d is full, or until it is due (its first event is as old as the flush interval, or nothing
 // came for the quiet period) and the writer takes it. While the writer is busy it goes on filling: the slower
-// the sink, the larger its blocks.
+// the store, the larger its blocks.
 func (c *Consumer) fillOne(ctx context.Context, d *delivery, ready chan<- *delivery) error {
 	for {
 		quiet, err := c.poll(ctx, d)
 		if err != nil {
 			return err
 		}
-		if d.block.Len() >= c.cfg.BlockEventsMax || d.bytes >= maxBlockBytes {
+		if len(d.records) >= c.cfg.BlockEventsMax || d.bytes >= maxBlockBytes {
 			select {
 			case ready <- d:
 				return nil
@@ -88,7 +86,7 @@ func (c *Consumer) fillOne(ctx context.Context, d *delivery, ready chan<- *deliv
 func (c *Consumer) poll(ctx context.Context, d *delivery) (quiet bool, err error) {
 	wait, cancel := context.WithTimeout(ctx, QuietPeriod)
 	defer cancel()
-	fetches := c.client.PollRecords(wait, c.cfg.BlockEventsMax-d.block.Len())
+	fetches := c.client.PollRecords(wait, c.cfg.BlockEventsMax-len(d.records))
 	defer c.client.AllowRebalance()
 	if ctx.Err() != nil {
 		return false, ctx.Err()
@@ -131,12 +129,12 @@ func (c *Consumer) take(d *delivery, partition int32, records []*kgo.Record) {
 	}
 	for _, r := range records {
 		if !r.Attrs.IsControl() {
-			at, err := add(&d.block, r)
+			record, err := decode(r)
 			if err != nil {
 				c.stop(partition, fmt.Errorf("the record at offset %d is not an event: %w", r.Offset, err))
 				return
 			}
-			d.times = append(d.times, at.UnixMilli())
+			d.records = append(d.records, record)
 			c.follow(d, r)
 		}
 		d.bytes += len(r.Value)
@@ -144,19 +142,18 @@ func (c *Consumer) take(d *delivery, partition int32, records []*kgo.Record) {
 	}
 }
 
-// add decodes r and adds it to the block. It returns when the event's command was appended.
-func add(b *projection.Block, r *kgo.Record) (time.Time, error) {
+// decode returns the event that r carries, if a read model can hold it.
+func decode(r *kgo.Record) (readmodel.Record, error) {
 	envelope, data, err := cloudevents.Read(r.Headers, r.Value)
 	if err != nil {
-		return time.Time{}, err
+		return readmodel.Record{}, err
 	}
 	event, err := schemas.DecodeEvent(envelope.Type, envelope.ContentType, data)
 	if err != nil {
-		return time.Time{}, err
+		return readmodel.Record{}, err
 	}
-	return envelope.Time, b.Add(&projection.Record{
-		Event: event, ID: envelope.ID, Time: envelope.Time, Partition: r.Partition, Offset: r.Offset,
-	})
+	record := readmodel.Record{Event: event, ID: envelope.ID, Time: envelope.Time, Partition: r.Partition, Offset: r.Offset}
+	return record, record.Check()
 }
 
 // fetchFailed stops the partition if going on would lose events or can never succeed; other failures the client

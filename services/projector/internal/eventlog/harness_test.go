@@ -19,9 +19,8 @@ import (
 
 	"github.com/lotline/lotline/pkg/admin"
 	"github.com/lotline/lotline/pkg/cloudevents"
+	"github.com/lotline/lotline/pkg/readmodel"
 	"github.com/lotline/lotline/schemas"
-
-	"github.com/lotline/lotline/services/projector/internal/projection"
 )
 
 const (
@@ -110,10 +109,11 @@ func eventually(t *testing.T, done func() bool, state func() string) {
 
 // sink notes the ids of the events that it is given. While it is shut it acknowledges nothing.
 type sink struct {
+	readmodel.Writer
 	mu       sync.Mutex
 	shut     chan struct{} // closed: open
 	err      error
-	pending  *projection.Block
+	pending  []readmodel.Record
 	received []string // acknowledged, in order
 	attempts [][]string
 }
@@ -126,7 +126,9 @@ func newSink() *sink {
 
 func newShutSink() *sink { return &sink{shut: make(chan struct{})} }
 
-func (s *sink) Insert(ctx context.Context, b *projection.Block) error {
+func (*sink) Name() string { return "store" }
+
+func (s *sink) Apply(ctx context.Context, b []readmodel.Record) error {
 	s.mu.Lock()
 	s.pending = b
 	s.attempts = append(s.attempts, ids(b))
@@ -148,14 +150,18 @@ func (s *sink) Insert(ctx context.Context, b *projection.Block) error {
 }
 
 // ids returns the ids of a block's events.
-func ids(b *projection.Block) []string {
-	columns, _ := b.Outcomes()
-	for _, c := range columns {
-		if c.Name == "event_id" {
-			return append([]string(nil), c.Values.([]string)...)
-		}
+func ids(b []readmodel.Record) (ids []string) {
+	for _, r := range b {
+		ids = append(ids, r.ID)
 	}
-	return nil
+	return ids
+}
+
+// fail has every attempt from now on end with err; nil: no more.
+func (s *sink) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
 }
 
 func (s *sink) all() []string {
@@ -203,7 +209,7 @@ type projector struct {
 	done     chan error
 }
 
-func (b *broker) start(s Sink, change ...func(*Config)) *projector {
+func (b *broker) start(s *sink, change ...func(*Config)) *projector {
 	b.t.Helper()
 	cfg := Config{Topic: topic, Group: group, BlockEventsMax: 1000, FlushInterval: 100 * time.Millisecond}
 	for _, c := range change {

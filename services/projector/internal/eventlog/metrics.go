@@ -27,6 +27,9 @@ type Metrics struct {
 	stopped     *prometheus.GaugeVec
 	ageSeconds  prometheus.Histogram
 	rebalances  *prometheus.CounterVec
+
+	insertSeconds prometheus.Histogram
+	insertRetries prometheus.Counter
 }
 
 // Values of the label change.
@@ -57,15 +60,24 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, []string{"partition"}),
 		ageSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "lotline_projector_event_age_seconds",
-			Help:    "Age of an event when it was projected: from the broker's append time of its command to ClickHouse's acknowledgement.",
+			Help:    "Age of an event when it was projected: from the broker's append time of its command to the read model's acknowledgement.",
 			Buckets: []float64{0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 43200},
 		}),
 		rebalances: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "lotline_projector_rebalances_total",
 			Help: "Times that partitions were assigned to this process, or taken from it.",
 		}, []string{"change"}),
+		insertSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "lotline_projector_insert_duration_seconds",
+			Help:    "Time that the read model took to acknowledge a block, in seconds; failed attempts are not in it.",
+			Buckets: prometheus.ExponentialBuckets(0.005, 2, 12),
+		}),
+		insertRetries: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "lotline_projector_insert_retries_total",
+			Help: "Attempts to write a block that failed and were made again.",
+		}),
 	}
-	reg.MustRegister(m.events, m.blockEvents, m.lag, m.stopped, m.ageSeconds, m.rebalances)
+	reg.MustRegister(m.events, m.blockEvents, m.lag, m.stopped, m.ageSeconds, m.rebalances, m.insertSeconds, m.insertRetries)
 	for _, change := range []string{changeAssigned, changeReleased} {
 		m.rebalances.WithLabelValues(change) // there from the start, so that a rate can be taken
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/lotline/lotline/services/projector/internal/projection"
+	"github.com/lotline/lotline/pkg/readmodel"
 )
 
 // replayIdleMax is how long records that the broker says are there may stay away.
@@ -34,7 +34,7 @@ func Starts(ctx context.Context, topic string, opts []kgo.Opt) (map[int32]int64,
 // Replay hands the events of some SKUs to each once more, from the given offsets to the ends that the topic has now, in
 // blocks that each may keep, and returns these ends. It needs no group and disturbs none. Records that cannot be
 // projected are left out: the consumer that stops at them names them.
-func Replay(ctx context.Context, topic string, skus []string, from map[int32]int64, opts []kgo.Opt, each func(*projection.Block) error) (ends map[int32]int64, err error) {
+func Replay(ctx context.Context, topic string, skus []string, from map[int32]int64, opts []kgo.Opt, each func([]readmodel.Record) error) (ends map[int32]int64, err error) {
 	wanted := make(map[string]bool, len(skus))
 	for _, sku := range skus {
 		wanted[sku] = true
@@ -55,7 +55,7 @@ func Replay(ctx context.Context, topic string, skus []string, from map[int32]int
 		if err != nil {
 			return nil, err
 		}
-		block := new(projection.Block)
+		var block []readmodel.Record
 		fetches.EachRecord(func(r *kgo.Record) {
 			if r.Offset+1 >= left[r.Partition] {
 				delete(left, r.Partition)
@@ -63,9 +63,11 @@ func Replay(ctx context.Context, topic string, skus []string, from map[int32]int
 			if r.Attrs.IsControl() || !wanted[string(r.Key)] {
 				return
 			}
-			_, _ = add(block, r) // see above
+			if record, err := decode(r); err == nil { // see above
+				block = append(block, record)
+			}
 		})
-		if block.Len() > 0 {
+		if len(block) > 0 {
 			if err := each(block); err != nil {
 				return nil, err
 			}

@@ -5,7 +5,6 @@ import (
 	"strconv"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-	"go.opentelemetry.io/otel/attribute"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 
@@ -29,14 +28,6 @@ func (c *Consumer) follow(d *delivery, r *kgo.Record) {
 	}
 	span.AddEvent("polled")
 	d.traced = append(d.traced, span)
-}
-
-// insert has a block written, as a span of its traced events.
-func (c *Consumer) insert(ctx context.Context, d *delivery) error {
-	ctx, span := telemetry.Together(ctx, "insert block", d.traced, trace.WithAttributes(attribute.Int("lotline.events", d.block.Len())))
-	err := c.sink.Insert(ctx, &d.block)
-	telemetry.End(span, err)
-	return err
 }
 
 // ended ends the spans of the events: their offsets are committed, or with err another will project them.

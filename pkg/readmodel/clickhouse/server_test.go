@@ -12,10 +12,8 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
-	"github.com/lotline/lotline/pkg/admin"
 	"github.com/lotline/lotline/pkg/clickhouseclient"
 )
 
@@ -24,7 +22,7 @@ func newDatabase(t testing.TB) clickhouseclient.Config {
 	t.Helper()
 	addr := os.Getenv("LOTLINE_TEST_CLICKHOUSE")
 	require.NotEmpty(t, addr, "LOTLINE_TEST_CLICKHOUSE must be the host:port of a ClickHouse server's native protocol: run `make test`")
-	cfg := clickhouseclient.Config{Addrs: []string{addr}, Database: fmt.Sprintf("projector_test_%016x", rand.Uint64()), User: "default"}
+	cfg := clickhouseclient.Config{Addrs: []string{addr}, Database: fmt.Sprintf("clickhouse_test_%016x", rand.Uint64()), User: "default"}
 	t.Cleanup(func() {
 		server := cfg
 		server.Database = "default"
@@ -50,13 +48,12 @@ func connect(t testing.TB, cfg clickhouseclient.Config) driver.Conn {
 	return conn
 }
 
-func newWriter(t testing.TB, cfg clickhouseclient.Config) (*Writer, *admin.Health) {
+func newWriter(t testing.TB, cfg clickhouseclient.Config) *Writer {
 	t.Helper()
-	health := new(admin.Health)
-	w, err := NewWriter(cfg, health, NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
+	w, err := NewWriter(cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, w.Close()) })
-	return w, health
+	return w
 }
 
 // lines returns the rows of a query with one string column.

@@ -1,7 +1,7 @@
 // Package clickhouse is the read model in ClickHouse: its tables, as migrations, and the writer of blocks.
 //
-// It may import projection, pkg and the ClickHouse client. The service root opens a Writer and hands it to
-// internal/eventlog; the operator's command reaches Migrate through the service root.
+// It is a store of readmodel, and may import readmodel, schemas, pkg and the ClickHouse client. The projector writes by
+// its Writer, the gateway asks by its Reader, and the operator's command migrates.
 package clickhouse
 
 import (
@@ -21,6 +21,8 @@ import (
 )
 
 const (
+	name = "clickhouse"
+
 	dialTimeout = 5 * time.Second
 	// insertTimeout bounds one attempt, which is then made again: a server that died without a word must not
 	// hold the projector for the client's default of five minutes.

@@ -1,56 +1,28 @@
 //go:build integration
 
-package reads
+package clickhouse
 
 import (
-	"context"
 	"fmt"
-	"log/slog"
-	"math/rand/v2"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
-	"github.com/lotline/lotline/pkg/clickhouseclient"
-	"github.com/lotline/lotline/pkg/migrate"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sync/errgroup"
+
+	"github.com/lotline/lotline/pkg/readmodel"
 )
-
-// migrations are the projector's: what it writes is what is read here. Services
-// import no code of each other, but the tables are the contract between them.
-const migrations = "../../../projector/internal/clickhouse/migrations"
-
-func connect(t *testing.T, database string) driver.Conn {
-	t.Helper()
-	addr := os.Getenv("LOTLINE_TEST_CLICKHOUSE")
-	require.NotEmpty(t, addr, "LOTLINE_TEST_CLICKHOUSE must be the host:port of a ClickHouse server's native protocol: run `make test`")
-	conn, err := clickhouse.Open(&clickhouse.Options{Addr: []string{addr}, Auth: clickhouse.Auth{Database: database}})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, conn.Close()) })
-	return conn
-}
 
 // newReader returns a Reader of a database of the test's own, and a connection
 // to write to it.
 func newReader(t *testing.T) (*Reader, driver.Conn) {
 	t.Helper()
-	server := connect(t, "default")
-	name := fmt.Sprintf("gateway_test_%016x", rand.Uint64())
-	t.Cleanup(func() { require.NoError(t, server.Exec(context.Background(), "DROP DATABASE IF EXISTS "+name)) })
-	require.NoError(t, server.Exec(t.Context(), "CREATE DATABASE "+name))
-	addr := os.Getenv("LOTLINE_TEST_CLICKHOUSE")
-	opts := &clickhouse.Options{Addr: []string{addr}, Auth: clickhouse.Auth{Database: name}}
-	require.NoError(t, migrate.ClickHouse(t.Context(), opts, os.DirFS(migrations), slog.New(slog.DiscardHandler)))
-
-	r, err := Open(clickhouseclient.Config{Addrs: []string{addr}, Database: name, User: "default"}, 5*time.Second, NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
+	cfg := migrated(t)
+	r, err := NewReader(cfg, 5*time.Second)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, r.Close()) })
-	return r, connect(t, name)
+	return r, connect(t, cfg)
 }
 
 func insert(t *testing.T, conn driver.Conn, into string, rows ...[]any) {
@@ -68,7 +40,7 @@ var oddIDs = []string{
 	"o1", "a/b", `quote"s'`, `back\slash`, `\`, `\'`, `']`, `'], sleep(3), ['`, "{keys:String}", "a,b", "100%", "Größe 🪑", " ", strings.Repeat("x", 255),
 }
 
-func TestAllocations(t *testing.T) {
+func TestOrdersAndLines(t *testing.T) {
 	r, conn := newReader(t)
 	const into = "events (sku, version, type, event_time, orderid, qty, batchref)"
 	now := time.Now()
@@ -84,27 +56,17 @@ func TestAllocations(t *testing.T) {
 			insert(t, conn, into, event("CHAIR "+id, 2, "Deallocated", id, "early"), event("LAMP "+id, 3, "Deallocated", id, "b3"))
 		}
 	}
-	for _, id := range oddIDs {
-		lines, err := r.Allocations(t.Context(), id)
-		require.NoError(t, err)
-		require.Equal(t, []Allocation{{"CHAIR " + id, "late"}, {"TABLE " + id, "b2"}}, lines)
-	}
-	lines, err := r.Allocations(t.Context(), "nobody's")
+	orders, err := r.Orders(t.Context(), append(oddIDs, "nobody's"))
 	require.NoError(t, err)
-	require.Empty(t, lines)
-
-	var group errgroup.Group // many at once are few queries
-	for i := range 500 {
-		group.Go(func() error {
-			id := oddIDs[i%len(oddIDs)]
-			lines, err := r.Allocations(t.Context(), id)
-			if err == nil && (len(lines) != 2 || lines[0].SKU != "CHAIR "+id) {
-				err = fmt.Errorf("the lines of %q are %v", id, lines)
-			}
-			return err
-		})
+	require.Len(t, orders, len(oddIDs))
+	for _, id := range oddIDs {
+		table := readmodel.Line{OrderID: id, SKU: "TABLE " + id, BatchRef: "b2", Qty: 1, Version: 2}
+		require.Equal(t, []readmodel.Line{{OrderID: id, SKU: "CHAIR " + id, BatchRef: "late", Qty: 1, Version: 3}, table}, orders[id])
+		key := readmodel.LineKey{OrderID: id, SKU: "TABLE " + id}
+		lines, err := r.Lines(t.Context(), []readmodel.LineKey{key, {OrderID: id, SKU: "LAMP " + id}, {OrderID: "o1", SKU: "nothing"}})
+		require.NoError(t, err)
+		require.Equal(t, map[readmodel.LineKey]readmodel.Line{key: table}, lines)
 	}
-	require.NoError(t, group.Wait())
 }
 
 func TestOrderOfTooManyLines(t *testing.T) {
@@ -113,13 +75,10 @@ func TestOrderOfTooManyLines(t *testing.T) {
 		require.NoError(t, conn.Exec(t.Context(), fmt.Sprintf(
 			"INSERT INTO order_lines_g1 (orderid, sku, version, batchref) SELECT 'large', toString(number), 1, 'b' FROM numbers(%d, %d)", from, count)))
 	}
-	add(0, OrderLinesMax)
-	lines, err := r.Allocations(t.Context(), "large")
+	add(0, readmodel.OrderLinesMax+10)
+	orders, err := r.Orders(t.Context(), []string{"large"})
 	require.NoError(t, err)
-	require.Len(t, lines, OrderLinesMax)
-	add(OrderLinesMax, 1)
-	_, err = r.Allocations(t.Context(), "large")
-	require.ErrorIs(t, err, ErrTooLarge)
+	require.Len(t, orders["large"], readmodel.OrderLinesMax+1, "one more shows that there are too many")
 }
 
 func TestFirstOutcomeCounts(t *testing.T) {
@@ -138,17 +97,15 @@ func TestFirstOutcomeCounts(t *testing.T) {
 			insert(t, conn, into, outcome(id, "3", "Allocated", at, 2, 9))
 		}
 	}
-	for _, id := range append(oddIDs, "lotline.commands/3/7") {
-		got, err := r.Outcome(t.Context(), id)
-		require.NoError(t, err)
-		require.Equal(t, &Outcome{
+	got, err := r.Outcomes(t.Context(), append(oddIDs, "lotline.commands/3/7", "unknown"))
+	require.NoError(t, err)
+	require.Len(t, got, len(oddIDs)+1)
+	for id, outcome := range got {
+		require.Equal(t, readmodel.Outcome{
 			CommandID: id, CommandSource: "/shop", Type: "Allocated", SKU: "CHAIR", Version: 1 << 63, OrderID: "o1", BatchRef: "b1",
 			Reason: "r", Message: "m Allocated", EventTime: at,
-		}, got)
+		}, outcome)
 	}
-	got, err := r.Outcome(t.Context(), "unknown")
-	require.NoError(t, err)
-	require.Nil(t, got)
 }
 
 func TestSKUsOfARef(t *testing.T) {
@@ -160,24 +117,42 @@ func TestSKUsOfARef(t *testing.T) {
 				[]any{"TABLE", uint64(1), "BatchCreated", time.Now(), id}, []any{id, uint64(1), "BatchCreated", time.Now(), id})
 		}
 	}
-	for _, id := range oddIDs {
-		skus, err := r.SKUs(t.Context(), id)
-		require.NoError(t, err)
-		require.ElementsMatch(t, []string{"TABLE", id}, skus)
-		require.IsIncreasing(t, skus)
-	}
-	skus, err := r.SKUs(t.Context(), "unknown")
+	skus, err := r.SKUs(t.Context(), append(oddIDs, "unknown"))
 	require.NoError(t, err)
-	require.Empty(t, skus)
+	require.Len(t, skus, len(oddIDs))
+	for id, of := range skus {
+		require.ElementsMatch(t, []string{"TABLE", id}, of)
+		require.IsIncreasing(t, of)
+	}
 }
 
-func TestCheckAndFailures(t *testing.T) {
+func TestAvailability(t *testing.T) {
+	r, conn := newReader(t)
+	const into = "events (sku, version, type, event_time, batchref, batch_qty, batch_available, eta, available)"
+	soon := time.Date(2031, 1, 2, 0, 0, 0, 0, time.UTC)
+	for range 2 {
+		for _, id := range oddIDs {
+			insert(t, conn, into,
+				[]any{id, uint64(2), "BatchCreated", time.Now(), "later", int32(10), int32(10), soon, int64(30)},
+				[]any{id, uint64(1), "BatchCreated", time.Now(), "now", int32(20), int32(20), nil, int64(20)},
+				[]any{id, uint64(3), "Allocated", time.Now(), "now", int32(20), int32(15), nil, int64(25)})
+		}
+	}
+	got, err := r.Availability(t.Context(), append(oddIDs, "unknown"))
+	require.NoError(t, err)
+	require.Len(t, got, len(oddIDs))
+	for _, id := range oddIDs {
+		require.Equal(t, readmodel.Availability{SKU: id, Version: 3, Available: 25, Batches: []readmodel.Batch{
+			{Ref: "now", Qty: 20, Available: 15, Version: 3}, {Ref: "later", Qty: 10, Available: 10, ETA: "2031-01-02", Version: 2},
+		}}, got[id])
+	}
+}
+
+func TestReaderCheckNamesWhatIsMissing(t *testing.T) {
 	r, conn := newReader(t)
 	require.NoError(t, r.Check(t.Context()))
 	require.NoError(t, conn.Exec(t.Context(), "DROP TABLE outcomes"))
 	require.ErrorContains(t, r.Check(t.Context()), "outcomes")
-	_, err := r.Outcome(t.Context(), "c1")
-	require.ErrorIs(t, err, ErrUnavailable)
-	_, err = r.Allocations(t.Context(), "o1")
+	_, err := r.Orders(t.Context(), []string{"o1"})
 	require.NoError(t, err, "other questions go on")
 }

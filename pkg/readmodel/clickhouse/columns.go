@@ -1,6 +1,10 @@
-package projection
+package clickhouse
 
-import "time"
+import (
+	"time"
+
+	"github.com/lotline/lotline/pkg/readmodel"
+)
 
 // eventColumns are the rows of the events table. All slices have the same length.
 type eventColumns struct {
@@ -24,7 +28,7 @@ type eventColumns struct {
 	offset         []int64
 }
 
-func (c *eventColumns) add(r *Record, eta *time.Time) {
+func (c *eventColumns) add(r *readmodel.Record, eta *time.Time) {
 	e := &r.Event
 	c.sku = append(c.sku, e.SKU)
 	c.version = append(c.version, e.Version)
@@ -46,8 +50,8 @@ func (c *eventColumns) add(r *Record, eta *time.Time) {
 	c.offset = append(c.offset, r.Offset)
 }
 
-func (c *eventColumns) columns() []Column {
-	return []Column{
+func (c *eventColumns) columns() []column {
+	return []column{
 		{"sku", c.sku},
 		{"version", c.version},
 		{"type", c.kind},
@@ -97,7 +101,7 @@ type outcomeColumns struct {
 	offset        []int64
 }
 
-func (c *outcomeColumns) add(r *Record) {
+func (c *outcomeColumns) add(r *readmodel.Record) {
 	e := &r.Event
 	c.commandID = append(c.commandID, e.CommandID)
 	c.commandSource = append(c.commandSource, e.CommandSource)
@@ -114,8 +118,8 @@ func (c *outcomeColumns) add(r *Record) {
 	c.offset = append(c.offset, r.Offset)
 }
 
-func (c *outcomeColumns) columns() []Column {
-	return []Column{
+func (c *outcomeColumns) columns() []column {
+	return []column{
 		{"commandid", c.commandID},
 		{"commandsource", c.commandSource},
 		{"event_id", c.eventID},

@@ -1,7 +1,7 @@
-// Package historytest makes up the events of an allocator, with what the read model must say after them.
+// Package readmodeltest makes up the events of an allocator, with what a read model must say after them.
 //
-// Only tests of the projector import it: those of internal/clickhouse and of the service root.
-package historytest
+// Only tests import it: those of the stores, of the projector and of the gateway. It may import readmodel and schemas.
+package readmodeltest
 
 import (
 	"fmt"
@@ -11,15 +11,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lotline/lotline/pkg/readmodel"
 	"github.com/lotline/lotline/schemas"
-
-	"github.com/lotline/lotline/services/projector/internal/projection"
 )
 
 // History makes up what an allocator would publish, and keeps the state that the read model must come to.
 type History struct {
 	// Records are the events in order. Whoever publishes them sets each one's Partition and Offset to where it went.
-	Records []*projection.Record
+	Records []readmodel.Record
 
 	random  *rand.Rand
 	lines   map[string]string // orderid|sku -> row of order_lines; absent: not allocated
@@ -155,7 +154,7 @@ func (h *History) publishSKU(s *sku, e *schemas.Event, at time.Time) {
 
 func (h *History) publish(e *schemas.Event, at time.Time) {
 	n := len(h.Records)
-	h.Records = append(h.Records, &projection.Record{
+	h.Records = append(h.Records, readmodel.Record{
 		Event: *e, ID: fmt.Sprintf("topic/0/%d/0", n), Time: at, Partition: int32(n % 3), Offset: int64(n / 3),
 	})
 }

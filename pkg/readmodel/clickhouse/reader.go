@@ -1,0 +1,213 @@
+package clickhouse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/lotline/lotline/pkg/clickhouseclient"
+	"github.com/lotline/lotline/pkg/readmodel"
+)
+
+const (
+	readDialTimeout    = time.Second
+	readConnectionsMax = 8
+	resultRowsMax      = 1_000_000 // of one query, for all its keys
+)
+
+// One line more than is answered shows that there are too many.
+var ordersSQL = fmt.Sprintf(`
+SELECT orderid, sku, batchref, qty, eta, version FROM order_lines FINAL WHERE orderid IN {keys:Array(String)}
+ORDER BY orderid, sku LIMIT %d BY orderid`, readmodel.OrderLinesMax+1)
+
+// These are more lines than were asked for, if several orders and SKUs were: pairs are told apart by who reads them.
+const linesSQL = `
+SELECT orderid, sku, batchref, qty, eta, version FROM order_lines FINAL
+WHERE orderid IN {keys:Array(String)} AND sku IN {skus:Array(String)}`
+
+const skusSQL = `SELECT sku, version, available FROM skus FINAL WHERE sku IN {keys:Array(String)}`
+
+const stockSQL = `
+SELECT sku, ref, qty, available, eta, version FROM stock FINAL WHERE sku IN {keys:Array(String)}
+ORDER BY sku, eta NULLS FIRST, ref`
+
+// Without FINAL: a row that was written twice is the same row, and the first
+// of an id must be the first of all that ever arrived.
+const outcomesSQL = `
+SELECT commandid, commandsource, type, sku, version, orderid, batchref, reason, message, event_time
+FROM outcomes WHERE commandid IN {keys:Array(String)}
+ORDER BY commandid, event_time, kpartition, koffset LIMIT 1 BY commandid`
+
+// Without FINAL for the same reason: DISTINCT is all that is needed.
+var refsSQL = fmt.Sprintf(`
+SELECT DISTINCT ref, sku FROM batches_by_ref WHERE ref IN {keys:Array(String)}
+ORDER BY ref, sku LIMIT %d BY ref`, readmodel.RefSKUsMax)
+
+// Reader asks the read model in ClickHouse. It is a readmodel.Reader.
+type Reader struct{ conn driver.Conn }
+
+var _ readmodel.Reader = (*Reader)(nil)
+
+// NewReader returns a reader whose queries may each take as long as timeout. It connects when it is first asked.
+func NewReader(cfg clickhouseclient.Config, timeout time.Duration) (*Reader, error) {
+	opts, err := cfg.Options()
+	if err != nil {
+		return nil, err
+	}
+	opts.DialTimeout = readDialTimeout
+	opts.ReadTimeout = timeout
+	opts.MaxOpenConns, opts.MaxIdleConns = readConnectionsMax, readConnectionsMax
+	opts.Settings = clickhouse.Settings{
+		"max_threads":     1, // point reads: more threads only cost
+		"max_result_rows": resultRowsMax,
+	}
+	conn, err := clickhouse.Open(opts)
+	if err != nil {
+		return nil, fmt.Errorf("set up the ClickHouse client: %w", err)
+	}
+	return &Reader{conn: conn}, nil
+}
+
+// Name is clickhouse.
+func (r *Reader) Name() string { return name }
+
+// Close closes the connections.
+func (r *Reader) Close() error { return r.conn.Close() }
+
+// Check asks every question once, about nothing: it fails where they would, be it that ClickHouse is away or that a
+// table is missing.
+func (r *Reader) Check(ctx context.Context) error {
+	_, orders := r.Orders(ctx, []string{})
+	_, availability := r.Availability(ctx, []string{})
+	_, outcomes := r.Outcomes(ctx, []string{})
+	_, skus := r.SKUs(ctx, []string{})
+	return errors.Join(orders, availability, outcomes, skus)
+}
+
+// Orders returns the allocated lines of orders.
+func (r *Reader) Orders(ctx context.Context, orderIDs []string) (map[string][]readmodel.Line, error) {
+	found := map[string][]readmodel.Line{}
+	err := r.each(ctx, ordersSQL, orderIDs, nil, func(row driver.Rows) error {
+		l, err := scanLine(row)
+		found[l.OrderID] = append(found[l.OrderID], l)
+		return err
+	})
+	return found, err
+}
+
+// Lines returns single order lines.
+func (r *Reader) Lines(ctx context.Context, keys []readmodel.LineKey) (map[readmodel.LineKey]readmodel.Line, error) {
+	wanted := make(map[readmodel.LineKey]bool, len(keys))
+	orders, skus := make([]string, len(keys)), make([]string, len(keys))
+	for i, key := range keys {
+		wanted[key] = true
+		orders[i], skus[i] = key.OrderID, key.SKU
+	}
+	found := map[readmodel.LineKey]readmodel.Line{}
+	err := r.each(ctx, linesSQL, orders, skus, func(row driver.Rows) error {
+		l, err := scanLine(row)
+		if key := (readmodel.LineKey{OrderID: l.OrderID, SKU: l.SKU}); wanted[key] {
+			found[key] = l
+		}
+		return err
+	})
+	return found, err
+}
+
+func scanLine(row driver.Rows) (l readmodel.Line, err error) {
+	var eta *time.Time
+	err = row.Scan(&l.OrderID, &l.SKU, &l.BatchRef, &l.Qty, &eta, &l.Version)
+	l.ETA = day(eta)
+	return l, err
+}
+
+func day(eta *time.Time) string {
+	if eta == nil {
+		return ""
+	}
+	return eta.Format(time.DateOnly)
+}
+
+// Availability returns what is left of SKUs and their batches. A block that is being written reaches the SKU's row and
+// its batches' one after the other: for that moment they may differ by it.
+func (r *Reader) Availability(ctx context.Context, skus []string) (map[string]readmodel.Availability, error) {
+	found := map[string]readmodel.Availability{}
+	if err := r.each(ctx, skusSQL, skus, nil, func(row driver.Rows) error {
+		var a readmodel.Availability
+		err := row.Scan(&a.SKU, &a.Version, &a.Available)
+		found[a.SKU] = a
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	err := r.each(ctx, stockSQL, skus, nil, func(row driver.Rows) error {
+		var sku string
+		var b readmodel.Batch
+		var eta *time.Time
+		if err := row.Scan(&sku, &b.Ref, &b.Qty, &b.Available, &eta, &b.Version); err != nil {
+			return err
+		}
+		if a, known := found[sku]; known {
+			b.ETA = day(eta)
+			a.Batches = append(a.Batches, b)
+			found[sku] = a
+		}
+		return nil
+	})
+	return found, err
+}
+
+// Outcomes returns what became of commands.
+func (r *Reader) Outcomes(ctx context.Context, commandIDs []string) (map[string]readmodel.Outcome, error) {
+	found := map[string]readmodel.Outcome{}
+	err := r.each(ctx, outcomesSQL, commandIDs, nil, func(row driver.Rows) error {
+		var o readmodel.Outcome
+		err := row.Scan(&o.CommandID, &o.CommandSource, &o.Type, &o.SKU, &o.Version,
+			&o.OrderID, &o.BatchRef, &o.Reason, &o.Message, &o.EventTime)
+		found[o.CommandID] = o
+		return err
+	})
+	return found, err
+}
+
+// SKUs returns which SKUs have a batch of a ref.
+func (r *Reader) SKUs(ctx context.Context, refs []string) (map[string][]string, error) {
+	found := map[string][]string{}
+	err := r.each(ctx, refsSQL, refs, nil, func(row driver.Rows) error {
+		var ref, sku string
+		err := row.Scan(&ref, &sku)
+		found[ref] = append(found[ref], sku)
+		return err
+	})
+	return found, err
+}
+
+// each runs a query about keys, and SKUs if it wants them too, and calls fn for each of its rows.
+func (r *Reader) each(ctx context.Context, sql string, keys, skus []string, fn func(driver.Rows) error) error {
+	if span := trace.SpanFromContext(ctx); span.IsRecording() {
+		ctx = clickhouse.Context(ctx, clickhouse.WithSpan(span.SpanContext()))
+	}
+	args := []any{clickhouse.Named("keys", keys)}
+	if skus != nil {
+		args = append(args, clickhouse.Named("skus", skus))
+	}
+	rows, err := r.conn.Query(ctx, sql, args...)
+	if err != nil {
+		return fmt.Errorf("query: %w", err)
+	}
+	defer rows.Close() // its error, if any, is Err's
+	for rows.Next() {
+		if err := fn(rows); err != nil {
+			return fmt.Errorf("read a row: %w", err)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("read the rows: %w", err)
+	}
+	return nil
+}
