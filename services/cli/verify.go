@@ -12,7 +12,7 @@ import (
 
 	"github.com/lotline/lotline/pkg/clickhouseclient"
 	"github.com/lotline/lotline/pkg/postgresclient"
-	"github.com/lotline/lotline/services/cli/internal/verify"
+	"github.com/lotline/lotline/pkg/readmodel/verify"
 	"github.com/lotline/lotline/services/projector"
 	"github.com/lotline/lotline/topics"
 )

@@ -6,8 +6,8 @@
 // SKUs; only where checksums differ are SKUs asked for, and only of SKUs that differ their rows (rows.go). judge.go
 // tells a store that is behind from one that is wrong. What became of commands is compared apart (outcomes.go).
 //
-// The operator's `lotline verify` calls it. It may import schemas, pkg and client libraries, and no service: it judges
-// what they wrote.
+// The operator's `lotline verify` calls it. It may import schemas, pkg and client libraries, and neither a service nor a
+// store of readmodel: it judges what they wrote, and so reads their tables by SQL of its own.
 package verify
 
 import (
