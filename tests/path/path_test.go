@@ -31,6 +31,8 @@ func TestCommandsOverKafka(t *testing.T) {
 		p.answers("/commands/c-5", `"outcome":"Allocated"`) // the last event of the cut: the line has moved
 		p.answers("/allocations/o-1", `[{"sku":"SMALL-TABLE","batchref":"in-stock"}]`)
 		p.answers("/allocations/o-2", `[{"sku":"SMALL-TABLE","batchref":"shipment"}]`)
+		p.answers("/availability/SMALL-TABLE?qty=5", `{"sku":"SMALL-TABLE","version":7,"available":93,"batches":[{"ref":"in-stock","qty":10,"available":2,"eta":null},`+
+			`{"ref":"shipment","qty":100,"available":91,"eta":"2031-01-02"}],"promise":{"qty":5,"possible":true,"eta":"2031-01-02"}}`)
 		p.selects(lines, `"o-1","in-stock",8,"-"`+"\n"+`"o-2","shipment",9,"2031-01-02"`)
 		p.selects("SELECT ref, qty, available FROM stock FINAL ORDER BY ref FORMAT CSV", `"in-stock",10,2`+"\n"+`"shipment",100,91`)
 

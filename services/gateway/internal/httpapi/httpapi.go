@@ -34,6 +34,7 @@ type Submitter interface {
 // Reader answers questions; see reads.Reader.
 type Reader interface {
 	Allocations(ctx context.Context, orderID string) ([]readmodel.Line, error)
+	Availability(ctx context.Context, skus ...string) (map[string]readmodel.Availability, error)
 	Outcome(ctx context.Context, commandID string) (readmodel.Outcome, error)
 	SKUs(ctx context.Context, ref string) ([]string, error)
 }
@@ -92,6 +93,8 @@ func New(cfg Config, ports Ports) http.Handler {
 	// The rest of the path, for ids have slashes: plain ones in a command's place
 	// in the log, and an escaped one alone would not match a single segment.
 	route(http.MethodGet, "/allocations/{orderid...}", writeBook, a.questions.bounded(a.allocations))
+	route(http.MethodGet, "/availability", writeProblem, a.questions.bounded(a.availabilityOfMany))
+	route(http.MethodGet, "/availability/{sku...}", writeProblem, a.questions.bounded(a.availability))
 	route(http.MethodGet, "/commands/{id...}", writeProblem, a.questions.bounded(a.command))
 	untraced(http.MethodGet, "/healthz", writeProblem, healthy)
 	untraced(http.MethodGet, "/readyz", writeProblem, a.ready)

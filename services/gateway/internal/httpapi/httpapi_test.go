@@ -33,13 +33,14 @@ type fake struct {
 	sent *schemas.Command
 	wait time.Duration
 
-	allocations map[string][]readmodel.Line
-	outcomes    map[string]readmodel.Outcome
-	skus        map[string][]string
-	skusAfter   int // SKUs finds nothing that many times
-	readErr     error
-	notReady    map[string]string
-	panics      bool
+	allocations  map[string][]readmodel.Line
+	availability map[string]readmodel.Availability
+	outcomes     map[string]readmodel.Outcome
+	skus         map[string][]string
+	skusAfter    int // SKUs finds nothing that many times
+	readErr      error
+	notReady     map[string]string
+	panics       bool
 }
 
 func (f *fake) Submit(_ context.Context, cmd *schemas.Command, wait time.Duration) (submit.Receipt, error) {
@@ -60,6 +61,14 @@ func (f *fake) Submit(_ context.Context, cmd *schemas.Command, wait time.Duratio
 
 func (f *fake) Allocations(_ context.Context, orderID string) ([]readmodel.Line, error) {
 	return f.allocations[orderID], f.readErr
+}
+
+func (f *fake) Availability(_ context.Context, skus ...string) (map[string]readmodel.Availability, error) {
+	found := map[string]readmodel.Availability{}
+	for _, sku := range skus {
+		found[sku] = f.availability[sku]
+	}
+	return found, f.readErr
 }
 
 func (f *fake) Outcome(_ context.Context, commandID string) (readmodel.Outcome, error) {

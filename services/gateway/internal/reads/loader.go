@@ -44,29 +44,54 @@ func newLoader[V any](store, question string, keysMax int, timeout time.Duration
 // load returns the key's value, the zero value if there is none. Callers share
 // what it returns.
 func (l *loader[V]) load(ctx context.Context, key string) (V, error) {
+	values, err := l.loadAll(ctx, key)
+	return values[key], err
+}
+
+// loadAll returns the values of several keys, looked up together as far as a query may hold them.
+func (l *loader[V]) loadAll(ctx context.Context, keys ...string) (map[string]V, error) {
+	values := make(map[string]V, len(keys))
+	for i, lookup := range l.enqueue(ctx, keys) {
+		select {
+		case <-lookup.done:
+			if lookup.err != nil {
+				return nil, lookup.err
+			}
+			values[keys[i]] = lookup.value
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return values, nil
+}
+
+// enqueue queues what is not queued yet, and sees to it that it is looked up.
+func (l *loader[V]) enqueue(ctx context.Context, keys []string) []*lookup[V] {
 	l.mu.Lock()
+	defer l.mu.Unlock()
+	lookups := make([]*lookup[V], len(keys))
+	span := trace.SpanFromContext(ctx)
+	for i, key := range keys {
+		lookups[i] = l.enqueueOne(key)
+		if span.IsRecording() && len(lookups[i].traced) < telemetry.TogetherMax {
+			lookups[i].traced = append(lookups[i].traced, span)
+		}
+	}
+	if !l.busy && len(keys) > 0 {
+		l.busy = true
+		go l.drain()
+	}
+	return lookups
+}
+
+func (l *loader[V]) enqueueOne(key string) *lookup[V] {
 	found, ok := l.queued[key]
 	if !ok {
 		found = &lookup[V]{done: make(chan struct{})}
 		l.queued[key] = found
 		l.queue = append(l.queue, key)
 	}
-	if span := trace.SpanFromContext(ctx); span.IsRecording() && len(found.traced) < telemetry.TogetherMax {
-		found.traced = append(found.traced, span)
-	}
-	if !l.busy {
-		l.busy = true
-		go l.drain()
-	}
-	l.mu.Unlock()
-
-	select {
-	case <-found.done:
-		return found.value, found.err
-	case <-ctx.Done():
-		var none V
-		return none, ctx.Err()
-	}
+	return found
 }
 
 // drain runs one query after the other until nothing is queued.

@@ -1,5 +1,5 @@
-// Package reads answers questions from the read model: where an order's lines are, what became of a command, whose SKU
-// a batch is. It gathers what is asked at the same time into few queries.
+// Package reads answers questions from the read model: where an order's lines are, what is left of a SKU, what became
+// of a command, whose SKU a batch is. It gathers what is asked at the same time into few queries.
 //
 // The gateway's HTTP API calls it and the service's root wires it with the Reader of a store. It imports pkg
 // (readmodel is the contract of that store) and knows no store itself.
@@ -27,12 +27,14 @@ var ErrTooLarge = fmt.Errorf("the order has more than %d lines", readmodel.Order
 // Reader answers questions. Its methods may be called concurrently; callers
 // share the slices that they return.
 type Reader struct {
-	store    string // its name
-	log      *slog.Logger
-	logged   atomic.Int64 // when a failure was last logged, Unix ns
-	orders   *loader[[]readmodel.Line]
-	outcomes *loader[readmodel.Outcome]
-	skus     *loader[[]string]
+	store  string // its name
+	log    *slog.Logger
+	logged atomic.Int64 // when a failure was last logged, Unix ns
+
+	orders       *loader[[]readmodel.Line]
+	availability *loader[readmodel.Availability]
+	outcomes     *loader[readmodel.Outcome]
+	skus         *loader[[]string]
 }
 
 // New returns a Reader that asks store, in queries that may each take as long as timeout. The store is the caller's to
@@ -40,9 +42,10 @@ type Reader struct {
 func New(store readmodel.Reader, timeout time.Duration, metrics *Metrics, log *slog.Logger) *Reader {
 	return &Reader{
 		store: store.Name(), log: log,
-		orders:   newLoader(store.Name(), "allocations", readmodel.KeysMax, timeout, measured(metrics, "allocations", store.Orders)),
-		outcomes: newLoader(store.Name(), "outcome", readmodel.KeysMax, timeout, measured(metrics, "outcome", store.Outcomes)),
-		skus:     newLoader(store.Name(), "skus", readmodel.KeysMax, timeout, measured(metrics, "skus", store.SKUs)),
+		orders:       newLoader(store.Name(), "allocations", readmodel.KeysMax, timeout, measured(metrics, "allocations", store.Orders)),
+		availability: newLoader(store.Name(), "availability", readmodel.KeysMax, timeout, measured(metrics, "availability", store.Availability)),
+		outcomes:     newLoader(store.Name(), "outcome", readmodel.KeysMax, timeout, measured(metrics, "outcome", store.Outcomes)),
+		skus:         newLoader(store.Name(), "skus", readmodel.KeysMax, timeout, measured(metrics, "skus", store.SKUs)),
 	}
 }
 
@@ -57,6 +60,13 @@ func (r *Reader) Allocations(ctx context.Context, orderID string) ([]readmodel.L
 		return nil, ErrTooLarge
 	}
 	return lines, nil
+}
+
+// Availability returns what is left of SKUs, by SKU; the Version of one that is not known is 0. The error wraps
+// ErrUnavailable or is ctx's.
+func (r *Reader) Availability(ctx context.Context, skus ...string) (map[string]readmodel.Availability, error) {
+	found, err := r.availability.loadAll(ctx, skus...)
+	return found, r.failed(ctx, err)
 }
 
 // Outcome returns what became of the command of that id, or of the first one if
