@@ -13,8 +13,10 @@ import (
 // chair has 3 here, 40 in January, none left of a batch that comes first, and 9 in March.
 func chair(sku string) *fake {
 	return &fake{availability: map[string]readmodel.Availability{sku: {SKU: sku, Version: 7, Available: 52, Batches: []readmodel.Batch{
-		{Ref: "here", Qty: 10, Available: 3}, {Ref: "gone", Qty: 5, ETA: "2030-12-01"},
-		{Ref: "jan", Qty: 40, Available: 40, ETA: "2031-01-02"}, {Ref: "mar", Qty: 9, Available: 9, ETA: "2031-03-01"},
+		{Ref: "here", Qty: 10, Available: 3},
+		{Ref: "gone", Qty: 5, ETA: "2030-12-01"},
+		{Ref: "jan", Qty: 40, Available: 40, ETA: "2031-01-02"},
+		{Ref: "mar", Qty: 9, Available: 9, ETA: "2031-03-01"},
 	}}}}
 }
 
