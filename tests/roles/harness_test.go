@@ -29,7 +29,7 @@ import (
 // database is the name that the users' grants have.
 const database = "lotline"
 
-var clickHouseUsers = []string{"lotline_migrate", "lotline_writer", "lotline_reader", "lotline_bi"}
+var clickHouseUsers = []string{"lotline_migrate", "lotline_writer", "lotline_reader", "lotline_operator", "lotline_bi"}
 
 func TestMain(m *testing.M) {
 	servers.Init()

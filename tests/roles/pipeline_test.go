@@ -90,9 +90,12 @@ func TestThePipelineWithTheLeastRights(t *testing.T) {
 		return code, out.String()
 	}
 	code, printed := verify("lotline_bi")
+	require.Equal(t, 2, code, printed)
+	require.Contains(t, printed, "Not enough privileges", "who makes dashboards reads views")
+	code, printed = verify("lotline_operator")
 	require.Zero(t, code, printed)
 	require.NoError(t, ch.owner(t).Exec(t.Context(), "INSERT INTO order_lines_g1 (orderid, sku, version, batchref, qty) VALUES ('o-9', 'TABLE', 99, 'b-1', 1)"))
-	code, printed = verify("lotline_bi", "--repair")
+	code, printed = verify("lotline_operator", "--repair")
 	require.Equal(t, 2, code, printed)
 	require.Contains(t, printed, "Not enough privileges", "people who read do not repair")
 	code, printed = verify("lotline_migrate", "--repair")

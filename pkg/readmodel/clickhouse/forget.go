@@ -21,7 +21,8 @@ var viewTables = []string{"order_lines_g1", "stock_g1", "skus_g1", "batches_by_r
 // again after it.
 //
 // starts is where the topic begins, by partition: rows of older events exist nowhere else. They stay, and go through the
-// views once more.
+// views once more. What hours say of the SKUs for BI is empty then, until they are counted again, within a minute or two of
+// the events' coming back.
 func (w *Writer) Forget(ctx context.Context, skus []string, starts map[int32]int64) error {
 	ofSKUs := clickhouse.Named("skus", skus)
 	deleting := clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"lightweight_deletes_sync": 2}))
@@ -39,8 +40,12 @@ func (w *Writer) Forget(ctx context.Context, skus []string, starts map[int32]int
 			return fmt.Errorf("delete the rows of %d SKUs from %s: %w", len(skus), table, err)
 		}
 	}
+	// A count that began before the deletion may still be written after it, and loses against this one, which is newer.
+	if err := w.conn.Exec(ctx, "INSERT INTO sku_hours (hour, sku, refreshed_at) SELECT hour, sku, now64(3) FROM sku_hours FINAL WHERE sku IN (@skus)", ofSKUs); err != nil {
+		return fmt.Errorf("empty the hours of %d SKUs: %w", len(skus), err)
+	}
 	inserting := clickhouse.Context(ctx, clickhouse.WithSettings(insertSettings))
-	if err := w.conn.Exec(inserting, "INSERT INTO events SELECT * FROM events FINAL WHERE sku IN (@skus) AND ("+older+")", ofSKUs); err != nil {
+	if err := w.conn.Exec(inserting, "INSERT INTO events SELECT * REPLACE (now() AS ingested_at) FROM events FINAL WHERE sku IN (@skus) AND ("+older+")", ofSKUs); err != nil {
 		return fmt.Errorf("send the older events of %d SKUs through the views: %w", len(skus), err)
 	}
 	return nil
