@@ -83,7 +83,7 @@ type Batch struct {
 	Ref            string
 	Qty, Available int32  // units purchased, and left
 	ETA            string // day it arrives, YYYY-MM-DD; "": in stock
-	Version        uint64 // of the SKU, when the batch last changed
+	Version        uint64 // of the SKU, when the batch last changed; after a rebuild from state, when it was read
 }
 
 // Outcome is what became of a command: its last event. Version is the SKU's.

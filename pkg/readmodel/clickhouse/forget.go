@@ -12,13 +12,10 @@ import (
 // logTables have a row an event, with its place in the events topic.
 var logTables = []string{"events", "outcomes"}
 
-// viewTables are filled from events by views.
-var viewTables = []string{"order_lines_g1", "stock_g1", "skus_g1", "batches_by_ref_g1"}
-
 // Forget deletes the rows of some SKUs that the events topic can give again, and returns once none of them is read any
 // more. It is for rows that are wrong and that a row of the right version could not replace: one with too high a
 // version, or one that no event speaks of. Rows that are written meanwhile may be deleted or not: the caller writes all
-// again after it.
+// again after it. Every generation is rid of them.
 //
 // starts is where the topic begins, by partition: rows of older events exist nowhere else. They stay, and go through the
 // views once more. What hours say of the SKUs for BI is empty then, until they are counted again, within a minute or two of
@@ -26,7 +23,14 @@ var viewTables = []string{"order_lines_g1", "stock_g1", "skus_g1", "batches_by_r
 func (w *Writer) Forget(ctx context.Context, skus []string, starts map[int32]int64) error {
 	ofSKUs := clickhouse.Named("skus", skus)
 	deleting := clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"lightweight_deletes_sync": 2}))
-	for _, table := range viewTables {
+	tables, err := tablesOf(ctx, w.conn)
+	if err != nil {
+		return err
+	}
+	for table := range tables {
+		if m := ofGeneration.FindStringSubmatch(table); m == nil || m[1] == marks {
+			continue
+		}
 		if err := w.conn.Exec(deleting, "DELETE FROM "+table+" WHERE sku IN (@skus)", ofSKUs); err != nil {
 			return fmt.Errorf("delete the rows of %d SKUs from %s: %w", len(skus), table, err)
 		}

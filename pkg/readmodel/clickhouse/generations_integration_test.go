@@ -1,0 +1,275 @@
+//go:build integration
+
+package clickhouse
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/stretchr/testify/require"
+
+	"github.com/lotline/lotline/pkg/clickhouseclient"
+	"github.com/lotline/lotline/pkg/readmodel"
+	"github.com/lotline/lotline/pkg/readmodel/readmodeltest"
+)
+
+func newGenerations(t testing.TB, cfg clickhouseclient.Config) *Generations {
+	t.Helper()
+	g, err := NewGenerations(cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, g.Close()) })
+	return g
+}
+
+func apply(t *testing.T, w *Writer, records []readmodel.Record) {
+	t.Helper()
+	for part := range slices.Chunk(records, 1000) {
+		require.NoError(t, w.Apply(t.Context(), part))
+	}
+}
+
+// requireTables compares every row of every table that readers use with a fold of the events.
+func requireTables(t *testing.T, cfg clickhouseclient.Config, h *readmodeltest.History) {
+	t.Helper()
+	conn := connect(t, cfg)
+	for query, want := range h.Tables() {
+		got := lines(t, conn, query)
+		slices.Sort(got)
+		require.NotEmpty(t, want)
+		require.Equal(t, want, got, query)
+	}
+}
+
+func TestAGenerationIsMadeAsTheFirstWasMigrated(t *testing.T) {
+	cfg := migrated(t)
+	g := newGenerations(t, cfg)
+	require.NoError(t, g.Begin(t.Context(), 7))
+	made := func(generation string) []string {
+		return lines(t, connect(t, cfg), "SELECT replaceRegexpAll(concat(name, ': ', create_table_query), '(_g|generation )"+generation+"\\\\b', '\\\\1N') AS line FROM system.tables"+
+			" WHERE database = currentDatabase() AND match(name, '_g"+generation+"$') AND NOT startsWith(name, 'rebuild') ORDER BY name")
+	}
+	require.Len(t, made("1"), 8, "four tables and their views")
+	require.Equal(t, made("1"), made("7"))
+}
+
+func TestGenerationsAreSwitchedToAndFro(t *testing.T) {
+	cfg := migrated(t)
+	w, g := newWriter(t, cfg), newGenerations(t, cfg)
+	h := readmodeltest.New(11, 6000)
+	apply(t, w, h.Records[:3000])
+	require.NoError(t, g.Begin(t.Context(), 2))
+	require.NoError(t, g.Begin(t.Context(), 2), "again, as after a crash")
+	apply(t, w, h.Records[3000:])
+	apply(t, w, h.Records[900:1800]) // as a zombie does
+
+	all, live, err := g.List(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []int{1, 2}, all)
+	require.Equal(t, 1, live)
+	require.Error(t, g.Drop(t.Context(), 1), "it is asked")
+	requireTables(t, cfg, h)
+
+	below := map[int32]int64{0: 1 << 40, 1: 1 << 40, 2: 1 << 40}
+	parts, err := g.LogParts(t.Context(), below)
+	require.NoError(t, err)
+	require.Greater(t, len(parts), 1, "the history goes over midnight")
+	for _, p := range parts {
+		require.NoError(t, g.LoadLog(t.Context(), 2, below, p.Name))
+	}
+	require.NoError(t, connect(t, cfg).Exec(t.Context(), "TRUNCATE TABLE skus_g1"), "so that a switch can be told")
+	require.NoError(t, g.Switch(t.Context(), 2))
+	require.NoError(t, g.Switch(t.Context(), 2), "again, as after a crash")
+	requireTables(t, cfg, h)
+
+	require.NoError(t, g.Switch(t.Context(), 1))
+	require.Empty(t, lines(t, connect(t, cfg), "SELECT sku FROM skus FINAL"))
+	require.NoError(t, g.Switch(t.Context(), 2))
+	require.NoError(t, g.Drop(t.Context(), 1))
+	apply(t, w, h.Records) // once more, without the views of generation 1
+	requireTables(t, cfg, h)
+	all, live, err = g.List(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []int{2}, all)
+	require.Equal(t, 2, live)
+	require.Empty(t, lines(t, connect(t, cfg), "SELECT name FROM system.tables WHERE database = currentDatabase() AND (name LIKE '%g1' OR name LIKE '%other')"))
+}
+
+// Killed between two exchanges, as nobody can say that ClickHouse is not: the switch is made again.
+func TestASwitchThatWasBrokenOff(t *testing.T) {
+	cfg := migrated(t)
+	g, conn := newGenerations(t, cfg), connect(t, cfg)
+	require.NoError(t, g.Begin(t.Context(), 2))
+	require.NoError(t, conn.Exec(t.Context(), "CREATE TABLE skus_other ENGINE = Alias(skus_g2)"))
+	require.NoError(t, conn.Exec(t.Context(), "EXCHANGE TABLES skus AND skus_other"))
+	_, live, err := g.List(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 1, live, "it is not switched as long as one table is not")
+	require.NoError(t, g.Switch(t.Context(), 2))
+	_, live, err = g.List(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 2, live)
+}
+
+func TestMarksAreKeptWithAGeneration(t *testing.T) {
+	g := newGenerations(t, migrated(t))
+	marks, err := g.Marks(t.Context(), 1)
+	require.NoError(t, err)
+	require.Empty(t, marks)
+	require.NoError(t, g.Begin(t.Context(), 2))
+	require.NoError(t, g.Mark(t.Context(), 2, "lines/1", "done: 'all'"))
+	require.NoError(t, g.Mark(t.Context(), 2, "lines/1", "done"))
+	require.NoError(t, g.Mark(t.Context(), 2, "lines/2", ""))
+	marks, err = g.Marks(t.Context(), 2)
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{"lines/1": "done", "lines/2": ""}, marks)
+}
+
+// state is some rows that a read model may have.
+func state() *readmodel.State {
+	at := time.Date(2026, 11, 30, 21, 30, 0, 7e6, time.UTC)
+	return &readmodel.State{
+		SKUs:    []readmodel.SKURow{{SKU: "LAMP", Version: 9, Available: 12, EventTime: at}},
+		Batches: []readmodel.BatchRow{{SKU: "LAMP", Batch: readmodel.Batch{Ref: "b1", Qty: 20, Available: 12, ETA: "2031-05-06", Version: 9}, EventTime: at}},
+		Refs:    []readmodel.RefRow{{Ref: "b1", SKU: "LAMP"}},
+		Lines: []readmodel.LineRow{
+			{Line: readmodel.Line{OrderID: "o1", SKU: "LAMP", BatchRef: "b1", Qty: 3, ETA: "2031-05-06", Version: 7}, CommandID: "c7", EventTime: at},
+			{Line: readmodel.Line{OrderID: "o2", SKU: "LAMP", Qty: 3, Version: 6}, CommandID: "c5", EventTime: at}, // allocated at 5, deallocated later
+		},
+	}
+}
+
+// What is loaded is ordered by version like what is applied: older rows, before or after it, change nothing.
+func TestLoadedRowsAreOrderedByVersion(t *testing.T) {
+	cfg := migrated(t)
+	g, w := newGenerations(t, cfg), newWriter(t, cfg)
+	require.NoError(t, g.Begin(t.Context(), 2))
+	read := func(skus []string) readmodel.State {
+		var all readmodel.State
+		require.NoError(t, g.Read(t.Context(), 2, skus, func(part *readmodel.State) error {
+			all.SKUs, all.Batches = append(all.SKUs, part.SKUs...), append(all.Batches, part.Batches...)
+			all.Refs, all.Lines = append(all.Refs, part.Refs...), append(all.Lines, part.Lines...)
+			return nil
+		}))
+		return all
+	}
+	want := *state()
+	want.Lines = want.Lines[:1]
+	old := state()
+	old.SKUs[0].Version, old.SKUs[0].Available = 8, 99
+	old.Batches[0].Version, old.Batches[0].Available = 8, 99
+	old.Lines[0].Version, old.Lines[0].BatchRef = 6, "b0"
+	old.Lines = old.Lines[:1]
+	zombie := readmodeltest.New(1, 1).Records[:1]
+	zombie[0].Event.SKU, zombie[0].Event.OrderID, zombie[0].Event.Version, zombie[0].Event.Type = "LAMP", "o2", 5, 3 // Allocated
+	for _, rows := range []*readmodel.State{old, state(), old, state()} {
+		require.NoError(t, g.Load(t.Context(), 2, rows))
+		require.NoError(t, w.Apply(t.Context(), zombie))
+	}
+	got := read(nil)
+	got.Batches = slices.DeleteFunc(got.Batches, func(b readmodel.BatchRow) bool { return b.Ref != "b1" }) // the zombie's own
+	require.Equal(t, want, got, "o2 is not allocated, though an event from before says so")
+	require.Len(t, read([]string{"LAMP"}).Lines, 1)
+	require.Empty(t, read([]string{"TABLE"}))
+	require.Empty(t, read([]string{}))
+}
+
+// An insert that began before the views were made does not reach them: only what is read after it has ended is whole.
+func TestBeginWaitsForInsertsThatDoNotKnowIt(t *testing.T) {
+	cfg := migrated(t)
+	g := newGenerations(t, cfg)
+	conn := connect(t, cfg)
+	ctx := clickhouse.Context(t.Context(), clickhouse.WithQueryID(cfg.Database), clickhouse.WithSettings(clickhouse.Settings{"max_block_size": 1}))
+	inserted := make(chan time.Time, 1)
+	go func() {
+		if err := conn.Exec(ctx, "INSERT INTO events (sku, version, type, orderid, batchref, event_time) SELECT 'LAMP', number + 1, 'Allocated', toString(number), 'b1', toDateTime64('2026-11-30 21:30:00', 3, 'UTC') FROM numbers(20) WHERE sleepEachRow(0.1) = 0"); err != nil {
+			t.Error(err)
+		}
+		inserted <- time.Now()
+	}()
+	require.Eventually(t, func() bool {
+		running, err := g.inserting(t.Context())
+		return err == nil && slices.Contains(running, cfg.Database)
+	}, 5*time.Second, 5*time.Millisecond)
+	require.NoError(t, g.Begin(t.Context(), 2))
+	require.NotEmpty(t, inserted, "it has ended before Begin returns")
+	require.Empty(t, lines(t, conn, "SELECT orderid FROM order_lines_g2"), "it did not know the view")
+	below := map[int32]int64{0: 1 << 40}
+	require.NoError(t, g.LoadLog(t.Context(), 2, below, "2026-11-30"))
+	require.Len(t, lines(t, conn, "SELECT orderid FROM order_lines_g2"), 20)
+}
+
+// Readers ask all the time while generations are switched and dropped: none fails, and none goes back.
+func TestNoReadFailsWhileGenerationsAreSwitched(t *testing.T) {
+	cfg := migrated(t)
+	g, w := newGenerations(t, cfg), newWriter(t, cfg)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	failed := make(chan error, 2)
+	reading := func() error {
+		r, err := NewReader(cfg, 10*time.Second)
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		var last uint64
+		for ctx.Err() == nil {
+			found, err := r.Availability(context.WithoutCancel(ctx), []string{"LAMP"})
+			if err != nil {
+				return err
+			}
+			now := found["LAMP"].Version
+			if now < last {
+				return fmt.Errorf("version %d after %d", now, last)
+			}
+			last = now
+		}
+		return nil
+	}
+	for range cap(failed) {
+		go func() { failed <- reading() }()
+	}
+	version := uint64(0)
+	record := readmodeltest.New(1, 1).Records[0]
+	write := func(n int) {
+		for range n {
+			version++
+			record.Event.SKU, record.Event.Version, record.Offset = "LAMP", version, int64(version)
+			require.NoError(t, w.Apply(t.Context(), []readmodel.Record{record}))
+		}
+	}
+	write(5)
+	require.NoError(t, g.Begin(t.Context(), 2))
+	for _, generation := range []int{2, 1, 2} {
+		write(5)
+		require.NoError(t, g.Switch(t.Context(), generation))
+	}
+	require.NoError(t, g.Drop(t.Context(), 1))
+	write(5)
+	stop()
+	for range cap(failed) {
+		require.NoError(t, <-failed)
+	}
+}
+
+func TestForgetReachesEveryGeneration(t *testing.T) {
+	cfg := migrated(t)
+	g, w := newGenerations(t, cfg), newWriter(t, cfg)
+	require.NoError(t, g.Begin(t.Context(), 2))
+	h := readmodeltest.New(5, 300)
+	apply(t, w, h.Records)
+	sku := h.Records[0].Event.SKU
+	require.NoError(t, w.Forget(t.Context(), []string{sku}, map[int32]int64{0: 0}))
+	conn := connect(t, cfg)
+	for _, generation := range []int{1, 2} {
+		for _, table := range generationTables {
+			skus := lines(t, conn, "SELECT sku FROM "+of(table, generation))
+			require.NotEmpty(t, skus)
+			require.NotContains(t, skus, sku, strings.Join(skus, " "))
+		}
+	}
+}

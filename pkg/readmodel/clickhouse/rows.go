@@ -1,0 +1,241 @@
+package clickhouse
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/lotline/lotline/pkg/readmodel"
+)
+
+// readRowsMax is how many rows Read hands over at once.
+const readRowsMax = 50_000
+
+// Load inserts rows into a generation's tables: those of order lines last, as the most.
+func (g *Generations) Load(ctx context.Context, generation int, rows *readmodel.State) error {
+	ctx, cancel := context.WithTimeout(ctx, insertTimeout)
+	defer cancel()
+	days := new(block)
+	stock, err := stockColumns(rows.Batches, days)
+	if err != nil {
+		return err
+	}
+	lines, err := lineColumns(rows.Lines, days)
+	if err != nil {
+		return err
+	}
+	for _, to := range []struct {
+		table   string
+		columns []column
+		rows    int
+	}{
+		{tableSKUs, skuColumns(rows.SKUs), len(rows.SKUs)},
+		{tableStock, stock, len(rows.Batches)},
+		{tableRefs, refColumns(rows.Refs), len(rows.Refs)},
+		{tableLines, lines, len(rows.Lines)},
+	} {
+		if to.rows == 0 {
+			continue
+		}
+		if err := g.writer.insertColumns(ctx, of(to.table, generation), to.columns, to.rows); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// values returns a field of each row.
+func values[R, V any](rows []R, field func(*R) V) []V {
+	all := make([]V, len(rows))
+	for i := range rows {
+		all[i] = field(&rows[i])
+	}
+	return all
+}
+
+func skuColumns(rows []readmodel.SKURow) []column {
+	return []column{
+		{"sku", values(rows, func(r *readmodel.SKURow) string { return r.SKU })},
+		{"version", values(rows, func(r *readmodel.SKURow) uint64 { return r.Version })},
+		{"available", values(rows, func(r *readmodel.SKURow) int64 { return r.Available })},
+		{"event_time", values(rows, func(r *readmodel.SKURow) time.Time { return r.EventTime })},
+	}
+}
+
+func stockColumns(rows []readmodel.BatchRow, days *block) ([]column, error) {
+	etas := make([]*time.Time, len(rows))
+	for i := range rows {
+		var err error
+		if etas[i], err = days.eta(rows[i].ETA); err != nil {
+			return nil, fmt.Errorf("the eta of batch %q of SKU %q: %w", rows[i].Ref, rows[i].SKU, err)
+		}
+	}
+	return []column{
+		{"sku", values(rows, func(r *readmodel.BatchRow) string { return r.SKU })},
+		{"ref", values(rows, func(r *readmodel.BatchRow) string { return r.Ref })},
+		{"version", values(rows, func(r *readmodel.BatchRow) uint64 { return r.Version })},
+		{"is_deleted", make([]uint8, len(rows))},
+		{"qty", values(rows, func(r *readmodel.BatchRow) int32 { return r.Qty })},
+		{"available", values(rows, func(r *readmodel.BatchRow) int32 { return r.Available })},
+		{"eta", etas},
+		{"event_time", values(rows, func(r *readmodel.BatchRow) time.Time { return r.EventTime })},
+	}, nil
+}
+
+func refColumns(rows []readmodel.RefRow) []column {
+	return []column{
+		{"ref", values(rows, func(r *readmodel.RefRow) string { return r.Ref })},
+		{"sku", values(rows, func(r *readmodel.RefRow) string { return r.SKU })},
+	}
+}
+
+func lineColumns(rows []readmodel.LineRow, days *block) ([]column, error) {
+	etas := make([]*time.Time, len(rows))
+	for i := range rows {
+		var err error
+		if etas[i], err = days.eta(rows[i].ETA); err != nil {
+			return nil, fmt.Errorf("the eta of order line %q of SKU %q: %w", rows[i].OrderID, rows[i].SKU, err)
+		}
+	}
+	return []column{
+		{"orderid", values(rows, func(r *readmodel.LineRow) string { return r.OrderID })},
+		{"sku", values(rows, func(r *readmodel.LineRow) string { return r.SKU })},
+		{"version", values(rows, func(r *readmodel.LineRow) uint64 { return r.Version })},
+		{"is_deleted", values(rows, func(r *readmodel.LineRow) uint8 {
+			if r.BatchRef == "" {
+				return 1
+			}
+			return 0
+		})},
+		{"batchref", values(rows, func(r *readmodel.LineRow) string { return r.BatchRef })},
+		{"qty", values(rows, func(r *readmodel.LineRow) int32 { return r.Qty })},
+		{"eta", etas},
+		{"commandid", values(rows, func(r *readmodel.LineRow) string { return r.CommandID })},
+		{"event_time", values(rows, func(r *readmodel.LineRow) time.Time { return r.EventTime })},
+	}, nil
+}
+
+// Read reads the tables one after the other: SKUs first, so that what a row says is not older than its SKU's.
+func (g *Generations) Read(ctx context.Context, generation int, skus []string, handle func(*readmodel.State) error) error {
+	where, args := "", []any(nil)
+	if skus != nil {
+		where, args = " WHERE sku IN (@skus)", []any{clickhouse.Named("skus", skus)}
+	}
+	part := new(readmodel.State)
+	read := func(table, columns string, fields []any, keep func()) error {
+		err := each(ctx, g.writer.conn, "SELECT "+columns+" FROM "+of(table, generation)+" FINAL"+where, args, fields, func() error {
+			keep()
+			return handOver(part, readRowsMax, handle)
+		})
+		if err != nil {
+			return fmt.Errorf("read %s of generation %d: %w", table, generation, err)
+		}
+		return nil
+	}
+	var eta *time.Time
+	var sku readmodel.SKURow
+	if err := read(tableSKUs, "sku, version, available, event_time", []any{&sku.SKU, &sku.Version, &sku.Available, &sku.EventTime}, func() {
+		part.SKUs = append(part.SKUs, sku)
+	}); err != nil {
+		return err
+	}
+	var b readmodel.BatchRow
+	if err := read(tableStock, "sku, ref, version, qty, available, eta, event_time", []any{&b.SKU, &b.Ref, &b.Version, &b.Qty, &b.Available, &eta, &b.EventTime}, func() {
+		b.ETA = day(eta)
+		part.Batches = append(part.Batches, b)
+	}); err != nil {
+		return err
+	}
+	var ref readmodel.RefRow
+	if err := read(tableRefs, "ref, sku", []any{&ref.Ref, &ref.SKU}, func() { part.Refs = append(part.Refs, ref) }); err != nil {
+		return err
+	}
+	var l readmodel.LineRow
+	if err := read(tableLines, "orderid, sku, version, batchref, qty, eta, commandid, event_time",
+		[]any{&l.OrderID, &l.SKU, &l.Version, &l.BatchRef, &l.Qty, &eta, &l.CommandID, &l.EventTime}, func() {
+			l.ETA = day(eta)
+			part.Lines = append(part.Lines, l)
+		}); err != nil {
+		return err
+	}
+	return handOver(part, 1, handle)
+}
+
+// handOver hands over a part that has as many rows as it may, and empties it.
+func handOver(part *readmodel.State, rows int, each func(*readmodel.State) error) error {
+	if part.Len() < rows {
+		return nil
+	}
+	if err := each(part); err != nil {
+		return err
+	}
+	*part = readmodel.State{SKUs: part.SKUs[:0], Batches: part.Batches[:0], Refs: part.Refs[:0], Lines: part.Lines[:0]}
+	return nil
+}
+
+// LogParts are days: the log is ordered by hour, so a day is read without looking at others.
+func (g *Generations) LogParts(ctx context.Context, below map[int32]int64) (parts []readmodel.LogPart, err error) {
+	var part readmodel.LogPart
+	var events uint64
+	if err := each(ctx, g.writer.conn, "SELECT toString(toDate(event_time)) AS day, count() FROM events WHERE "+belowSQL(below)+" GROUP BY day ORDER BY day",
+		nil, []any{&part.Name, &events}, func() error {
+			part.Events = int64(events)
+			parts = append(parts, part)
+			return nil
+		}); err != nil {
+		return nil, fmt.Errorf("list the days of the log of events: %w", err)
+	}
+	return parts, nil
+}
+
+// LoadLog runs what the generation's views select over a part of the log, into the tables that they feed.
+func (g *Generations) LoadLog(ctx context.Context, generation int, below map[int32]int64, part string) error {
+	day, err := time.Parse(time.DateOnly, part)
+	if err != nil {
+		return fmt.Errorf("the part %q of the log is no day: %w", part, err)
+	}
+	from := fmt.Sprintf("FROM (SELECT * FROM events WHERE event_time >= toDateTime64('%s 00:00:00', 3, 'UTC') AND event_time < toDateTime64('%s 00:00:00', 3, 'UTC') AND %s) AS events",
+		day.Format(time.DateOnly), day.AddDate(0, 0, 1).Format(time.DateOnly), belowSQL(below))
+	for _, table := range generationTables {
+		selects, columns, err := g.view(ctx, "mv_"+of(table, generation))
+		if err != nil {
+			return err
+		}
+		ctx := clickhouse.Context(ctx, clickhouse.WithSettings(insertSettings))
+		if err := g.exec(ctx, "INSERT INTO "+of(table, generation)+" ("+columns+") "+eventsSource.ReplaceAllLiteralString(selects, from)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eventsSource is how ClickHouse writes down where a view selects from.
+var eventsSource = regexp.MustCompile(`FROM [^ ]+\.events\b`)
+
+// view returns what a view selects, and the columns that this gives, in order.
+func (g *Generations) view(ctx context.Context, view string) (selects, columns string, err error) {
+	err = g.writer.conn.QueryRow(ctx, `SELECT as_select, (
+		SELECT arrayStringConcat(arrayMap(c -> c.2, arraySort(groupArray((position, name)))), ', ') FROM system.columns WHERE database = currentDatabase() AND table = @view)
+		FROM system.tables WHERE database = currentDatabase() AND name = @view`, clickhouse.Named("view", view)).Scan(&selects, &columns)
+	if err != nil {
+		return "", "", fmt.Errorf("look up what %s selects: %w", view, err)
+	}
+	if !eventsSource.MatchString(selects) {
+		return "", "", fmt.Errorf("%s does not select from events, but: %s", view, selects)
+	}
+	return selects, columns, nil
+}
+
+// belowSQL is the condition that a row of the log is of an event below some offsets of the events topic.
+func belowSQL(offsets map[int32]int64) string {
+	condition := "0"
+	for _, p := range slices.Sorted(maps.Keys(offsets)) {
+		condition += fmt.Sprintf(" OR kpartition = %d AND koffset < %d", p, offsets[p])
+	}
+	return "(" + condition + ")"
+}
