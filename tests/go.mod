@@ -78,7 +78,7 @@ require (
 	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
 	github.com/klauspost/compress v1.20.3 // indirect
 	github.com/lotline/lotline/pkg v0.0.0
-	github.com/lotline/lotline/pkg/readmodel v0.0.0 // indirect
+	github.com/lotline/lotline/pkg/readmodel v0.0.0
 	github.com/lotline/lotline/schemas v0.0.0
 	github.com/lotline/lotline/services/allocator v0.0.0
 	github.com/lotline/lotline/services/cli v0.0.0
