@@ -32,7 +32,7 @@ type Config struct {
 	Kafka            kafkaclient.Config      `embed:"" prefix:"kafka-"`
 	ClickHouse       clickhouseclient.Config `embed:"" prefix:"clickhouse-"`
 	BlockEventsMax   int                     `help:"Most events written in one block, 1 to 100000." default:"10000" placeholder:"N"`
-	FlushIntervalMax time.Duration           `help:"Longest time that an event waits for a block to fill, 50ms to 5s." default:"500ms"`
+	FlushIntervalMax time.Duration           `help:"Longest time that an event waits for a block to fill, 50ms to 5s; less while ClickHouse is fast." default:"500ms"`
 	AdminAddr        string                  `help:"Address (host:port) of health and metrics; empty = none." default:"127.0.0.1:9082" placeholder:"HOST:PORT"`
 	Telemetry        telemetry.Config        `embed:""`
 }

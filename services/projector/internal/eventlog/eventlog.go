@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -29,6 +30,10 @@ const (
 	// time that an event waits.
 	QuietPeriod = 50 * time.Millisecond
 
+	// flushPerInsert is how many times as long as the last block took to be written the next one fills at least: the
+	// store is left alone for four fifths of the time.
+	flushPerInsert = 4
+
 	// maxBlockBytes bounds the values in a block whatever the number of events.
 	maxBlockBytes = 32 << 20
 	// fetchMaxBytes bounds what the client holds for a broker beside the blocks, before decompression.
@@ -42,7 +47,8 @@ type Config struct {
 	Topic, Group string
 	// BlockEventsMax is the largest number of events in a block, at least 1.
 	BlockEventsMax int
-	// FlushInterval is how long an event waits for a block to fill, at most, while the writer is free.
+	// FlushInterval is how long an event waits for a block to fill, at most, while the writer is free; less if the
+	// store is fast.
 	FlushInterval time.Duration
 }
 
@@ -56,6 +62,8 @@ type Consumer struct {
 	health  *admin.Health
 	tracer  trace.Tracer
 	log     *slog.Logger
+
+	insertTook atomic.Int64 // by the last block, in ns
 }
 
 // New returns a consumer that reaches Kafka by opts (addresses, client id, security) and hands its blocks to writer. It

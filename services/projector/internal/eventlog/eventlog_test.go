@@ -1,6 +1,7 @@
 package eventlog
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -70,6 +71,32 @@ func TestAStoreThatRefusesIsNamedAndTriedAgain(t *testing.T) {
 	s.waitFor(t, all)
 	b.waitCommitted(map[int32]int64{0: 5})
 	require.NotContains(t, p.health.Ready(), "store")
+}
+
+// A steady trickle is never quiet, and must not wait for the longest interval when the store is fast.
+func TestASteadyTrickleIsWrittenAsFastAsTheStoreTakesIt(t *testing.T) {
+	b := newBroker(t)
+	s := newSink()
+	p := b.start(s, func(c *Config) { c.FlushInterval = time.Hour })
+	ctx, stop := context.WithCancel(t.Context())
+	trickle := make(chan struct{})
+	go func() {
+		defer close(trickle)
+		for i := 0; ctx.Err() == nil; i++ {
+			_ = b.plain.ProduceSync(ctx, event(0, fmt.Sprint("0-", i))).FirstErr()
+			time.Sleep(QuietPeriod / 10)
+		}
+	}()
+	eventually(t, func() bool { return len(s.blocks()) >= 5 }, func() string { return fmt.Sprint("only ", len(s.blocks()), " blocks") })
+	stop()
+	<-trickle
+
+	p.consumer.insertTook.Store(int64(time.Second))
+	require.Equal(t, flushPerInsert*time.Second, p.consumer.flushAfter(), "a slow store is spared")
+	p.consumer.insertTook.Store(int64(time.Hour))
+	require.Equal(t, time.Hour, p.consumer.flushAfter(), "and the interval is the most")
+	p.consumer.insertTook.Store(1)
+	require.Equal(t, QuietPeriod, p.consumer.flushAfter())
 }
 
 func TestPartitionKeepsItsOrder(t *testing.T) {

@@ -54,9 +54,9 @@ func (c *Consumer) fill(ctx context.Context, free <-chan *delivery, ready chan<-
 	}
 }
 
-// fillOne polls until d is full, or until it is due (its first event is as old as the flush interval, or nothing
-// came for the quiet period) and the writer takes it. While the writer is busy it goes on filling: the slower
-// the store, the larger its blocks.
+// fillOne polls until d is full, or until it is due (its first event has waited for flushAfter, or nothing came for
+// the quiet period) and the writer takes it. While the writer is busy it goes on filling: the slower the store, the
+// larger its blocks.
 func (c *Consumer) fillOne(ctx context.Context, d *delivery, ready chan<- *delivery) error {
 	for {
 		quiet, err := c.poll(ctx, d)
@@ -71,7 +71,7 @@ func (c *Consumer) fillOne(ctx context.Context, d *delivery, ready chan<- *deliv
 				return ctx.Err()
 			}
 		}
-		if d.empty() || !quiet && time.Since(d.since) < c.cfg.FlushInterval {
+		if d.empty() || !quiet && time.Since(d.since) < c.flushAfter() {
 			continue
 		}
 		select {
@@ -82,9 +82,19 @@ func (c *Consumer) fillOne(ctx context.Context, d *delivery, ready chan<- *deliv
 	}
 }
 
+// flushAfter is how long the first event of a block waits for others: in proportion to what a block costs the store,
+// so that a fast one shows events soon, and a busy one is spared blocks and the parts that they leave.
+func (c *Consumer) flushAfter() time.Duration {
+	return min(max(flushPerInsert*time.Duration(c.insertTook.Load()), QuietPeriod), c.cfg.FlushInterval)
+}
+
 // poll adds what has arrived to d, and waits for it a while. quiet says that nothing came.
 func (c *Consumer) poll(ctx context.Context, d *delivery) (quiet bool, err error) {
-	wait, cancel := context.WithTimeout(ctx, QuietPeriod)
+	patience := QuietPeriod
+	if left := c.flushAfter() - time.Since(d.since); !d.empty() && left > 0 {
+		patience = min(patience, left)
+	}
+	wait, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	fetches := c.client.PollRecords(wait, c.cfg.BlockEventsMax-len(d.records))
 	defer c.client.AllowRebalance()

@@ -47,7 +47,9 @@ func (c *Consumer) apply(ctx context.Context, d *delivery) error {
 		c.health.Set(c.writer.Name(), err)
 		switch {
 		case err == nil:
-			c.metrics.insertSeconds.Observe(time.Since(start).Seconds())
+			took := time.Since(start)
+			c.insertTook.Store(int64(took))
+			c.metrics.insertSeconds.Observe(took.Seconds())
 		case ctx.Err() == nil:
 			c.metrics.insertRetries.Inc()
 		}

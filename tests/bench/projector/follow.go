@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lotline/lotline/pkg/readmodel"
+	"github.com/lotline/lotline/pkg/readmodel/readmodeltest"
+	"github.com/lotline/lotline/schemas"
+)
+
+const (
+	// perSecond transactions publish the events of a second.
+	perSecond = 50
+	probeSKU  = "PROBE"
+	// restAfter is how long merges are given once nothing comes any more.
+	restAfter = 20 * time.Second
+)
+
+// follow publishes at a steady rate, whether or not rows appear in time, and watches them appear: each transaction has
+// an event of a SKU of its own, whose newest version is asked for again and again.
+func (b *bench) follow(ctx context.Context) (err error) {
+	s, err := b.newSite(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close(ctx)) }()
+	p, err := s.start(ctx)
+	if err != nil {
+		return err
+	}
+	each := max(b.Rate/perSecond, 1)
+	ticks := int(b.Duration.Seconds() * perSecond)
+	h := readmodeltest.New(b.Seed+1, each*ticks)
+	published := make([]time.Time, ticks+1) // by version of the probe; each is set before its events can be read
+	due := make(chan int, ticks)
+	seen := make([]time.Duration, 0, ticks)
+
+	g, running := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		defer close(due)
+		start := time.Now()
+		for tick := 1; tick <= ticks; tick++ {
+			time.Sleep(time.Until(start.Add(time.Duration(tick) * time.Second / perSecond)))
+			records := append(slices.Clone(h.Records[(tick-1)*each:tick*each]), probe(tick))
+			at, err := s.publish(running, records)
+			if err != nil {
+				return err
+			}
+			copy(h.Records[(tick-1)*each:tick*each], records) // with the offsets that they got
+			published[tick] = at
+			due <- tick
+		}
+		return nil
+	})
+	var partsMax uint64
+	g.Go(func() error {
+		for tick := range due {
+			if err := s.awaitProbe(running, tick); err != nil {
+				return err
+			}
+			seen = append(seen, time.Since(published[tick]))
+			if tick%perSecond == 0 {
+				parts, err := s.parts(running)
+				if err != nil {
+					return err
+				}
+				partsMax = max(partsMax, parts)
+			}
+		}
+		return nil
+	})
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if err := s.awaitProjected(ctx); err != nil {
+		return err
+	}
+	time.Sleep(restAfter)
+	atRest, err := s.parts(ctx)
+	if err != nil {
+		return err
+	}
+	memory, err := p.stop()
+	if err != nil {
+		return err
+	}
+	if err := s.check(ctx, h); err != nil {
+		return err
+	}
+	b.report(seen, partsMax, atRest, memory)
+	return nil
+}
+
+func (b *bench) report(seen []time.Duration, partsMax, atRest uint64, memory int64) {
+	slices.Sort(seen)
+	at := func(share float64) float64 {
+		return float64(seen[int(share*float64(len(seen)-1))].Microseconds()) / 1000
+	}
+	fmt.Printf("following %d events/s for %s: from the end of the transaction to a row that is read with FINAL\n", b.Rate, b.Duration)
+	fmt.Printf("  %-44s %10.0f ms\n  %-44s %10.0f ms\n  %-44s %10.0f ms\n", "p50", at(0.5), "p99", at(0.99), "most", at(1))
+	fmt.Printf("  %-44s %10d\n  %-44s %10d\n", "most active parts of a table meanwhile", partsMax, "most active parts of a table at rest", atRest)
+	fmt.Printf("  %-44s %10d MiB\n", "most memory of the projector", memory>>20)
+}
+
+func probe(version int) readmodel.Record {
+	return readmodel.Record{
+		ID: fmt.Sprintf("probe/0/%d/0", version), Time: time.Now().UTC().Truncate(time.Millisecond),
+		Event: schemas.Event{
+			Type: schemas.EventOutOfStock, SKU: probeSKU, Version: uint64(version), CommandID: fmt.Sprintf("probe-%d", version),
+			CommandSource: "/bench", Last: true, OrderID: "o", Qty: 1,
+		},
+	}
+}
+
+// awaitProbe returns once the probe's newest version is at least that.
+func (s *site) awaitProbe(ctx context.Context, version int) error {
+	for {
+		var newest uint64
+		err := s.conn.QueryRow(ctx, "SELECT max(version) FROM skus FINAL WHERE sku = ? SETTINGS max_threads = 1", probeSKU).Scan(&newest)
+		if err != nil {
+			return err
+		}
+		if newest >= uint64(version) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+}
+
+// parts returns the active parts of the table that has most.
+func (s *site) parts(ctx context.Context) (most uint64, err error) {
+	err = s.conn.QueryRow(ctx, `SELECT max(n) FROM (SELECT count() AS n FROM system.parts
+		WHERE database = ? AND active GROUP BY table)`, s.prefix).Scan(&most)
+	return most, err
+}

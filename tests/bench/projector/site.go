@@ -1,0 +1,208 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/lotline/lotline/pkg/clickhouseclient"
+	"github.com/lotline/lotline/pkg/cloudevents"
+	"github.com/lotline/lotline/pkg/kafkaclient"
+	"github.com/lotline/lotline/pkg/readmodel"
+	store "github.com/lotline/lotline/pkg/readmodel/clickhouse"
+	"github.com/lotline/lotline/pkg/readmodel/readmodeltest"
+	"github.com/lotline/lotline/schemas"
+	"github.com/lotline/lotline/topics"
+)
+
+type bench struct {
+	flags
+	binary string
+}
+
+func buildProjector(ctx context.Context) (binary string, remove func(), err error) {
+	dir, err := os.MkdirTemp("", "lotline-bench-")
+	if err != nil {
+		return "", nil, err
+	}
+	remove = func() { os.RemoveAll(dir) }
+	binary = filepath.Join(dir, "projector")
+	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "github.com/lotline/lotline/services/projector/cmd/projector")
+	if out, err := build.CombinedOutput(); err != nil {
+		remove()
+		return "", nil, fmt.Errorf("build the projector: %w: %s", err, out)
+	}
+	return binary, remove, nil
+}
+
+// site is a database and topics of one measurement.
+type site struct {
+	*bench
+	prefix string
+	cfg    clickhouseclient.Config
+	conn   driver.Conn
+	client *kgo.Client
+	admin  *kadm.Client
+	topic  string
+	group  string
+}
+
+func (b *bench) newSite(ctx context.Context) (*site, error) {
+	s := &site{bench: b, prefix: "b" + strings.ToLower(rand.Text()[:12])}
+	s.cfg = clickhouseclient.Config{Addrs: []string{b.ClickHouse}, Database: s.prefix, User: "default"}
+	if err := store.Migrate(ctx, s.cfg, slog.New(slog.DiscardHandler)); err != nil {
+		return nil, err
+	}
+	conn, err := clickhouse.Open(&clickhouse.Options{Addr: s.cfg.Addrs, Auth: clickhouse.Auth{Database: s.prefix, Username: "default"}})
+	if err != nil {
+		return nil, err
+	}
+	kafka := kafkaclient.Config{Brokers: b.Kafka, TopicPrefix: s.prefix}
+	client, err := kgo.NewClient(append(kafka.Opts("bench"), kgo.TransactionalID(s.prefix))...)
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	s.conn, s.client, s.admin = conn, client, kadm.NewClient(client)
+	declared := topics.Declared(s.prefix)
+	s.topic, s.group = declared.Events.Name, declared.ProjectorGroup
+	changes, err := topics.Diff(ctx, s.admin, []topics.Topic{declared.Events}, 1)
+	if err == nil {
+		err = topics.Apply(ctx, s.admin, changes)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.close(ctx))
+	}
+	return s, nil
+}
+
+func (s *site) close(ctx context.Context) error {
+	_, topic := s.admin.DeleteTopics(ctx, s.topic)
+	s.client.Close()
+	return errors.Join(topic, s.conn.Exec(ctx, "DROP DATABASE "+s.prefix), s.conn.Close())
+}
+
+// publish appends events in one transaction, and returns when it had ended.
+func (s *site) publish(ctx context.Context, records []readmodel.Record) (time.Time, error) {
+	if err := s.client.BeginTransaction(); err != nil {
+		return time.Time{}, err
+	}
+	produced := make([]*kgo.Record, len(records))
+	for i := range records {
+		r := &records[i]
+		produced[i] = &kgo.Record{
+			Topic: s.topic, Key: []byte(r.Event.SKU), Value: schemas.AppendEvent(nil, &r.Event),
+			Headers: cloudevents.Headers(cloudevents.Envelope{
+				ID: r.ID, Source: "/lotline/allocator", Type: "lotline.event.v1." + r.Event.Type.String(),
+				ContentType: schemas.ContentTypeJSON, Time: r.Time,
+			}),
+		}
+	}
+	if err := s.client.ProduceSync(ctx, produced...).FirstErr(); err != nil {
+		return time.Time{}, err
+	}
+	if err := s.client.EndTransaction(ctx, kgo.TryCommit); err != nil {
+		return time.Time{}, err
+	}
+	for i, p := range produced {
+		records[i].Partition, records[i].Offset = p.Partition, p.Offset
+	}
+	return time.Now(), nil
+}
+
+// process is a running projector.
+type process struct {
+	cmd *exec.Cmd
+	log *bytes.Buffer
+}
+
+func (s *site) start(ctx context.Context) (*process, error) {
+	p := &process{cmd: exec.CommandContext(ctx, s.binary, "--kafka-brokers="+strings.Join(s.Kafka, ","), "--kafka-topic-prefix="+s.prefix,
+		"--clickhouse-addrs="+s.ClickHouse, "--clickhouse-database="+s.prefix, "--admin-addr="), log: new(bytes.Buffer)}
+	p.cmd.Stderr = p.log
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start the projector: %w", err)
+	}
+	return p, nil
+}
+
+// stop ends the process and returns the most memory that it had, in bytes.
+func (p *process) stop() (int64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, fmt.Errorf("the projector has ended: %w: %s", err, p.log)
+	}
+	if err := errors.Join(p.cmd.Process.Signal(syscall.SIGTERM), p.cmd.Wait()); err != nil {
+		return 0, fmt.Errorf("stop the projector: %w: %s", err, p.log)
+	}
+	_, after, _ := strings.Cut(string(status), "VmHWM:")
+	kib, err := strconv.ParseInt(strings.Fields(after)[0], 10, 64)
+	return kib << 10, err
+}
+
+// awaitProjected returns once the group's offsets are at the ends.
+func (s *site) awaitProjected(ctx context.Context) error {
+	ends, err := s.admin.ListEndOffsets(ctx, s.topic)
+	if err != nil {
+		return err
+	}
+	for {
+		at, err := s.admin.FetchOffsets(ctx, s.group)
+		if err == nil {
+			left := int64(0)
+			ends.Each(func(end kadm.ListedOffset) {
+				committed, _ := at.Lookup(s.topic, end.Partition)
+				left += end.Offset - max(committed.At, 0)
+			})
+			if left == 0 {
+				return nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// check compares every row of every table, but the probe's, with what a fold of the events says.
+func (s *site) check(ctx context.Context, h *readmodeltest.History) error {
+	for query, want := range h.Tables() {
+		rows, err := s.conn.Query(ctx, query+" WHERE sku != ?", probeSKU)
+		if err != nil {
+			return err
+		}
+		var got []string
+		for rows.Next() {
+			var line string
+			if err := rows.Scan(&line); err != nil {
+				return err
+			}
+			got = append(got, line)
+		}
+		if err := rows.Err(); err != nil {
+			return err
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			return fmt.Errorf("%d rows and not the %d that the events come to: %s", len(got), len(want), query)
+		}
+	}
+	return nil
+}
