@@ -25,6 +25,8 @@ import (
 const (
 	commands = "test.commands"
 	events   = "test.events"
+	// patience is more than Kafka takes on a busy machine; what is about its absence waits for ackWait.
+	patience = 10 * time.Second
 	ackWait  = time.Second
 )
 
@@ -41,12 +43,14 @@ type rig struct {
 	stop    chan struct{}
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t *testing.T) *rig { return newRigWith(t, patience) }
+
+func newRigWith(t *testing.T, wait time.Duration) *rig {
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(3, commands, events))
 	require.NoError(t, err)
 	t.Cleanup(cluster.Close)
 	cfg := kafkaclient.Config{Brokers: cluster.ListenAddrs()}
-	client, err := kgo.NewClient(append(cfg.Opts("test"), ProducerOpts(ackWait)...)...)
+	client, err := kgo.NewClient(append(cfg.Opts("test"), ProducerOpts(wait)...)...)
 	require.NoError(t, err)
 	t.Cleanup(client.Close)
 	r := &rig{cluster: cluster, client: client, waiters: new(Waiters), states: make(chan error, 100), stop: make(chan struct{})}
@@ -54,7 +58,7 @@ func newRig(t *testing.T) *rig {
 	// metadata and reads it when a fetch that waits up to 5 s has ended.
 	tailOpts := append(cfg.Opts("test-tail"), kgo.MetadataMinAge(50*time.Millisecond), kgo.FetchMaxWait(100*time.Millisecond))
 	r.tail = NewTail(tailOpts, events, r.waiters, func(err error) { r.states <- err }, NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
-	r.Submitter = New(client, commands, ackWait, r.waiters, r.stop)
+	r.Submitter = New(client, commands, wait, r.waiters, r.stop)
 	return r
 }
 
@@ -70,16 +74,20 @@ func (r *rig) follow(t *testing.T) {
 	r.awaitRunning(t)
 }
 
-func (r *rig) awaitRunning(t *testing.T) {
-	timeout := time.After(10 * time.Second)
+func (r *rig) awaitRunning(t *testing.T) { r.await(t, true) }
+
+// await waits until the tail reports that it runs, or that it does not.
+func (r *rig) await(t *testing.T, running bool) {
+	t.Helper()
+	timeout := time.After(30 * time.Second)
 	for {
 		select {
 		case err := <-r.states:
-			if err == nil {
+			if (err == nil) == running {
 				return
 			}
 		case <-timeout:
-			require.Fail(t, "the tail does not run")
+			require.FailNow(t, "the tail has not said so", "that it runs: %t", running)
 		}
 	}
 }
@@ -222,19 +230,19 @@ func TestPendingWhenNobodyDecides(t *testing.T) {
 
 func TestKafkaAway(t *testing.T) {
 	t.Run("gone", func(t *testing.T) {
-		r := newRig(t)
+		r := newRigWith(t, ackWait)
 		_, err := r.Submit(t.Context(), command("CHAIR"), 0)
 		require.NoError(t, err)
 		r.cluster.Close()
 		requireUnacknowledged(t, r)
 	})
 	t.Run("never there", func(t *testing.T) {
-		r := newRig(t)
+		r := newRigWith(t, ackWait)
 		r.cluster.Close()
 		requireUnacknowledged(t, r)
 	})
 	t.Run("silent", func(t *testing.T) {
-		r := newRig(t)
+		r := newRigWith(t, ackWait)
 		silence := make(chan struct{})
 		defer close(silence)
 		r.cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
@@ -244,7 +252,7 @@ func TestKafkaAway(t *testing.T) {
 		requireUnacknowledged(t, r)
 	})
 	t.Run("no topic", func(t *testing.T) {
-		r := newRig(t)
+		r := newRigWith(t, ackWait)
 		r.Submitter = New(r.client, "none", ackWait, r.waiters, r.stop)
 		requireUnacknowledged(t, r)
 	})
@@ -261,7 +269,7 @@ func requireUnacknowledged(t *testing.T, r *rig) {
 }
 
 func TestCommandsTopicMadeAnew(t *testing.T) {
-	r := newRig(t)
+	r := newRigWith(t, ackWait)
 	_, err := r.Submit(t.Context(), command("CHAIR"), 0)
 	require.NoError(t, err)
 	admin := kadm.NewClient(r.client)
@@ -304,5 +312,5 @@ func TestStopAnswersThoseWhoWait(t *testing.T) {
 	start := time.Now()
 	close(r.stop)
 	require.NoError(t, group.Wait())
-	require.Less(t, time.Since(start), ackWait)
+	require.Less(t, time.Since(start), patience)
 }

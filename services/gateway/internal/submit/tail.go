@@ -12,6 +12,7 @@ import (
 	"github.com/lotline/lotline/pkg/fault"
 	"github.com/lotline/lotline/schemas"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -98,7 +99,9 @@ func (t *Tail) follow(ctx context.Context) error {
 		}
 		select {
 		case <-look.C:
-			t.addPartitions(ctx, client, followed)
+			if err := t.addPartitions(ctx, client, followed); err != nil {
+				return err
+			}
 		default:
 		}
 	}
@@ -155,14 +158,18 @@ func (t *Tail) ends(ctx context.Context, client *kgo.Client) (map[int32]kgo.Offs
 }
 
 // addPartitions follows partitions that the topic did not have before, from
-// their first record: all of it is new. If it fails, there is a next time.
-func (t *Tail) addPartitions(ctx context.Context, client *kgo.Client, followed map[int32]kgo.Offset) {
+// their first record: all of it is new. If it fails, there is a next time. Only
+// that the topic is gone is returned: the client may wait for it without a word.
+func (t *Tail) addPartitions(ctx context.Context, client *kgo.Client, followed map[int32]kgo.Offset) error {
 	ctx, cancel := context.WithTimeout(ctx, partitionsTimeout)
 	defer cancel()
 	ends, err := t.ends(ctx, client)
+	if errors.Is(err, kerr.UnknownTopicOrPartition) {
+		return err
+	}
 	if err != nil {
 		t.log.Warn("could not look for new partitions", "error", err)
-		return
+		return nil
 	}
 	added := map[int32]kgo.Offset{}
 	for partition := range ends {
@@ -174,4 +181,5 @@ func (t *Tail) addPartitions(ctx context.Context, client *kgo.Client, followed m
 		maps.Copy(followed, added)
 		client.AddConsumePartitions(map[string]map[int32]kgo.Offset{t.topic: added})
 	}
+	return nil
 }

@@ -37,14 +37,43 @@ func TestOnlyCommittedOutcomesCount(t *testing.T) {
 func TestTailBeginsAgainAfterItsTopicWasMadeAnew(t *testing.T) {
 	r := newRig(t)
 	r.follow(t)
+	r.requireRead(t, 0) // the client has found the topic, and will miss it
 	r.allocate(t)
 	admin := kadm.NewClient(r.client)
 	_, err := admin.DeleteTopic(t.Context(), events)
 	require.NoError(t, err)
-	require.Error(t, <-r.states, "it says that it does not run")
+	r.await(t, false)
 	_, err = admin.CreateTopic(t.Context(), 3, 1, nil, events)
 	require.NoError(t, err)
 	r.awaitRunning(t)
+	r.requireOutcomes(t)
+}
+
+// The client may wait without a word for a topic that is gone: one deleted before it had found its partitions, say.
+func TestTailNamesATopicThatTheClientDoesNotMiss(t *testing.T) {
+	r := newRig(t)
+	r.tail.partitionsInterval = 50 * time.Millisecond
+	var blind atomic.Bool
+	blind.Store(true)
+	r.cluster.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		fetch := req.(*kmsg.FetchRequest)
+		if fetch.IsolationLevel != 1 || !blind.Load() {
+			return nil, nil, false
+		}
+		r.cluster.SleepControl(func() { time.Sleep(10 * time.Millisecond) })
+		return fetch.ResponseKind(), nil, true // nothing new
+	})
+	r.follow(t)
+	admin := kadm.NewClient(r.client)
+	_, err := admin.DeleteTopic(t.Context(), events)
+	require.NoError(t, err)
+	r.await(t, false)
+	blind.Store(false)
+	_, err = admin.CreateTopic(t.Context(), 3, 1, nil, events)
+	require.NoError(t, err)
+	r.awaitRunning(t)
+	r.allocate(t)
 	r.requireOutcomes(t)
 }
 
@@ -73,7 +102,7 @@ func TestTailBeginsAgainAfterAFailedFetch(t *testing.T) {
 		return resp, nil, true
 	})
 	go func() { _, _ = r.Submit(context.Background(), command("any"), 0) }() // ends the fetch that waits
-	require.Error(t, <-r.states)
+	r.await(t, false)
 	r.awaitRunning(t)
 	r.requireOutcomes(t)
 }
@@ -84,18 +113,24 @@ func TestTailFindsNewPartitions(t *testing.T) {
 	r.follow(t)
 	_, err := kadm.NewClient(r.client).CreatePartitions(t.Context(), 2, events)
 	require.NoError(t, err)
+	for partition := range int32(5) {
+		r.requireRead(t, partition)
+	}
+}
+
+// requireRead sees an outcome on a partition.
+func (r *rig) requireRead(t *testing.T, partition int32) {
+	t.Helper()
 	producer, err := kgo.NewClient(kgo.SeedBrokers(r.cluster.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	require.NoError(t, err)
 	defer producer.Close()
-	for partition := range int32(5) {
-		id := fmt.Sprint(partition)
-		outcome, forget := r.waiters.add(id)
-		record := eventRecord(&schemas.Event{Type: schemas.EventAllocated, SKU: "s", CommandID: id, CommandSource: Source, Last: true})
-		record.Partition = partition
-		require.NoError(t, producer.ProduceSync(t.Context(), record).FirstErr())
-		require.Equal(t, id, await(t, outcome).CommandID)
-		forget()
-	}
+	id := fmt.Sprint(partition)
+	outcome, forget := r.waiters.add(id)
+	defer forget()
+	record := eventRecord(&schemas.Event{Type: schemas.EventAllocated, SKU: "s", CommandID: id, CommandSource: Source, Last: true})
+	record.Partition = partition
+	require.NoError(t, producer.ProduceSync(t.Context(), record).FirstErr())
+	require.Equal(t, id, await(t, outcome).CommandID)
 }
 
 // requireOutcomes sees an outcome on each partition.
