@@ -105,7 +105,8 @@ func (w *Worker) session(ctx context.Context) error {
 		kgo.TransactionalID(w.config.TransactionalID),
 		kgo.TransactionTimeout(w.config.TransactionTimeout),
 		kgo.SessionTimeout(w.config.SessionTimeout),
-		kgo.HeartbeatInterval(w.config.SessionTimeout/5),
+		// Nobody has the partitions of a member that left before the others hear of it, with their next heartbeat.
+		kgo.HeartbeatInterval(w.config.SessionTimeout/20),
 		kgo.RebalanceTimeout(w.config.SessionTimeout),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		// Every position is one that was read: a start at the group's commit only, and no reset, ever. A reset to

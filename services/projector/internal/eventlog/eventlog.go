@@ -40,6 +40,10 @@ const (
 	fetchMaxBytes = 8 << 20
 	// sessionTimeout is after how long a dead projector's partitions are given to another.
 	sessionTimeout = 10 * time.Second
+	// heartbeatInterval bounds how long a projector goes on without knowing that another has left or come, and with it
+	// most of a hand-over: nobody has the partitions of one that was stopped until the others hear of it. The client's
+	// default is 3 s.
+	heartbeatInterval = 300 * time.Millisecond
 )
 
 // Config says what to read and how to group it.
@@ -87,6 +91,7 @@ func New(cfg Config, opts []kgo.Opt, writer readmodel.Writer, health *admin.Heal
 		kgo.OnPartitionsRevoked(c.owned.released),
 		kgo.OnPartitionsLost(c.owned.released),
 		kgo.SessionTimeout(sessionTimeout),
+		kgo.HeartbeatInterval(heartbeatInterval),
 		kgo.FetchMaxBytes(fetchMaxBytes),
 	)...)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 func TestOffsetsFollowTheAcknowledgement(t *testing.T) {
@@ -37,6 +38,34 @@ func TestOffsetsFollowTheAcknowledgement(t *testing.T) {
 	b.start(next)
 	next.waitFor(t, after)
 	b.waitCommitted(map[int32]int64{0: 9, 1: 5})
+}
+
+// A projector is stopped just after the other one's heartbeat: no other moment leaves the partitions alone for longer.
+func TestTheOtherProjectorTakesOverSoon(t *testing.T) {
+	b := newBroker(t)
+	heartbeats := make(chan string, 1000)
+	b.fake.ControlKey(int16(kmsg.Heartbeat), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		b.fake.KeepControl()
+		heartbeats <- req.(*kmsg.HeartbeatRequest).MemberID
+		return nil, nil, false
+	})
+	gone, stays := newSink(), newSink()
+	p, other := b.start(gone), b.start(stays)
+	sharing := func(p *projector) bool { return p.consumer.owned.has(0) != p.consumer.owned.has(1) }
+	eventually(t, func() bool { return sharing(p) && sharing(other) }, func() string { return "they do not share the partitions" })
+	for len(heartbeats) > 0 {
+		<-heartbeats
+	}
+	survivor, _ := other.consumer.client.GroupMetadata()
+	for member := range heartbeats {
+		if member == survivor {
+			break
+		}
+	}
+	p.stop()
+	stopped := time.Now()
+	stays.waitFor(t, append(b.produce(0, "a", 1), b.produce(1, "a", 1)...))
+	require.Less(t, time.Since(stopped), 1500*time.Millisecond)
 }
 
 func TestWhatWasNotAcknowledgedIsReadAgain(t *testing.T) {

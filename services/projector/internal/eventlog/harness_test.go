@@ -19,6 +19,7 @@ import (
 
 	"github.com/lotline/lotline/pkg/admin"
 	"github.com/lotline/lotline/pkg/cloudevents"
+	"github.com/lotline/lotline/pkg/kafkaclient"
 	"github.com/lotline/lotline/pkg/readmodel"
 	"github.com/lotline/lotline/schemas"
 )
@@ -34,6 +35,7 @@ const (
 // broker is a Kafka in this process with an events topic of two partitions.
 type broker struct {
 	t     *testing.T
+	fake  *kfake.Cluster
 	addrs []string
 	adm   *kadm.Client
 	plain *kgo.Client
@@ -45,7 +47,7 @@ func newBroker(t *testing.T) *broker {
 		kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"}))
 	require.NoError(t, err)
 	t.Cleanup(fake.Close)
-	b := &broker{t: t, addrs: fake.ListenAddrs()}
+	b := &broker{t: t, fake: fake, addrs: fake.ListenAddrs()}
 	b.plain = b.client()
 	b.adm = kadm.NewClient(b.plain)
 	return b
@@ -217,7 +219,7 @@ func (b *broker) start(s *sink, change ...func(*Config)) *projector {
 	}
 	p := &projector{t: b.t, health: new(admin.Health), done: make(chan error, 1)}
 	var err error
-	p.consumer, err = New(cfg, []kgo.Opt{kgo.SeedBrokers(b.addrs...), kgo.HeartbeatInterval(100 * time.Millisecond)}, s, p.health,
+	p.consumer, err = New(cfg, kafkaclient.Config{Brokers: b.addrs}.Opts("test"), s, p.health,
 		NewMetrics(prometheus.NewRegistry()), noop.NewTracerProvider().Tracer(""), slog.New(slog.DiscardHandler))
 	require.NoError(b.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
