@@ -6,6 +6,7 @@
 package crash
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -43,6 +44,9 @@ func FromEnvironment() (Servers, error) {
 	}
 	return s, nil
 }
+
+// lineBytes is about the length of a workload's line.
+const lineBytes = 100
 
 // Scenario is a workload and how often to kill during it.
 type Scenario struct {
@@ -263,16 +267,37 @@ func (p *pipeline) kill(program, instance string) error {
 	return nil
 }
 
-// send pipes lines into `lotline send`. Exit code 1 says that unreadable lines were sent as they are.
-func (p *pipeline) send(ctx context.Context, lines []string) error {
+// send pipes lines into `lotline send`.
+func (p *pipeline) send(ctx context.Context, lines []string) error { return p.sendOver(ctx, lines, 0) }
+
+// sendOver is send of lines that come evenly over a while. Exit code 1 says that unreadable lines were sent as they are.
+func (p *pipeline) sendOver(ctx context.Context, lines []string, while time.Duration) error {
 	cmd := p.command(ctx, "lotline", "send", "--send-bad", "--format=ndjson", "-")
 	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
+	if while > 0 {
+		cmd.Stdin = &paced{Reader: cmd.Stdin, until: time.Now().Add(while), left: len(lines)}
+	}
 	output, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) {
 		return fmt.Errorf("lotline send: %w: %s", err, output)
 	}
 	return nil
+}
+
+// paced reads lines so that the last comes at a time.
+type paced struct {
+	io.Reader
+
+	until time.Time
+	left  int
+}
+
+func (p *paced) Read(b []byte) (int, error) {
+	time.Sleep(time.Until(p.until) / time.Duration(max(p.left, 1)))
+	n, err := p.Reader.Read(b[:min(len(b), lineBytes)])
+	p.left -= bytes.Count(b[:n], []byte("\n"))
+	return n, err
 }
 
 // warm waits until the allocators share the partitions and work: one command goes through.

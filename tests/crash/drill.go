@@ -146,11 +146,14 @@ func (f *Field) judge(ctx context.Context) error {
 }
 
 // load sends the lines that are to come while the faults are there; wait returns once they are sent.
-func (f *Field) load(ctx context.Context) (wait func() error) {
+func (f *Field) load(ctx context.Context) (wait func() error) { return f.loadOver(ctx, 0) }
+
+// loadOver is load of lines that come evenly over a while.
+func (f *Field) loadOver(ctx context.Context, while time.Duration) (wait func() error) {
 	lines := f.during
 	f.during = nil
 	sent := make(chan error, 1)
-	go func() { sent <- f.send(ctx, lines) }()
+	go func() { sent <- f.sendOver(ctx, lines, while) }()
 	return func() error { return <-sent }
 }
 

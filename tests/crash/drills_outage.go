@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,11 +22,8 @@ var waitsFor = map[string][]string{
 // serverKilled takes a server away under load, for as long as the options say.
 func serverKilled(server string) func(context.Context, *Field) error {
 	return func(ctx context.Context, f *Field) error {
-		sent := func() error { return nil }
-		if server != kafka { // commands cannot be sent without it
-			sent = f.load(ctx)
-		}
-		time.Sleep(100 * time.Millisecond)
+		sent := f.loadOver(ctx, f.options.Outage)
+		time.Sleep(f.options.Outage / 10)
 		if err := f.hosts.servers[server].Kill(); err != nil {
 			return err
 		}
@@ -38,13 +36,13 @@ func serverKilled(server string) func(context.Context, *Field) error {
 			f.took(server+" killed", "%s", says)
 		}
 		time.Sleep(f.options.Outage - time.Since(killed))
+		if err := f.allTell(ctx, server); err != nil {
+			return errors.Join(err, f.hosts.servers[server].Restart(ctx))
+		}
 		if err := f.hosts.servers[server].Restart(ctx); err != nil {
 			return err
 		}
 		back := time.Now()
-		if server == kafka {
-			sent = f.load(ctx)
-		}
 		if err := sent(); err != nil {
 			return err
 		}
@@ -56,7 +54,20 @@ func serverKilled(server string) func(context.Context, *Field) error {
 	}
 }
 
-// awayAtStart starts the services while no server answers, and gives them one server after the other.
+// allTell sees that every service that needs the server says that it is away, and that the others have stayed ready.
+func (f *Field) allTell(ctx context.Context, server string) error {
+	for _, process := range processes {
+		says, other, err := f.tells(ctx, process, server)
+		needs := slices.Contains(waitsFor[server], process[0])
+		if err != nil || needs != (says != "") || !needs && len(other) > 0 {
+			return errors.Join(fmt.Errorf("%s was away, and %s %s says of it %q, and else %q", server, process[0], process[1], says, other), err)
+		}
+	}
+	return nil
+}
+
+// awayAtStart starts the services while no server answers, which is so for as long as the options say, and then gives them
+// one server after the other.
 func awayAtStart(ctx context.Context, f *Field) error {
 	if err := f.load(ctx)(); err != nil {
 		return err
@@ -72,6 +83,7 @@ func awayAtStart(ctx context.Context, f *Field) error {
 	if err := f.startAll(ctx); err != nil {
 		return err
 	}
+	time.Sleep(f.options.Outage)
 	// The allocator looks for Kafka first and for Postgres then, the projector for ClickHouse first and for Kafka then.
 	for _, step := range []struct{ program, waitsFor, given string }{
 		{"allocator", kafka, ""}, {"projector", clickHouse, clickHouse}, {"projector", kafka, kafka}, {"allocator", postgres, postgres},
@@ -106,7 +118,7 @@ var spoil = []struct{ name, settings string }{
 
 // badConnections spoils the connections to each server in each way, for a while, under load.
 func badConnections(ctx context.Context, f *Field) error {
-	sent := f.load(ctx)
+	sent := f.loadOver(ctx, 2*f.options.Outage)
 	for _, server := range []string{postgres, clickHouse, kafka} {
 		for _, bad := range spoil {
 			before, err := f.probe(ctx, server)

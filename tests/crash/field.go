@@ -153,18 +153,11 @@ func (f *Field) names(ctx context.Context, program, server string) (string, erro
 			if process[0] != program || f.process(program, process[1]) == nil {
 				continue
 			}
-			faults, err := f.notReady(ctx, program, process[1])
-			for _, component := range slices.Sorted(maps.Keys(faults)) {
-				if strings.Contains(strings.ToLower(component+" "+faults[component]), server) {
-					if counted, err := f.outages(ctx, program, process[1]); err != nil || !slices.Contains(counted, component) {
-						last = append(last, fmt.Sprintf("/readyz names %s, the metrics have outages of %q (%v)", component, counted, err))
-						continue
-					}
-					return fmt.Sprintf("/readyz of %s %s: %s: %s", program, process[1], component, clip(faults[component])), nil
-				}
-				last = append(last, component+": "+faults[component])
+			says, other, err := f.tells(ctx, process, server)
+			if says != "" {
+				return fmt.Sprintf("/readyz of %s %s: %s", program, process[1], clip(says)), nil
 			}
-			if err != nil {
+			if last = append(last, other...); err != nil {
 				last = append(last, err.Error())
 			}
 		}
@@ -174,6 +167,25 @@ func (f *Field) names(ctx context.Context, program, server string) (string, erro
 		case <-time.After(lookEvery):
 		}
 	}
+}
+
+// tells is what a service says of a server that keeps it from being ready, in /readyz and in its metrics, and what else
+// it says.
+func (f *Field) tells(ctx context.Context, process [2]string, server string) (says string, other []string, err error) {
+	faults, err := f.notReady(ctx, process[0], process[1])
+	for _, component := range slices.Sorted(maps.Keys(faults)) {
+		fault := component + ": " + faults[component]
+		if !strings.Contains(strings.ToLower(fault), server) {
+			other = append(other, fault)
+			continue
+		}
+		counted, err := f.outages(ctx, process[0], process[1])
+		if err == nil && slices.Contains(counted, component) {
+			return fault, other, nil
+		}
+		other = append(other, fmt.Sprintf("/readyz names %s, the metrics have outages of %q (%v)", component, counted, err))
+	}
+	return "", other, err
 }
 
 // readyAgain waits until every service that should run says that it is ready.
