@@ -12,12 +12,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/lotline/lotline/tests/internal/ports"
 	"github.com/lotline/lotline/tests/servers"
 	"github.com/lotline/lotline/tests/stack"
 )
+
+// liveWithin is what a stack on Apache Kafka may take on a busy machine.
+const liveWithin = 2 * time.Minute
 
 func TestMain(m *testing.M) {
 	servers.Init()
@@ -32,7 +35,9 @@ func TestADevStackFindsItsDataAgain(t *testing.T) {
 				&c.KafkaPort, &c.KafkaQuorumPort, &c.PostgresPort, &c.ClickHousePort, &c.ClickHouseHTTPPort,
 				&c.GatewayPort, &c.AllocatorAdminPort, &c.ProjectorAdminPort, &c.GatewayAdminPort,
 			} {
-				*port = freePort(t)
+				var err error
+				*port, err = ports.Free()
+				require.NoError(t, err)
 			}
 			require.Contains(t, life(t, c), "all have their outcome")
 			require.Contains(t, life(t, c), "The data of earlier runs is here.")
@@ -49,17 +54,36 @@ func life(t *testing.T, c config) string {
 	var out bytes.Buffer
 	done := make(chan error, 1)
 	go func() { done <- run(ctx, c, &out) }()
-	require.EventuallyWithT(t, func(collect *assert.CollectT) {
-		text, err := os.ReadFile(filepath.Join(c.RunDir, "endpoints.json"))
-		require.NoError(collect, err)
-		var at endpoints
-		require.NoError(collect, json.Unmarshal(text, &at))
-		require.NoError(collect, stack.Probe(t.Context(), at.Gateway+"/allocations/order-cafe"))
-	}, time.Minute, 50*time.Millisecond)
+	for began := time.Now(); ; {
+		err := answers(t.Context(), filepath.Join(c.RunDir, "endpoints.json"))
+		if err == nil {
+			break
+		}
+		require.Less(t, time.Since(began), liveWithin, "not up: %v", err)
+		select {
+		case err := <-done:
+			require.NoError(t, err)
+			require.Fail(t, "it ended by itself", out.String())
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 	require.ErrorContains(t, run(t.Context(), c, &bytes.Buffer{}), "another stack runs in")
 	stop()
 	require.NoError(t, <-done)
 	return out.String()
+}
+
+// answers asks the stack of an endpoints.json for a seeded order.
+func answers(ctx context.Context, endpointsFile string) error {
+	text, err := os.ReadFile(endpointsFile)
+	if err != nil {
+		return err
+	}
+	var at endpoints
+	if err := json.Unmarshal(text, &at); err != nil {
+		return err
+	}
+	return stack.Probe(ctx, at.Gateway+"/allocations/order-cafe")
 }
 
 func TestTakenPortsAreNamed(t *testing.T) {
@@ -68,12 +92,4 @@ func TestTakenPortsAreNamed(t *testing.T) {
 	defer l.Close()
 	c := config{Kafka: "kfake", GatewayPort: l.Addr().(*net.TCPAddr).Port}
 	require.ErrorContains(t, c.portsFree(), "set LOTLINE_GATEWAY_PORT to another")
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", local(0))
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
