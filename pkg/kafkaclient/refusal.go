@@ -12,7 +12,8 @@ import (
 )
 
 // Refusal is an error of who this process is to Kafka, or of what it may do there. It is waited out as an outage is,
-// since nothing is wrong with any record, but it does not pass before a person does something: what, is Advice.
+// since nothing is wrong with any record, but it does not pass before a person does something: what, is Advice. Of a
+// connection that is closed at once only what was seen can be said: that may pass by itself.
 type Refusal struct {
 	Advice string // a sentence without a full stop
 	Err    error
@@ -72,7 +73,8 @@ func advise(err error) string {
 	case errors.As(err, &network) && network.Op == "remote error": // how Go names an alert that the other side sent
 		return "The broker ended the TLS handshake: check --kafka-tls-cert-file and --kafka-tls-key-file, the broker may want another certificate"
 	case errors.As(err, &firstEOF):
-		return "The broker closed the connection at once: does its listener want TLS or a login (--kafka-tls-…, --kafka-sasl-…), or has it none of them?"
+		return "The connection was closed before anything came over it: so does a listener that wants TLS or a login (--kafka-tls-…, --kafka-sasl-…), " +
+			"or one without those that are set here, and so does a proxy whose broker is away"
 	}
 	return ""
 }

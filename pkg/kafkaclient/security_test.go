@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/big"
+	"net"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -148,8 +149,14 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 			"check --kafka-tls-cert-file and --kafka-tls-key-file",
 		},
 		"TLS to what has none": {func(_ *kfake.Cluster, c *kafkaclient.Config) { c.Brokers = []string{web.Listener.Addr().String()} }, "does not speak TLS at this address"},
-		"plain to a TLS port":  {func(_ *kfake.Cluster, c *kafkaclient.Config) { *c = withoutTLS(*c) }, "closed the connection at once"},
-		"no login":             {func(_ *kfake.Cluster, c *kafkaclient.Config) { c.SASLUsername = "" }, "closed the connection at once"},
+		"plain to a TLS port":  {func(_ *kfake.Cluster, c *kafkaclient.Config) { *c = withoutTLS(*c) }, "a listener that wants TLS or a login (--kafka-tls-…"},
+		"no login":             {func(_ *kfake.Cluster, c *kafkaclient.Config) { c.SASLUsername = "" }, "a listener that wants TLS or a login (--kafka-tls-…"},
+		"a proxy before nothing": {
+			func(_ *kfake.Cluster, c *kafkaclient.Config) {
+				*c = kafkaclient.Config{Brokers: []string{proxyBeforeNothing(t)}}
+			},
+			"and so does a proxy whose broker is away",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cluster, config := secured(t, &tls.Config{ClientAuth: tls.RequireAnyClientCert})
@@ -162,6 +169,24 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 			require.Equal(t, explained, kafkaclient.Explain(explained), "not twice")
 		})
 	}
+}
+
+// proxyBeforeNothing is an address where connections are taken, and closed at once.
+func proxyBeforeNothing(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			_ = conn.Close()
+		}
+	}()
+	return listener.Addr().String()
 }
 
 func withoutTLS(c kafkaclient.Config) kafkaclient.Config {

@@ -136,7 +136,7 @@ func TestARefusalSaysWhatToDo(t *testing.T) {
 	t.Setenv("LOTLINE_KAFKA_BROKERS", strings.Join(cluster.ListenAddrs(), ","))
 	code, _, stderr := run(t, "", "topics", "diff")
 	require.Equal(t, 2, code)
-	require.Contains(t, stderr, "does its listener want TLS or a login (--kafka-tls-…, --kafka-sasl-…)")
+	require.Contains(t, stderr, "a listener that wants TLS or a login (--kafka-tls-…, --kafka-sasl-…)")
 	require.NotContains(t, stderr, "make run")
 
 	t.Setenv("LOTLINE_KAFKA_SASL_USERNAME", "op")
