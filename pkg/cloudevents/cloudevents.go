@@ -42,6 +42,9 @@ const timeFormat = "2006-01-02T15:04:05.000Z07:00"
 type Envelope struct {
 	ID, Source, Type, ContentType string
 	Time                          time.Time
+	// TraceParent and TraceState are the extension for distributed tracing, of structured mode only: in binary mode the
+	// trace context has headers of its own, which are no attributes. Nobody has looked at what they say.
+	TraceParent, TraceState string
 }
 
 // Headers returns the record headers of e, in a fixed order; absent attributes

@@ -38,7 +38,7 @@ const (
 // apart: the attributes, with the content type of the data, and the data, which
 // may point into value. The rules of Parse hold for the attributes of both; in
 // structured mode those in headers are copies, and are ignored. Extension
-// attributes are ignored. The error is one sentence about what makes the record
+// attributes are ignored but for those of distributed tracing. The error is one sentence about what makes the record
 // unreadable.
 func Read(headers []kgo.RecordHeader, value []byte) (Envelope, []byte, error) {
 	var contentType []byte
@@ -85,6 +85,8 @@ func Structured(e Envelope, data []byte) (headers []kgo.RecordHeader, value []by
 		add("time", FormatTime(e.Time))
 	}
 	add("datacontenttype", e.ContentType)
+	add(traceParent, e.TraceParent)
+	add(traceState, e.TraceState)
 	if isJSON(e.ContentType) {
 		value = append(append(value, `,"data":`...), data...)
 	} else {
@@ -107,6 +109,9 @@ type document struct {
 	data, base64 []byte
 }
 
+// The attributes of the extension for distributed tracing.
+const traceParent, traceState = "traceparent", "tracestate"
+
 // attributes that mean something here, with their names in a document.
 var attributes = map[string]bool{"specversion": true, "id": true, "source": true, "type": true, "time": true, "datacontenttype": true}
 
@@ -126,6 +131,7 @@ func readDocument(value []byte) (Envelope, []byte, error) {
 		return Envelope{}, nil, errors.New("the attribute type is missing, which names the type of the message")
 	}
 	e.Time = parseTime(doc.attributes["time"])
+	e.TraceParent, e.TraceState = doc.attributes[traceParent], doc.attributes[traceState]
 	if e.ContentType == "" {
 		e.ContentType = contentTypeJSON
 	}
@@ -196,6 +202,13 @@ func (doc *document) keep(name string, raw []byte) error {
 	}
 	if name == "data" {
 		doc.data = raw
+		return nil
+	}
+	if name == traceParent || name == traceState { // whatever they are, they cost no command
+		if raw[0] == '"' {
+			text, _ := jsontext.AppendUnquote(nil, raw)
+			doc.attributes[name] = string(text)
+		}
 		return nil
 	}
 	if !attributes[name] && name != "data_base64" {

@@ -29,7 +29,10 @@ func TestReadTakesBothModes(t *testing.T) {
 		"a charset":                  {"Application/CloudEvents+JSON ; charset=UTF-8", `{"id":"c-1","source":"/shop","type":"T","data":{}}`, plain, `{}`},
 		"spaces, and data first":     {structured, " {\n\"data\" :\t{ \"a\" : [1] } , \"type\":\"T\",\"id\":\"c-1\",\"source\":\"/shop\"} \r\n", plain, `{ "a" : [1] }`},
 		"escapes":                    {structured, `{"t\u0079pe":"\u0054","id":"c\u002d1","source":"\/shop","data":"\u0041"}`, plain, `"\u0041"`},
-		"extensions of every kind":   {structured, `{"type":"T","id":"c-1","source":"/shop","data":{},"traceparent":"00-…","n":1.5,"b":true,"o":{"type":"x"},"a":[null],"":""}`, plain, `{}`},
+		"extensions of every kind":   {structured, `{"type":"T","id":"c-1","source":"/shop","data":{},"n":1.5,"b":true,"o":{"type":"x"},"a":[null],"":""}`, plain, `{}`},
+		"a trace":                    {structured, `{"type":"T","data":{},"traceparent":"00-\u0061","tracestate":"a=b"}`, cloudevents.Envelope{Type: "T", ContentType: "application/json", TraceParent: "00-a", TraceState: "a=b"}, `{}`},
+		"traces that are none":       {structured, `{"type":"T","data":{},"traceparent":{"x":1},"tracestate":7}`, cloudevents.Envelope{Type: "T", ContentType: "application/json"}, `{}`},
+		"a long and odd trace":       {structured, `{"type":"T","data":{},"traceparent":"\u0000` + strings.Repeat("x", 300) + `"}`, cloudevents.Envelope{Type: "T", ContentType: "application/json", TraceParent: "\x00" + strings.Repeat("x", 300)}, `{}`},
 		"nulls are absent":           {structured, `{"type":"T","id":null,"source":null,"time":null,"datacontenttype":null,"data_base64":null,"data":0}`, cloudevents.Envelope{Type: "T", ContentType: "application/json"}, `0`},
 		"a time":                     {structured, `{"type":"T","time":"2031-01-02T14:00:00+02:00","data":{}}`, cloudevents.Envelope{Type: "T", ContentType: "application/json", Time: noon}, `{}`},
 		"a time that is no time":     {structured, `{"type":"T","time":"tomorrow","data":{}}`, cloudevents.Envelope{Type: "T", ContentType: "application/json"}, `{}`},
@@ -115,8 +118,9 @@ func TestStructuredIsReadBack(t *testing.T) {
 	require.Equal(t, `{"qty":3}`, string(data))
 
 	e.ContentType, e.Time = "application/protobuf", time.Time{}
+	e.TraceParent, e.TraceState = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "a=b"
 	h, value = cloudevents.Structured(e, []byte{0xff, 0})
-	require.Contains(t, string(value), `"datacontenttype":"application/protobuf","data_base64":"/wA="}`)
+	require.Contains(t, string(value), `"datacontenttype":"application/protobuf","traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01","tracestate":"a=b","data_base64":"/wA="}`)
 	got, data, err = cloudevents.Read(h, value)
 	require.NoError(t, err)
 	require.Equal(t, e, got)
@@ -127,7 +131,7 @@ func TestStructuredIsReadBack(t *testing.T) {
 func FuzzReadStructured(f *testing.F) {
 	for _, seed := range []string{
 		``, `{`, `{"type":"T","data":{}}`, `{"type":"T","id":"1","source":"/s","time":"2031-01-02T03:04:05Z","x":[{"y":null}],"data":[1,"a"]}`,
-		`{"type":"T","datacontenttype":"application/protobuf","data_base64":"CgFv"}`, "{\"\xff\":0}", `{"type":"\ud800"}`, `{"a":1,"\u0061":2}`, "{\"type\":\"T\" \u0085",
+		`{"type":"T","datacontenttype":"application/protobuf","data_base64":"CgFv","traceparent":"\u0000","tracestate":"é"}`, "{\"\xff\":0}", `{"type":"\ud800"}`, `{"a":1,"\u0061":2}`, "{\"type\":\"T\" \u0085",
 	} {
 		f.Add([]byte(seed))
 	}

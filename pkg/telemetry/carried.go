@@ -2,10 +2,12 @@ package telemetry
 
 import (
 	"context"
+	"crypto/rand"
 	"net/http"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Names of the record headers, those of W3C Trace Context.
@@ -17,7 +19,7 @@ const (
 // traceStateBytesMax is what the specification asks everybody to pass on.
 const traceStateBytesMax = 512
 
-// Carried is a W3C trace context as a record's headers carry it. TraceParent is valid or empty; without one there is no
+// Carried is a W3C trace context as a record's headers, or its document, carry it. TraceParent is valid or empty; without one there is no
 // TraceState.
 type Carried struct {
 	TraceParent, TraceState []byte
@@ -39,6 +41,14 @@ func FromRecord(headers []kgo.RecordHeader) Carried {
 	return c.valid()
 }
 
+// FromDocument is the trace context that a document carries as attributes, by the same rules.
+func FromDocument(traceParent, traceState string) Carried {
+	if traceParent == "" {
+		return Carried{}
+	}
+	return Carried{TraceParent: []byte(traceParent), TraceState: []byte(traceState)}.valid()
+}
+
 // FromRequest finds the trace context in a request's headers, by the same rules.
 func FromRequest(headers http.Header) Carried {
 	return Carried{TraceParent: []byte(headers.Get(HeaderTraceParent)), TraceState: []byte(headers.Get(HeaderTraceState))}.valid()
@@ -51,12 +61,29 @@ func FromContext(ctx context.Context) Carried {
 	return c.valid()
 }
 
+// New begins a trace that whoever meets it is to record. Nobody records its first span, the parent of all others.
+func New() Carried {
+	var c trace.SpanContextConfig
+	_, _ = rand.Read(c.TraceID[:]) // neither fails nor comes to all zeros
+	_, _ = rand.Read(c.SpanID[:])
+	c.TraceFlags = trace.FlagsSampled
+	return FromContext(trace.ContextWithSpanContext(context.Background(), trace.NewSpanContext(c)))
+}
+
+// TraceID is the trace's id, as people look for it; "" if there is none.
+func (c Carried) TraceID() string {
+	if len(c.TraceParent) != flagsEnd {
+		return ""
+	}
+	return string(c.TraceParent[traceIDAt:traceIDEnd])
+}
+
 // valid returns what of c can be used.
 func (c Carried) valid() Carried {
 	if !validTraceParent(c.TraceParent) {
 		return Carried{}
 	}
-	if !validTraceState(c.TraceState) {
+	if len(c.TraceState) == 0 || !validTraceState(c.TraceState) {
 		c.TraceState = nil
 	}
 	return c

@@ -79,6 +79,23 @@ func TestSampled(t *testing.T) {
 	require.False(t, Carried{}.Sampled())
 }
 
+func TestFromDocument(t *testing.T) {
+	require.Zero(t, FromDocument("", "a=b"))
+	require.Zero(t, FromDocument(parent+"x", "a=b"))
+	require.Equal(t, Carried{TraceParent: []byte(parent), TraceState: []byte("a=b")}, FromDocument(parent, "a=b"))
+	require.Equal(t, headers("traceparent", parent), FromDocument(parent, "a=\xff").AppendTo(nil))
+}
+
+func TestANewTraceIsSampledAndLikeNoOther(t *testing.T) {
+	c := New()
+	require.True(t, c.Sampled())
+	require.Equal(t, c, FromRecord(c.AppendTo(nil)))
+	require.Contains(t, string(c.TraceParent), "-"+c.TraceID()+"-")
+	require.Len(t, c.TraceID(), 32)
+	require.NotEqual(t, c.TraceID(), New().TraceID())
+	require.Empty(t, Carried{}.TraceID())
+}
+
 func TestFromRequest(t *testing.T) {
 	h := http.Header{}
 	require.Zero(t, FromRequest(h))

@@ -195,6 +195,31 @@ func TestCommandsAreSentInEveryForm(t *testing.T) {
 	}
 }
 
+// TestATraceIsSentInEveryForm: the id that is printed is the one that the commands carry, the first of them.
+func TestATraceIsSentInEveryForm(t *testing.T) {
+	s := newShell(t)
+	s.ok("", "topics", "apply")
+	const traced = 128
+	many := strings.Repeat(`{"type":"Allocate","orderid":"o-1","sku":"LAMP","qty":3}`+"\n", traced+1)
+	for i, form := range []string{"--mode=binary", "--mode=structured"} {
+		sent := s.ok(many, "send", "--trace", form)
+		_, after, found := strings.Cut(sent, "; trace ")
+		require.True(t, found, sent)
+		id, rest, _ := strings.Cut(after, " ")
+		require.Len(t, id, 32)
+		require.Equal(t, "has the first 128\n", rest)
+		carry := 0
+		for line := range strings.Lines(s.ok("", "tail", "commands", fmt.Sprintf("--from=-%d", traced+1))) {
+			if strings.Contains(line, `"traceparent":"00-`+id+`-`) {
+				carry++
+				require.Equal(t, i == 1, strings.Contains(line, `"attributes"`), line)
+			}
+		}
+		require.Equal(t, traced, carry, form)
+	}
+	require.NotContains(t, s.ok(many, "send"), "trace")
+}
+
 func TestABadLineStopsTheSendWithItsNumberAndASentence(t *testing.T) {
 	s := newShell(t)
 	s.ok("", "topics", "apply")

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/lotline/lotline/pkg/cloudevents"
+	"github.com/lotline/lotline/pkg/telemetry"
 	"github.com/lotline/lotline/schemas"
 	"github.com/lotline/lotline/services/cli/internal/commandfile"
 	"github.com/lotline/lotline/topics"
@@ -37,6 +38,7 @@ type sendCmd struct {
 	FromLine    int              `env:"-" default:"1" help:"Start at this line, to go on after one that was bad."`
 	ContentType schemas.Encoding `env:"-" default:"json" placeholder:"json|protobuf" help:"How the commands are written: json or protobuf. Both mean the same."`
 	Mode        string           `env:"-" enum:"binary,structured" default:"binary" help:"Where their CloudEvents attributes go: into headers (binary), or with the command into one JSON document (structured)."`
+	Trace       bool             `env:"-" help:"Have the services trace these commands, the first 128 of them, as one trace, and print its id. They need --otlp-endpoint for it."`
 	InFlightMax int              `env:"-" default:"10000" help:"Commands that wait for the broker's acknowledgement at most."`
 	Timeout     time.Duration    `env:"-" default:"2m" help:"Give up when the broker does not acknowledge a command for this long."`
 }
@@ -104,6 +106,9 @@ func (c *sendCmd) Run(e *env) error {
 			fmt.Fprintf(e.stderr, "line %d: %v\n", line, err)
 		},
 	}
+	if c.Trace {
+		s.trace = telemetry.New()
+	}
 	start := time.Now()
 	err = s.sendAll(c.reader(&reader))
 	flushCtx, stop := context.WithTimeout(context.WithoutCancel(ctx), c.flushLimit(ctx))
@@ -165,6 +170,7 @@ type sender struct {
 	fail   context.CancelCauseFunc
 	topic  string
 	report func(line int, err error)
+	trace  telemetry.Carried // of the first commands; none unless asked for
 
 	produced, bad int
 	acknowledged  atomic.Int64
@@ -216,7 +222,11 @@ func (s *sender) record(entry commandfile.Entry) (*kgo.Record, error) {
 	if entry.Err != nil {
 		envelope.ContentType = schemas.ContentTypeJSON // the line is none of the others in any case
 	}
-	r := &kgo.Record{Topic: s.topic, Headers: cloudevents.Headers(envelope)}
+	var trace telemetry.Carried
+	if s.produced < telemetry.TogetherMax {
+		trace = s.trace
+	}
+	r := &kgo.Record{Topic: s.topic, Headers: trace.AppendTo(cloudevents.Headers(envelope))}
 	if entry.Err != nil {
 		if entry.Raw == nil {
 			return nil, entry.Err
@@ -228,6 +238,7 @@ func (s *sender) record(entry commandfile.Entry) (*kgo.Record, error) {
 	r.Value = s.cmd.ContentType.AppendCommand(nil, &entry.Command)
 	_, err := cloudevents.Parse(r.Headers)
 	if s.cmd.Mode == "structured" {
+		envelope.TraceParent, envelope.TraceState = string(trace.TraceParent), string(trace.TraceState)
 		r.Headers, r.Value = cloudevents.Structured(envelope, r.Value)
 	}
 	return r, err
@@ -262,6 +273,9 @@ func (s *sender) summarize(out io.Writer, took time.Duration) {
 	if s.bad > 0 {
 		what := map[bool]string{true: "as they are", false: "not"}[s.cmd.SendBad]
 		fmt.Fprintf(out, "; %d bad lines, %s sent", s.bad, what)
+	}
+	if id := s.trace.TraceID(); id != "" {
+		fmt.Fprintf(out, "; trace %s has the first %d", id, min(s.produced, telemetry.TogetherMax))
 	}
 	fmt.Fprintln(out)
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/lotline/lotline/pkg/cloudevents"
+	"github.com/lotline/lotline/pkg/telemetry"
 	"github.com/lotline/lotline/schemas"
 	"github.com/lotline/lotline/topics"
 )
@@ -108,8 +109,8 @@ func (m message) async() object {
 				{cloudevents.HeaderType, object{{"description", "Which message it is."}, {"type", "string"}, {"const", m.ceType}}},
 				{cloudevents.HeaderTime, object{{"description", "When it happened. Of a command it decides nothing."}, {"type", "string"}, {"format", "date-time"}}},
 				{cloudevents.HeaderContentType, encoding("How the value is encoded.")},
-				{"traceparent", object{{"description", "W3C trace context: what the message is part of. Events have their command's."}, {"type", "string"}}},
-				{"tracestate", object{{"description", "The rest of the trace context."}, {"type", "string"}}},
+				{telemetry.HeaderTraceParent, object{{"description", "W3C trace context: what the message is part of. Events have their command's."}, {"type", "string"}}},
+				{telemetry.HeaderTraceState, object{{"description", "The rest of the trace context."}, {"type", "string"}}},
 			}},
 			{"required", required},
 		}},
@@ -155,6 +156,8 @@ func structuredCommand(commands []message) object {
 				{"source", text("As the header ce_source of the other messages.")},
 				{"type", object{{"description", "Which command it is."}, {"type", "string"}, {"enum", types}}},
 				{"datacontenttype", encoding("How the data is encoded; JSON if it is absent.")},
+				{telemetry.HeaderTraceParent, object{{"description", "W3C trace context, of the extension for distributed tracing. A header of that name goes before it."}, {"type", "string"}}},
+				{telemetry.HeaderTraceState, object{{"description", "The rest of the trace context."}, {"type", "string"}}},
 				{"data", object{{"description", "The command in JSON, as the message of its type has it."}, {"type", "object"}}},
 				{"data_base64", object{{"description", "The command's bytes in base64, in place of data."}, {"type", "string"}, {"contentEncoding", "base64"}}},
 			}},

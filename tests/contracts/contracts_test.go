@@ -67,7 +67,7 @@ func TestStructuredCommands(t *testing.T) {
 	require.NoError(t, err)
 	const command = `{"orderid":"o","sku":"s","qty":1}`
 	for _, contentType := range []string{schemas.ContentTypeJSON, schemas.ContentTypeProtobuf} {
-		e := cloudevents.Envelope{ID: "1", Source: "/s", Type: schemas.CommandAllocate.CEType(), ContentType: contentType}
+		e := cloudevents.Envelope{ID: "1", Source: "/s", Type: schemas.CommandAllocate.CEType(), ContentType: contentType, TraceParent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
 		headers, value := cloudevents.Structured(e, []byte(command))
 		require.NoError(t, schema.Validate(instance(t, string(value))))
 		_, _, err := cloudevents.Read(headers, value)

@@ -3,6 +3,7 @@
 package path
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -11,17 +12,19 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/lotline/lotline/pkg/cloudevents"
 	"github.com/lotline/lotline/pkg/telemetry/telemetrytest"
 	"github.com/lotline/lotline/tests/stack"
 )
 
-// Trace contexts of senders: a client of the gateway, a producer, and one that does not sample.
+// Trace contexts of senders: a client of the gateway, producers, one that does not sample, and one that asks.
 const (
-	overHTTP  = "0af7651916cd43dd8448eb211c80319c"
-	overKafka = "1bf7651916cd43dd8448eb211c80319c"
-	unsampled = "2cf7651916cd43dd8448eb211c80319c"
-	asking    = "3df7651916cd43dd8448eb211c80319c"
-	sender    = "b7ad6b7169203331" // the span in all of them
+	overHTTP   = "0af7651916cd43dd8448eb211c80319c"
+	overKafka  = "1bf7651916cd43dd8448eb211c80319c"
+	inDocument = "4af7651916cd43dd8448eb211c80319c"
+	unsampled  = "2cf7651916cd43dd8448eb211c80319c"
+	asking     = "3df7651916cd43dd8448eb211c80319c"
+	sender     = "b7ad6b7169203331" // the span in all of them
 )
 
 // tree is one trace, as a collector has it.
@@ -127,6 +130,14 @@ func TestTracesFollowACommand(t *testing.T) {
 		p.answers("/allocations/o-5", "b-1")
 		p.trace(receiver, overKafka, func(tr tree) int { return tr.decided(p, sender) })
 
+		p.produce([]*kgo.Record{{
+			Key: []byte("RED-CHAIR"), Headers: []kgo.RecordHeader{{Key: "content-type", Value: []byte(cloudevents.ContentTypeStructured)}},
+			Value: fmt.Appendf(nil, `{"type":%q,"id":"c-6","source":"/test","traceparent":%q,"data":{"orderid":"o-6","sku":"RED-CHAIR","qty":1}}`,
+				allocate, traceparent(inDocument, "01")),
+		}})
+		p.answers("/allocations/o-6", "b-1")
+		p.trace(receiver, inDocument, func(tr tree) int { return tr.decided(p, sender) })
+
 		p.request(http.MethodGet, "/allocations/o-5", "", traceparent(asking, "01"))
 		p.trace(receiver, asking, func(tr tree) int {
 			server := tr.child(sender, "gateway", "GET /allocations/{orderid...}")
@@ -134,12 +145,12 @@ func TestTracesFollowACommand(t *testing.T) {
 			require.Equal(tr, "clickhouse", query.Attributes["db.system.name"])
 			return 2
 		})
-		require.Zero(p, len(receiver.Spans())-len(receiver.Spans(overHTTP, overKafka, asking)), "spans of others")
+		require.Zero(p, len(receiver.Spans())-len(receiver.Spans(overHTTP, overKafka, inDocument, asking)), "spans of others")
 
 		// On the wire: the same bytes on a command and on its events.
 		contexts := make(map[string]int)
 		for _, topic := range []string{p.topics.Commands.Name, p.topics.Events.Name} {
-			for _, r := range p.consume(topic, 6) {
+			for _, r := range p.consume(topic, 7) {
 				contexts[header(r, "traceparent")]++
 			}
 		}
@@ -147,8 +158,9 @@ func TestTracesFollowACommand(t *testing.T) {
 		require.Equal(p, 1, contexts[invalid], "a malformed context stays on its command only")
 		require.Equal(p, 2, contexts[traceparent(unsampled, "00")])
 		require.Equal(p, 2, contexts[traceparent(overKafka, "01")])
-		require.Equal(p, 5, contexts[""], "an untraced request, one with a malformed context, and that of the record's events")
-		require.Len(p, contexts, 5, "and one that the gateway made")
+		require.Equal(p, 6, contexts[""], "an untraced request, one with a malformed context, that of the record's events, and the record of a document")
+		require.Equal(p, 1, contexts[traceparent(inDocument, "01")], "on the event of the document")
+		require.Len(p, contexts, 6, "and one that the gateway made")
 		receiver.Forget()
 	}, func(c *stack.Config) {
 		c.Allocator.Telemetry.Endpoint, c.Projector.Telemetry.Endpoint, c.Gateway.Telemetry.Endpoint = receiver.URL, receiver.URL, receiver.URL

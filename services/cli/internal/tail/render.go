@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/lotline/lotline/pkg/cloudevents"
+	"github.com/lotline/lotline/pkg/telemetry"
 	"github.com/lotline/lotline/schemas"
 )
 
@@ -89,6 +90,11 @@ func view(r *kgo.Record, decode decoder) (v line, sku string) {
 // attributes are those of e, named as in a document.
 func attributes(e cloudevents.Envelope) map[string]string {
 	named := map[string]string{"datacontenttype": e.ContentType}
+	for name, value := range map[string]string{telemetry.HeaderTraceParent: e.TraceParent, telemetry.HeaderTraceState: e.TraceState} {
+		if value != "" {
+			named[name] = value
+		}
+	}
 	e.ContentType = ""
 	for _, h := range cloudevents.Headers(e) {
 		named[strings.TrimPrefix(h.Key, "ce_")] = string(h.Value)
