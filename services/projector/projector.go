@@ -20,12 +20,17 @@ import (
 	"github.com/lotline/lotline/pkg/clickhouseclient"
 	"github.com/lotline/lotline/pkg/fault"
 	"github.com/lotline/lotline/pkg/kafkaclient"
+	"github.com/lotline/lotline/pkg/postgresclient"
 	"github.com/lotline/lotline/pkg/readmodel/clickhouse"
 	"github.com/lotline/lotline/pkg/telemetry"
 	"github.com/lotline/lotline/topics"
 
+	"github.com/lotline/lotline/services/projector/internal/audit"
 	"github.com/lotline/lotline/services/projector/internal/eventlog"
 )
+
+// auditorsPartition is the partition of the events whose owner audits: one of several projectors.
+const auditorsPartition = 0
 
 // Config is what an operator sets.
 type Config struct {
@@ -33,9 +38,21 @@ type Config struct {
 	ClickHouse       clickhouseclient.Config `embed:"" prefix:"clickhouse-"`
 	BlockEventsMax   int                     `help:"Most events written in one block, 1 to 100000." default:"10000" placeholder:"N"`
 	FlushIntervalMax time.Duration           `help:"Longest time that an event waits for a block to fill, 50ms to 5s; less while ClickHouse is fast." default:"500ms"`
+	Postgres         writeSide               `embed:""`
+	AuditInterval    time.Duration           `help:"Pause between two steps of the audit, 1s to 1h." default:"10s"`
+	AuditRowsMax     int                     `help:"Most SKUs, and most order lines, compared in a step of the audit, 1 to 10000." default:"500" placeholder:"N"`
 	AdminAddr        string                  `help:"Address (host:port) of health and metrics; empty = none." default:"127.0.0.1:9082" placeholder:"HOST:PORT"`
 	Telemetry        telemetry.Config        `embed:""`
 }
+
+// writeSide says where Postgres is, for the audit. Unlike for others it may be left out, and that is the default.
+type writeSide struct {
+	PostgresURL          string `name:"postgres-url" help:"Where the write side's state is: a postgres:// URL without a password, of a user of lotline_bi. With it the read model is audited: held against Postgres, a few rows at a time, for ever. Empty = no audit." placeholder:"URL"`
+	PostgresURLFile      string `name:"postgres-url-file" help:"File that holds the Postgres URL; overrides --postgres-url." placeholder:"PATH"`
+	PostgresPasswordFile string `name:"postgres-password-file" help:"File with the user's password; empty = the one in the URL, or in the variable LOTLINE_POSTGRES_PASSWORD, or in PGPASSFILE." placeholder:"PATH"`
+}
+
+func (w writeSide) given() bool { return w.PostgresURL != "" || w.PostgresURLFile != "" }
 
 // DefaultConfig returns the configuration of a projector that is told nothing.
 func DefaultConfig() Config {
@@ -54,6 +71,15 @@ func (c Config) Validate() error {
 	}
 	if c.FlushIntervalMax < 50*time.Millisecond || c.FlushIntervalMax > 5*time.Second {
 		errs = append(errs, fmt.Errorf("--flush-interval-max is %s and must be from 50ms to 5s", c.FlushIntervalMax))
+	}
+	if c.Postgres.given() {
+		errs = append(errs, postgresclient.Settings(c.Postgres).Validate())
+	}
+	if c.AuditInterval < time.Second || c.AuditInterval > time.Hour {
+		errs = append(errs, fmt.Errorf("--audit-interval is %s and must be from 1s to 1h", c.AuditInterval))
+	}
+	if c.AuditRowsMax < 1 || c.AuditRowsMax > 10_000 {
+		errs = append(errs, fmt.Errorf("--audit-rows-max is %d and must be from 1 to 10000", c.AuditRowsMax))
 	}
 	if c.AdminAddr != "" {
 		if _, _, err := net.SplitHostPort(c.AdminAddr); err != nil {
@@ -89,6 +115,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	defer func() { err = errors.Join(err, writer.Close()) }()
 	health.Set(writer.Name(), errors.New("not reached yet"))
+	audits := audit.NewMetrics(registry)
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return admin.Serve(ctx, cfg.AdminAddr, health, registry) })
@@ -110,7 +137,20 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		if err != nil {
 			return err
 		}
-		return consumer.Run(ctx)
+		if !cfg.Postgres.given() {
+			return consumer.Run(ctx)
+		}
+		both, ctx := errgroup.WithContext(ctx)
+		both.Go(func() error { return consumer.Run(ctx) })
+		both.Go(func() error {
+			return audit.Run(ctx, audit.Config{
+				Topic: declared.Events.Name, Group: declared.ProjectorGroup,
+				Interval: cfg.AuditInterval, RowsMax: cfg.AuditRowsMax,
+				Postgres: postgresclient.Settings(cfg.Postgres), ClickHouse: cfg.ClickHouse,
+				Mine: func() bool { return consumer.Owns(auditorsPartition) },
+			}, cfg.Kafka.Opts("lotline-projector"), audits, log)
+		})
+		return both.Wait()
 	})
 	return g.Wait()
 }

@@ -58,9 +58,9 @@ func onEachKafka(t *testing.T, test func(p *pipeline), change ...func(*stack.Con
 }
 
 // onKfake runs a test to which it does not matter which Kafka it has.
-func onKfake(t *testing.T, test func(p *pipeline)) {
+func onKfake(t *testing.T, test func(p *pipeline), change ...func(*stack.Config)) {
 	t.Helper()
-	isolation.OnKfake(t, func(t *testing.T, on stack.Servers) { onServers(t, on, test) })
+	isolation.OnKfake(t, func(t *testing.T, on stack.Servers) { onServers(t, on, test, change...) })
 }
 
 func onServers(t *testing.T, on stack.Servers, test func(p *pipeline), change ...func(*stack.Config)) {

@@ -44,14 +44,14 @@ func (p *pipeline) agrees() {
 	require.Contains(p, printed, "Postgres = fold of the events = ClickHouse")
 }
 
-// history gives two SKUs batches and lines, some of them moved and given back.
-func (p *pipeline) history() {
+// history gives SKUs batches and lines, some of them moved and given back: 13 commands and 17 versions each.
+func (p *pipeline) history(skus ...string) {
 	p.Helper()
 	var records []*kgo.Record
 	add := func(ceType, sku, format string, args ...any) {
 		records = append(records, record(fmt.Sprintf("c-%d", len(records)), ceType, sku, fmt.Sprintf(format, args...)))
 	}
-	for _, sku := range []string{"CHAIR", awkward} {
+	for _, sku := range skus {
 		name := fmt.Sprintf("%q", sku)
 		add(createBatch, sku, `{"ref":"b-1","sku":%s,"qty":10,"eta":null}`, name)
 		add(createBatch, sku, `{"ref":"b-2","sku":%s,"qty":100,"eta":"2031-01-02"}`, name)
@@ -64,13 +64,14 @@ func (p *pipeline) history() {
 	}
 	p.produce(records)
 	// All events of the last command of each SKU have an answer once all before it have.
-	p.answers("/commands/c-12", `"outcome":"OutOfStock"`)
-	p.answers("/commands/c-25", `"outcome":"OutOfStock"`)
+	for n := range skus {
+		p.answers(fmt.Sprintf("/commands/c-%d", 13*n+12), `"outcome":"OutOfStock"`)
+	}
 }
 
 func TestVerifyNamesEachKindOfDrift(t *testing.T) {
 	onKfake(t, func(p *pipeline) {
-		p.history()
+		p.history("CHAIR", awkward)
 		p.agrees()
 		p.Run("postgres", p.driftOfPostgres)
 		p.Run("clickhouse", p.driftOfClickHouse)
@@ -245,7 +246,7 @@ func (p *pipeline) driftOfEvents(t *testing.T) {
 // and a repair must not lose what only ClickHouse has.
 func TestVerifyAndRepairBeyondTheTopicsRetention(t *testing.T) {
 	onKfake(t, func(p *pipeline) {
-		p.history()
+		p.history("CHAIR", awkward)
 		p.agrees()
 		client, err := kgo.NewClient(kgo.SeedBrokers(p.on.Kafka...))
 		require.NoError(t, err)
@@ -350,7 +351,7 @@ func TestVerifyRepairsWhileCommandsComeIn(t *testing.T) {
 
 func TestVerifyAgreesWhileCommandsComeIn(t *testing.T) {
 	onEachKafka(t, func(p *pipeline) {
-		p.history()
+		p.history("CHAIR", awkward)
 		stop := p.busy()
 		looked := 0
 		for range 3 {

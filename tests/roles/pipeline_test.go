@@ -49,6 +49,9 @@ func TestThePipelineWithTheLeastRights(t *testing.T) {
 	config.Allocator.Settings = login("allocator_1", "lotline_allocator")
 	config.ClickHouseOwner = ch.as("lotline_migrate")
 	config.Projector.ClickHouse, config.Gateway.ClickHouse = ch.as("lotline_writer"), ch.as("lotline_reader")
+	people := login("analyst", "lotline_bi")
+	config.Projector.Postgres.PostgresURL, config.Projector.Postgres.PostgresPasswordFile = people.PostgresURL, people.PostgresPasswordFile
+	config.Projector.AuditInterval = time.Second
 	running, err := stack.Start(t.Context(), config)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, running.Stop()) })
@@ -79,7 +82,7 @@ func TestThePipelineWithTheLeastRights(t *testing.T) {
 		return waiting == 0
 	}, answerWithin, 20*time.Millisecond)
 
-	people := login("analyst", "lotline_bi")
+	requireAudited(t, config.Projector.AdminAddr)
 	verify := func(clickHouseUser string, flags ...string) (code int, printed string) {
 		var out bytes.Buffer
 		code = cli.Main(t.Context(), append([]string{
@@ -109,4 +112,21 @@ func TestThePipelineWithTheLeastRights(t *testing.T) {
 	}, strings.NewReader(""), &migrated, &migrated)
 	require.Zero(t, code, migrated.String())
 	require.Equal(t, "postgres is up to date\nclickhouse is up to date\n", migrated.String())
+}
+
+// requireAudited waits until the projector has held every row against Postgres once, and found nothing.
+func requireAudited(t *testing.T, addr string) {
+	t.Helper()
+	var body []byte
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		response, err := http.Get("http://" + addr + "/metrics")
+		require.NoError(c, err)
+		defer response.Body.Close()
+		body, err = io.ReadAll(response.Body)
+		require.NoError(c, err)
+		require.Regexp(c, `(?m)^lotline_projector_audit_last_pass_timestamp_seconds [1-9]`, string(body))
+		require.Regexp(c, `(?m)^lotline_projector_audit_rows_total{of="lines"} [1-9]`, string(body))
+	}, answerWithin, 20*time.Millisecond)
+	require.Contains(t, string(body), "lotline_projector_audit_drifting_skus 0")
+	require.Contains(t, string(body), "lotline_projector_audit_failures_total 0")
 }

@@ -25,7 +25,7 @@ type row struct{ sku, name string }
 
 // ofReadModel reports whether only ClickHouse has such rows.
 func (r row) ofReadModel() bool {
-	return strings.HasPrefix(r.name, "event ") || strings.HasPrefix(r.name, "ref ")
+	return strings.HasPrefix(r.name, "event ") || strings.HasPrefix(r.name, refPrefix)
 }
 
 type rowSet map[row]string
@@ -144,20 +144,20 @@ func (s rowSet) addEvent(e *logged) error {
 		return nil
 	}
 	errs := []error{
-		s.add(e.SKU, "sku", skuSays(e.Version, e.Available)),
+		s.add(e.SKU, rowSKU, skuSays(e.Version, e.Available)),
 		s.add(e.SKU, fmt.Sprintf("event %d", e.Version), eventSays(e.Type.String(), e.OrderID, e.Qty, e.BatchRef, e.Available)),
 	}
-	line := "line " + e.OrderID
+	line := linePrefix + e.OrderID
 	switch e.Type {
 	case schemas.EventAllocated:
 		errs = append(errs, s.add(e.SKU, line, lineSays(e.BatchRef, e.Qty)))
 	case schemas.EventDeallocated:
 		delete(s, row{e.SKU, line})
 	case schemas.EventBatchCreated:
-		errs = append(errs, s.add(e.SKU, "ref "+e.BatchRef, "there"))
+		errs = append(errs, s.add(e.SKU, refPrefix+e.BatchRef, "there"))
 	}
 	if e.BatchRef != "" {
-		errs = append(errs, s.add(e.SKU, "batch "+e.BatchRef, batchSays(e.BatchQty, e.BatchAvailable, e.ETA)))
+		errs = append(errs, s.add(e.SKU, batchPrefix+e.BatchRef, batchSays(e.BatchQty, e.BatchAvailable, e.ETA)))
 	}
 	return errors.Join(errs...)
 }
@@ -182,11 +182,11 @@ func (j *judge) postgresRows(ctx context.Context, skus []string) (rowSet, error)
 	var available int64
 	return found, errors.Join(
 		each(`SELECT sku, version, available FROM products WHERE sku = ANY($1)`, []any{&sku, &version, &available},
-			func() error { return found.add(sku, "sku", skuSays(version, available)) }),
+			func() error { return found.add(sku, rowSKU, skuSays(version, available)) }),
 		each(`SELECT sku, ref, qty, qty - allocated, coalesce(to_char(eta, 'YYYY-MM-DD'), '') FROM batches WHERE sku = ANY($1)`, []any{&sku, &name, &qty, &left, &eta},
-			func() error { return found.add(sku, "batch "+name, batchSays(qty, left, eta)) }),
+			func() error { return found.add(sku, batchPrefix+name, batchSays(qty, left, eta)) }),
 		each(`SELECT sku, orderid, batchref, qty FROM order_lines WHERE batchref IS NOT NULL AND sku = ANY($1)`, []any{&sku, &name, &batchRef, &qty},
-			func() error { return found.add(sku, "line "+name, lineSays(batchRef, qty)) }),
+			func() error { return found.add(sku, linePrefix+name, lineSays(batchRef, qty)) }),
 	)
 }
 
@@ -202,13 +202,13 @@ func (j *judge) clickHouseRows(ctx context.Context, skus []string) (rowSet, erro
 	var available int64
 	err := errors.Join(
 		each(`SELECT sku, version, available FROM skus FINAL WHERE sku IN (@skus)`, []any{&sku, &version, &available},
-			func() error { return found.add(sku, "sku", skuSays(version, available)) }),
+			func() error { return found.add(sku, rowSKU, skuSays(version, available)) }),
 		each(`SELECT sku, ref, qty, available, ifNull(toString(eta), '') FROM stock FINAL WHERE sku IN (@skus)`, []any{&sku, &name, &qty, &left, &eta},
-			func() error { return found.add(sku, "batch "+name, batchSays(qty, left, eta)) }),
+			func() error { return found.add(sku, batchPrefix+name, batchSays(qty, left, eta)) }),
 		each(`SELECT sku, orderid, batchref, qty FROM order_lines FINAL WHERE sku IN (@skus)`, []any{&sku, &name, &batchRef, &qty},
-			func() error { return found.add(sku, "line "+name, lineSays(batchRef, qty)) }),
+			func() error { return found.add(sku, linePrefix+name, lineSays(batchRef, qty)) }),
 		each(`SELECT sku, ref FROM batches_by_ref FINAL WHERE sku IN (@skus)`, []any{&sku, &name},
-			func() error { return found.add(sku, "ref "+name, "there") }),
+			func() error { return found.add(sku, refPrefix+name, "there") }),
 		each(`SELECT sku, version, toString(any(type)), any(orderid), any(qty), any(batchref), any(available), count() FROM events FINAL WHERE sku IN (@skus) GROUP BY sku, version`,
 			[]any{&sku, &version, &kind, &orderID, &qty, &batchRef, &available, &copies}, func() error {
 				says := eventSays(kind, orderID, qty, batchRef, available)

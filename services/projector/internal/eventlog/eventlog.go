@@ -108,6 +108,9 @@ func (c *Consumer) assigned(ctx context.Context, client *kgo.Client, added map[s
 	c.owned.assigned(ctx, client, added)
 }
 
+// Owns reports whether this process has a partition at the moment. It may be called concurrently.
+func (c *Consumer) Owns(partition int32) bool { return c.owned.has(partition) }
+
 // Run projects events until ctx ends, and then returns nil after leaving the group. What had been read and not
 // written by then is read again by whoever comes next.
 func (c *Consumer) Run(ctx context.Context) error {
