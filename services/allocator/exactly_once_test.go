@@ -6,15 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -121,25 +118,6 @@ func TestKafkaCommitWithALostAnswer(t *testing.T) {
 	require.EqualValues(t, 1, lost.Load(), "the fault took effect")
 }
 
-// A record that the broker refuses must turn the transaction into an abort: committing would move the offset past
-// events that nobody can see.
-func TestProduceFailureAborts(t *testing.T) {
-	b := onKfake(t)
-	b.send(b.orders("CHAIR", 5)...)
-	var refused atomic.Int32
-	b.fake.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
-		b.fake.KeepControl() // it may run for several requests at once, so it counts for itself
-		produce := req.(*kmsg.ProduceRequest)
-		if produce.TransactionID == nil || refused.Swap(1) == 1 {
-			return nil, nil, false
-		}
-		return refuse(produce), nil, true
-	})
-	b.start()
-	b.check(6)
-	require.EqualValues(t, 1, refused.Load(), "the fault took effect")
-}
-
 // The answer to Postgres' commit is lost: it happened, and nobody may decide those commands again.
 func TestPostgresCommitWithALostAnswer(t *testing.T) {
 	b := onKfake(t)
@@ -227,133 +205,6 @@ func (b *bench) removeMembers() {
 	require.NoError(b.t, err)
 }
 
-// Without the group's offsets the start is the outbox floor: what was published and deleted does not appear again,
-// what waits in the outbox does.
-func TestGroupOffsetsDeleted(t *testing.T) {
-	b := onKfake(t)
-	b.send(b.orders("CHAIR", 20)...)
-	stop := b.start(small)
-	b.check(21)
-	conn := b.postgres()
-	require.Eventually(t, func() bool {
-		var rows int
-		require.NoError(t, conn.QueryRow(t.Context(), `SELECT count(*) FROM outbox`).Scan(&rows))
-		return rows == 0
-	}, 10*time.Second, 50*time.Millisecond)
-	stop()
-	_, err := b.adm.DeleteGroup(t.Context(), b.topics.AllocatorGroup)
-	require.NoError(t, err)
-	b.start()
-	b.send(b.orders("TABLE", 3)...)
-	b.check(25)
-}
-
-// A clean stop leaves nothing in the outbox that is published, so that the group's offsets can go without anything
-// appearing twice. It is stopped as soon as the events are there, before the next trim is due.
-func TestGroupOffsetsDeletedAfterACleanStop(t *testing.T) {
-	b := onKfake(t)
-	stop := b.start(small, func(c *allocator.Config) { c.GracePeriod = 10 * time.Second })
-	b.send(b.orders("CHAIR", 20)...)
-	b.awaitCommitted(21)
-	stop()
-	var rows int
-	var waits int64
-	require.NoError(t, b.postgres().QueryRow(t.Context(),
-		`SELECT (SELECT count(*) FROM outbox), sum(next_offset - outbox_floor)::bigint FROM partitions`).Scan(&rows, &waits))
-	require.Zero(t, rows)
-	require.Zero(t, waits)
-	_, err := b.adm.DeleteGroup(t.Context(), b.topics.AllocatorGroup)
-	require.NoError(t, err)
-	b.start()
-	b.send(b.orders("TABLE", 3)...)
-	b.check(25)
-}
-
-// awaitCommitted waits until the group has committed so many commands.
-func (b *bench) awaitCommitted(commands int64) {
-	b.t.Helper()
-	require.Eventually(b.t, func() bool {
-		committed, err := b.adm.FetchOffsets(b.t.Context(), b.topics.AllocatorGroup)
-		require.NoError(b.t, err)
-		var sum int64
-		committed.Each(func(o kadm.OffsetResponse) { sum += max(0, o.At) })
-		return sum == commands
-	}, waitMax, time.Millisecond)
-}
-
-// Postgres comes back from an older backup while Kafka has gone on: the commands that the backup lacks are applied
-// again from the log, to the same state, and nothing is published twice.
-func TestPostgresRestoredFromABackup(t *testing.T) {
-	b := onKfake(t)
-	b.send(b.orders("CHAIR", 10)...)
-	stop := b.start(small)
-	b.check(11)
-	stop()
-	admin := b.postgresAdmin()
-	database := b.config.Kafka.TopicPrefix
-	_, err := admin.Exec(t.Context(), fmt.Sprintf(`CREATE DATABASE "%[1]s_backup" TEMPLATE "%[1]s"`, database))
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		_, err := b.postgresAdmin().Exec(context.Background(), fmt.Sprintf(`DROP DATABASE "%s_backup" WITH (FORCE)`, database))
-		require.NoError(t, err)
-	})
-
-	more := b.orders("CHAIR", 30)[11:]
-	b.send(more...)
-	stop = b.start(small)
-	b.check(31)
-	stop()
-	want := b.lines()
-
-	b.config.PostgresURL, b.owner = backupURL(b.config.PostgresURL, database), backupURL(b.owner, database)
-	b.start(small)
-	require.Eventually(t, func() bool { return len(b.lines()) == len(want) }, 20*time.Second, 100*time.Millisecond,
-		"the log is applied again while idle")
-	require.Equal(t, want, b.lines())
-	b.send(b.orders("TABLE", 3)...)
-	b.check(35)
-}
-
-// Commands that were never applied are deleted from the log: the partition stops by name. Starting at what is left
-// would lose them in silence.
-func TestTruncatedCommandsHaltThePartition(t *testing.T) {
-	b := onKfake(t)
-	sent := b.orders("CHAIR", 4)
-	b.send(sent...)
-	stop := b.start()
-	b.check(5)
-	stop()
-	b.send(b.orders("CHAIR", 9)[5:]...)
-	partition := sent[0].Partition
-	offsets := kadm.Offsets{}
-	offsets.Add(kadm.Offset{Topic: b.topics.Commands.Name, Partition: partition, At: 8})
-	_, err := b.adm.DeleteRecords(t.Context(), offsets)
-	require.NoError(t, err)
-	ready := b.startReady()
-	require.Eventually(t, func() bool { return ready.says("halted") }, 20*time.Second, 100*time.Millisecond, "readyz names the halt")
-	require.Len(t, b.events(5), 5, "nothing after the hole is decided")
-	other := b.otherPartition(partition)
-	b.send(b.orders(other, 2)...)
-	require.Len(t, b.events(8), 8, "the other partitions go on")
-}
-
-// The topic is deleted and created again: offsets of the old one mean nothing in the new one.
-func TestRecreatedTopicHalts(t *testing.T) {
-	b := onKfake(t)
-	b.send(b.orders("CHAIR", 4)...)
-	stop := b.start()
-	b.check(5)
-	stop()
-	_, err := b.adm.DeleteTopic(t.Context(), b.topics.Commands.Name)
-	require.NoError(t, err)
-	b.client.PurgeTopicsFromClient(b.topics.Commands.Name)
-	b.createTopics()
-	b.send(b.orders("CHAIR", 9)...)
-	ready := b.startReady()
-	require.Eventually(t, func() bool { return ready.says("created anew") }, 20*time.Second, 100*time.Millisecond)
-	require.Len(t, b.events(5), 5)
-}
-
 // A graceful stop hands over within two seconds: the transaction is finished and the group left.
 func TestGracefulStopHandsOver(t *testing.T) {
 	for name, install := range map[string]func(*testing.T) *bench{"kfake": onKfake, "kafka": onKafka} {
@@ -370,46 +221,6 @@ func TestGracefulStopHandsOver(t *testing.T) {
 			require.Less(t, time.Since(start), 5*time.Second, "taken over and read back")
 		})
 	}
-}
-
-// Rows that contradict each other are no outage: the partition stops by name instead of trying for ever, and the
-// others go on.
-func TestContradictoryRowsHaltThePartition(t *testing.T) {
-	b := onKfake(t)
-	sent := b.orders("CHAIR", 2)
-	b.send(sent...)
-	stop := b.start()
-	b.check(3)
-	stop()
-	conn := b.postgres()
-	_, err := conn.Exec(t.Context(), `DELETE FROM batches`)
-	require.NoError(t, err)
-	ready := b.startReady()
-	b.send(b.command("undo", schemas.Command{Type: schemas.CommandDeallocate, SKU: "CHAIR", OrderID: name("CHAIR", 0)}))
-	require.Eventually(t, func() bool { return ready.says("contradict") }, waitMax, tick)
-	b.send(b.orders(b.otherPartition(sent[0].Partition), 2)...)
-	require.Len(t, b.events(6), 6, "the other partitions go on")
-}
-
-// A broker that refuses a record for good must not be asked in a hot loop, and readiness says what is wrong.
-func TestARefusedRecordIsTriedWithPauses(t *testing.T) {
-	b := onKfake(t)
-	b.send(b.orders("CHAIR", 5)...)
-	var refused atomic.Int32
-	b.fake.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
-		b.fake.KeepControl()
-		produce := req.(*kmsg.ProduceRequest)
-		if produce.TransactionID == nil {
-			return nil, nil, false
-		}
-		refused.Add(1)
-		return refuse(produce), nil, true
-	})
-	ready := b.startReady()
-	require.Eventually(t, func() bool { return ready.says("MESSAGE_TOO_LARGE") }, waitMax, tick)
-	before := refused.Load()
-	time.Sleep(2 * time.Second)
-	require.Less(t, refused.Load()-before, int32(20), "tries in two seconds")
 }
 
 // Few commands can decide very many events: cuts that send the same lines back and forth. More than a poll may hold
@@ -434,59 +245,4 @@ func TestCutsThatDecideVeryManyEvents(t *testing.T) {
 	for i, e := range b.events(want) {
 		require.EqualValues(t, i+1, e.Version, "versions follow each other")
 	}
-}
-
-// The broker does not know the topic for a moment, just when its id is asked for. A made-up id would be stored, and
-// the partitions halted for good once the true one is known.
-func TestATopicsIDIsNeverMadeUp(t *testing.T) {
-	b := onKfake(t)
-	b.send(b.orders("CHAIR", 2)...)
-	var asked, joined atomic.Int32
-	b.fake.ControlKey(int16(kmsg.OffsetFetch), func(kmsg.Request) (kmsg.Response, error, bool) {
-		b.fake.KeepControl()
-		joined.Store(1)
-		return nil, nil, false
-	})
-	b.fake.ControlKey(int16(kmsg.Metadata), func(req kmsg.Request) (kmsg.Response, error, bool) {
-		b.fake.KeepControl()
-		metadata := req.(*kmsg.MetadataRequest)
-		if joined.Load() == 0 || asked.Load() > 1 || len(metadata.Topics) != 1 || metadata.Topics[0].Topic == nil {
-			return nil, nil, false
-		}
-		asked.Add(1)
-		answer := metadata.ResponseKind().(*kmsg.MetadataResponse)
-		host, port, err := net.SplitHostPort(b.config.Kafka.Brokers[0])
-		if err != nil {
-			t.Error(err)
-		}
-		broker := kmsg.NewMetadataResponseBroker()
-		number, err := strconv.ParseInt(port, 10, 32)
-		if err != nil {
-			t.Error(err)
-		}
-		broker.Host, broker.Port = host, int32(number)
-		topic := kmsg.NewMetadataResponseTopic()
-		topic.Topic, topic.ErrorCode = metadata.Topics[0].Topic, kerr.UnknownTopicOrPartition.Code
-		answer.Brokers, answer.Topics = append(answer.Brokers, broker), append(answer.Topics, topic)
-		return answer, nil, true
-	})
-	b.start()
-	b.check(3)
-	require.Positive(t, asked.Load(), "the fault took effect")
-}
-
-// refuse is the answer to a produce request of which every partition is too large.
-func refuse(produce *kmsg.ProduceRequest) kmsg.Response {
-	answer := produce.ResponseKind().(*kmsg.ProduceResponse)
-	for _, topic := range produce.Topics {
-		rt := kmsg.NewProduceResponseTopic()
-		rt.Topic, rt.TopicID = topic.Topic, topic.TopicID
-		for _, partition := range topic.Partitions {
-			rp := kmsg.NewProduceResponseTopicPartition()
-			rp.Partition, rp.ErrorCode = partition.Partition, kerr.MessageTooLarge.Code
-			rt.Partitions = append(rt.Partitions, rp)
-		}
-		answer.Topics = append(answer.Topics, rt)
-	}
-	return answer
 }

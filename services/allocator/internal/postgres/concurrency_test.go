@@ -33,11 +33,7 @@ func TestLockedHoldsItsRows(t *testing.T) {
 	answered := make(chan error, 1)
 	require.NoError(t, a.Locked(t.Context(), 0, 8, []string{"CHAIR"}, func(_ context.Context, s apply.Session) error {
 		go func() { answered <- b.Commit(context.Background(), other) }()
-		require.Eventually(t, func() bool {
-			var waiting int
-			d.row(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`, &waiting)
-			return waiting == 1
-		}, 10*time.Second, 10*time.Millisecond, "the other commit waits for the row")
+		d.awaitWaiter("the other commit waits for the row")
 		loaded, err := s.Load(t.Context(), everything("CHAIR"))
 		require.NoError(t, err)
 		require.EqualValues(t, 7, loaded.Products[0].Version)

@@ -85,6 +85,16 @@ func (d database) exec(sql string) {
 	require.NoError(d.t, err)
 }
 
+// awaitWaiter waits until one transaction waits for another's lock.
+func (d database) awaitWaiter(what string) {
+	d.t.Helper()
+	require.Eventually(d.t, func() bool {
+		var waiting int
+		d.row(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`, &waiting)
+		return waiting == 1
+	}, 10*time.Second, 10*time.Millisecond, what)
+}
+
 // contents prints every row of every table, to compare databases before and after.
 func (d database) contents() (rows string) {
 	d.t.Helper()

@@ -34,6 +34,28 @@ func by(t *testing.T, s *Store) allocation.Position {
 	return got.Products[0].By
 }
 
+// holder is a transaction of somebody else that has run statements and is open until the test ends it.
+func (d database) holder(statements ...string) pgx.Tx {
+	d.t.Helper()
+	conn, err := pgx.Connect(d.t.Context(), d.url)
+	require.NoError(d.t, err)
+	d.t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	tx, err := conn.Begin(d.t.Context())
+	require.NoError(d.t, err)
+	for _, sql := range statements {
+		_, err = tx.Exec(d.t.Context(), sql)
+		require.NoError(d.t, err)
+	}
+	return tx
+}
+
+// moving begins a Move, and tells how it ended.
+func (d database) moving(ctx context.Context, partition int32, from, to Position) <-chan error {
+	moved := make(chan error, 1)
+	go func() { moved <- Move(ctx, d.url, partition, from, to) }()
+	return moved
+}
+
 // TestWhoMadeAVersion: it is stored with the version, and what a segment depends on is stored with the segment, so that
 // whoever publishes it later waits as its maker would have.
 func TestWhoMadeAVersion(t *testing.T) {
@@ -94,21 +116,18 @@ func TestDependenciesWaitForAMove(t *testing.T) {
 		w.Products[0].SKU = sku
 		return w
 	}
+	var moved <-chan error
 	require.NoError(t, a.Locked(t.Context(), 0, 5, nil, func(ctx context.Context, s apply.Session) error {
 		require.NoError(t, b.Commit(ctx, other(1, "LAMP", 0)), "partition 0 is held, and depended on")
 		require.NoError(t, s.Commit(ctx, other(0, "TABLE", 1)))
-		moved := make(chan error, 1)
-		go func() {
-			moved <- Move(context.Background(), d.url, 1, Position{TopicID: "topic", NextOffset: 10}, Position{TopicID: "new"})
-		}()
-		require.Eventually(t, func() bool {
-			var waiting int
-			d.row(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`, &waiting)
-			return waiting == 1
-		}, 10*time.Second, 10*time.Millisecond, "the move waits for a commit that depends on its partition")
+		moved = d.moving(context.Background(), 1, Position{TopicID: "topic", NextOffset: 10}, Position{TopicID: "new"})
+		d.awaitWaiter("the move waits for a commit that depends on its partition")
 		return nil
 	}))
-	require.Eventually(t, func() bool { n, err := a.NextOffset(t.Context(), 1); return err == nil && n == 0 }, 10*time.Second, 10*time.Millisecond)
+	require.NoError(t, <-moved)
+	next, err := a.NextOffset(t.Context(), 1)
+	require.NoError(t, err)
+	require.Zero(t, next)
 	got, err := a.Outbox(t.Context(), 0, 5, 10, 1<<30)
 	require.NoError(t, err)
 	require.NotEmpty(t, got.Segments)
@@ -121,16 +140,10 @@ func TestAMoveAndAHolderOfItsSKUs(t *testing.T) {
 	d := newDatabase(t)
 	a := d.store(time.Minute)
 	require.NoError(t, a.Commit(t.Context(), chairBy(0, 0, 0, nil)))
-	moved := make(chan error, 1)
+	var moved <-chan error
 	require.NoError(t, a.Locked(t.Context(), 1, 0, []string{"CHAIR"}, func(ctx context.Context, s apply.Session) error {
-		go func() {
-			moved <- Move(context.Background(), d.url, 0, Position{TopicID: "topic", NextOffset: 5}, Position{TopicID: "new"})
-		}()
-		require.Eventually(t, func() bool {
-			var waiting int
-			d.row(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`, &waiting)
-			return waiting == 1
-		}, 10*time.Second, 10*time.Millisecond, "the move waits for CHAIR")
+		moved = d.moving(context.Background(), 0, Position{TopicID: "topic", NextOffset: 5}, Position{TopicID: "new"})
+		d.awaitWaiter("the move waits for CHAIR")
 		return s.Commit(ctx, chairBy(1, 0, 1, map[int32]int64{0: 3}))
 	}))
 	require.NoError(t, <-moved)
@@ -148,25 +161,11 @@ func TestAMoveThatPostgresEnds(t *testing.T) {
 	a := d.store(time.Minute)
 	require.NoError(t, a.Commit(t.Context(), chairBy(0, 0, 0, nil)))
 	require.NoError(t, a.Commit(t.Context(), chairBy(1, 0, 1, map[int32]int64{0: 3})))
-	conn, err := pgx.Connect(t.Context(), d.url)
-	require.NoError(t, err)
-	defer conn.Close(context.Background())
-	_, err = conn.Exec(t.Context(), `SET deadlock_timeout = '1h'`) // so that it is the move that looks for a circle
-	require.NoError(t, err)
-	tx, err := conn.Begin(t.Context())
-	require.NoError(t, err)
-	_, err = tx.Exec(t.Context(), `DELETE FROM outbox WHERE partition = 1`)
-	require.NoError(t, err)
-	moved := make(chan error, 1)
-	go func() {
-		moved <- Move(context.Background(), d.url, 0, Position{TopicID: "topic", NextOffset: 5}, Position{TopicID: "new"})
-	}()
-	require.Eventually(t, func() bool {
-		var waiting int
-		d.row(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`, &waiting)
-		return waiting == 1
-	}, 10*time.Second, 10*time.Millisecond, "the move waits for the outbox")
-	_, err = tx.Exec(t.Context(), `UPDATE partitions SET outbox_floor = 0 WHERE partition = 0`)
+	// Its patience is such that it is the move that looks for a circle.
+	tx := d.holder(`SET LOCAL deadlock_timeout = '1h'`, `DELETE FROM outbox WHERE partition = 1`)
+	moved := d.moving(context.Background(), 0, Position{TopicID: "topic", NextOffset: 5}, Position{TopicID: "new"})
+	d.awaitWaiter("the move waits for the outbox")
+	_, err := tx.Exec(t.Context(), `UPDATE partitions SET outbox_floor = 0 WHERE partition = 0`)
 	require.NoError(t, err, "the move is the one that Postgres ended")
 	require.NoError(t, tx.Commit(t.Context()))
 	require.NoError(t, <-moved)
@@ -179,21 +178,14 @@ func TestAMoveOfManySKUs(t *testing.T) {
 	d.store(time.Minute)
 	d.exec(`INSERT INTO products (sku, version, available, command_partition, command_offset)
 		SELECT 'S' || lpad(n::text, 6, '0'), 1, 0, n % 2, 7 FROM generate_series(1, 25000) AS n`)
-	conn, err := pgx.Connect(t.Context(), d.url)
-	require.NoError(t, err)
-	defer conn.Close(context.Background())
-	tx, err := conn.Begin(t.Context())
-	require.NoError(t, err)
-	_, err = tx.Exec(t.Context(), `SELECT FROM products WHERE sku = 'S024999' FOR UPDATE`)
-	require.NoError(t, err)
+	tx := d.holder(`SELECT FROM products WHERE sku = 'S024999' FOR UPDATE`)
 	left := func() (of0, of1 int) {
 		d.row(`SELECT count(*) FILTER (WHERE command_partition = 0), count(*) FILTER (WHERE command_partition = 1) FROM products`, &of0, &of1)
 		return of0, of1
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	from, to := Position{TopicID: "topic"}, Position{TopicID: "new"}
-	moved := make(chan error, 1)
-	go func() { moved <- Move(ctx, d.url, 1, from, to) }()
+	moved := d.moving(ctx, 1, from, to)
 	require.Eventually(t, func() bool { _, of1 := left(); return of1 == 2500 }, time.Minute, 10*time.Millisecond, "two pages are done")
 	cancel()
 	require.ErrorIs(t, <-moved, context.Canceled)
