@@ -114,8 +114,10 @@ func (s *session) countShared() {
 
 func (s *session) setApplied(state *part, next int64) {
 	s.mu.Lock()
-	state.applied = next
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	if state.applied = next; next != unknown {
+		state.decided = next
+	}
 }
 
 // stop halts a partition and has the client leave it alone.

@@ -20,10 +20,11 @@ import (
 //	position   the next record to be polled: everything below is published, or was taken from the outbox already
 //	published  every event of a command below it is visible on the events topic
 //	applied    Postgres' next offset as last read or written; unknown (-1) after anything went wrong
+//	decided    the same, and what it was before if it is unknown now
 type part struct {
 	topicID             string
 	position, published int64
-	applied             int64
+	applied, decided    int64
 
 	halted     bool
 	omitted    bool          // halted when it was assigned: the client does not consume it
@@ -80,7 +81,7 @@ func (s *session) adjust(ctx context.Context, offsets map[string]map[int32]kgo.O
 					"partition", p, "outbox_floor", at.OutboxFloor, "next_offset", at.NextOffset)
 			}
 		}
-		state := &part{topicID: topicID, applied: at.NextOffset, measured: unknown}
+		state := &part{topicID: topicID, applied: at.NextOffset, decided: at.NextOffset, measured: unknown}
 		state.position, state.published = Start(known, at)
 		if state.position < state.published {
 			s.log.Warn("Postgres is behind what was published, as after a restore: applying again, publishing nothing below the published offset",

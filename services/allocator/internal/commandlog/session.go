@@ -38,6 +38,7 @@ type session struct {
 
 	elsewhere map[int32]int64 // published below, as last seen in the group's offsets, of partitions of others too
 	lookAt    time.Time       // when to look again whether parked partitions may go on
+	lookPause time.Duration   // before that
 
 	generation     int32 // of the group, as last seen
 	lostGeneration int32 // the one that this member was thrown out of, for as long as it is in no other; -1 = none

@@ -7,14 +7,16 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/lotline/lotline/services/allocator/internal/postgres"
 )
 
 const (
 	awaitMax       = 2 * time.Second // for others' events, with the poll in hand; after that its partitions are parked
 	awaitPauseMin  = time.Millisecond
 	awaitPauseMax  = 16 * time.Millisecond
-	lookPauseMin   = 4 * time.Millisecond // between looks whether parked partitions may go on, an eighth of the time that
-	lookPauseMax   = time.Second          // the latest of them waits
+	lookPauseMin   = 4 * time.Millisecond // between looks whether parked partitions may go on; twice as long
+	lookPauseMax   = time.Second / 4      // each time that nothing was published by anybody
 	lookTimeout    = 2 * time.Second
 	waitNamedAfter = 2 * time.Second // in readiness: shorter waits are everyday's
 	orderComponent = "order"         // of readiness
@@ -101,7 +103,7 @@ func (s *session) inOwnWay(q *queue, rest []dependency) bool {
 	defer s.mu.Unlock()
 	return slices.ContainsFunc(assigned, func(p int32) bool {
 		state := s.parts[p]
-		if state == nil || state.halted || len(q.waiting[p]) > 0 || state.applied <= state.published {
+		if state == nil || state.halted || len(q.waiting[p]) > 0 || state.decided <= state.published {
 			return false
 		}
 		w := s.waits[p]
@@ -126,7 +128,8 @@ func (s *session) park(rest []dependency) {
 	}
 	s.mu.Unlock()
 	s.setPositions(back)
-	s.lookAt = time.Now().Add(lookPauseMin)
+	s.lookPause = lookPauseMin
+	s.lookAt = time.Now().Add(s.lookPause)
 }
 
 // parked says whether a partition is parked. The caller holds mu.
@@ -164,33 +167,42 @@ func (s *session) unpark(ctx context.Context) {
 	if err = errors.Join(err, s.look(ctx)); err != nil && ctx.Err() == nil {
 		s.log.Warn("looking whether parked partitions may go on", "error", err)
 	}
-	assigned := s.assigned()
-	for _, d := range waits {
-		published := max(s.publishedBelow(d.on), standing[d.on].OutboxFloor) // without the group's offsets the floor says it
-		movedBack := err == nil && standing[d.on].NextOffset < d.below
-		s.mu.Lock()
-		switch {
-		case s.waits[d.partition] == nil: // assigned anew meanwhile
-		case !slices.Contains(assigned, d.partition):
-			delete(s.waits, d.partition)
-		case published >= d.below || movedBack:
-			s.elsewhere[d.on] = max(s.elsewhere[d.on], standing[d.on].OutboxFloor)
-			s.endWait(d.partition)
-		}
-		s.mu.Unlock()
-	}
+	s.free(waits, s.assigned(), standing, err == nil)
 	s.lookLater()
 }
 
-// lookLater plans the next look after parked partitions.
+// free ends the waits that need not go on. One for events of a partition that is freed with it may end, too: they are likely
+// to be polled together, and published in one transaction. When several wait for each other in a row, as after a dead
+// allocator's partitions came to this one, it would otherwise take a poll and a look for each.
+func (s *session) free(waits []dependency, assigned []int32, standing map[int32]postgres.Position, known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	freed := make(map[int32]bool)
+	for more := true; more; {
+		more = false
+		for _, d := range waits {
+			published := max(s.below(d.on), standing[d.on].OutboxFloor) // without the group's offsets the floor says it
+			movedBack := known && standing[d.on].NextOffset < d.below
+			switch {
+			case s.waits[d.partition] == nil: // assigned anew meanwhile, or freed
+			case !slices.Contains(assigned, d.partition):
+				delete(s.waits, d.partition)
+			case published >= d.below || movedBack || freed[d.on]:
+				s.elsewhere[d.on] = max(s.elsewhere[d.on], standing[d.on].OutboxFloor)
+				s.endWait(d.partition)
+				freed[d.partition], more = true, true
+			}
+		}
+	}
+}
+
+// lookLater plans the next look after parked partitions: soon while something moves, since what they wait for may wait for
+// that.
 func (s *session) lookLater() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	pause := lookPauseMax
-	for _, w := range s.waits {
-		pause = min(pause, max(lookPauseMin, time.Since(w.since)/8))
-	}
-	s.lookAt = time.Now().Add(pause)
+	s.lookPause = min(2*s.lookPause, lookPauseMax)
+	s.lookAt = time.Now().Add(s.lookPause)
 }
 
 // parkedWaits are the dependencies of the parked partitions.
@@ -238,6 +250,9 @@ func (s *session) look(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for partition, at := range committed[s.config.Topics.Commands.Name] {
+		if at.At > s.elsewhere[partition] {
+			s.lookPause = lookPauseMin
+		}
 		s.elsewhere[partition] = max(s.elsewhere[partition], at.At)
 	}
 	return nil

@@ -33,6 +33,58 @@ func TestPollsAreShortForParkedPartitionsOnly(t *testing.T) {
 	require.Equal(t, time.Millisecond, s.pollMax())
 }
 
+// After a poll was dropped it is not known exactly what is applied. What was decided and not published then is in the way all
+// the same: to wait with another poll in hand for what depends on it would hold everything up for two seconds.
+func TestWhatWasDecidedIsInTheWay(t *testing.T) {
+	s, _ := onKfake(t)
+	s.parts[0] = &part{published: 5}
+	q := newQueue(nil)
+	s.setApplied(s.parts[0], 9)
+	s.setApplied(s.parts[0], unknown)
+	require.True(t, s.inOwnWay(q, nil))
+	s.waits[0] = &wait{dependency: dependency{partition: 0, on: 1, below: 3}, parked: true}
+	require.False(t, s.inOwnWay(q, nil), "it has to wait")
+	s.elsewhere[1] = 3
+	require.True(t, s.inOwnWay(q, nil), "and need not any more")
+	s.parts[0].published = 9
+	require.False(t, s.inOwnWay(q, nil))
+}
+
+// Partitions 0, 1 and 2 wait in a row, as those of a dead allocator may. Once what the first one waits for is published all
+// of them are polled, to be published together, and not one after the other.
+func TestWhatWaitsInARowIsFreedAtOnce(t *testing.T) {
+	s, _ := onKfake(t)
+	row := []dependency{{partition: 2, on: 1, below: 7}, {partition: 1, on: 0, below: 6}, {partition: 0, on: 9, below: 5}, {partition: 3, on: 8, below: 5}}
+	for _, d := range row {
+		s.waits[d.partition] = &wait{dependency: d, parked: true}
+	}
+	s.elsewhere[9] = 4
+	s.free(row, []int32{0, 1, 2, 3}, nil, false)
+	require.Len(t, s.waits, 4)
+	s.elsewhere[9] = 5
+	s.free(row, []int32{0, 1, 2, 3}, nil, false)
+	require.Len(t, s.waits, 1)
+	require.True(t, s.parked(3), "which has nothing to do with them")
+}
+
+// What a parked partition waits for may wait for something in its turn, so it is looked for soon as long as anything moves,
+// however long the wait has been.
+func TestLooksAreSoonWhileSomethingMoves(t *testing.T) {
+	s, _ := onKfake(t)
+	s.lookPause = lookPauseMin
+	for range 20 {
+		require.NoError(t, s.look(t.Context()))
+		s.lookLater()
+	}
+	require.Equal(t, lookPauseMax, s.lookPause)
+	poll := &polled{partition: 0, state: s.parts[0], next: 3}
+	_, generation := s.kafka.Client().GroupMetadata()
+	require.NoError(t, s.publish(t.Context(), newQueue([]piece{{poll: poll, next: 3}}), generation))
+	require.NoError(t, s.look(t.Context()))
+	s.lookLater()
+	require.Equal(t, 2*lookPauseMin, s.lookPause)
+}
+
 // loads are the SKUs that an applier asked its store for.
 type loads struct {
 	apply.Store
