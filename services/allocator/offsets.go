@@ -2,6 +2,7 @@ package allocator
 
 import (
 	"github.com/lotline/lotline/pkg/kafkaclient"
+	"github.com/lotline/lotline/services/allocator/internal/allocation"
 	"github.com/lotline/lotline/services/allocator/internal/offsets"
 	"github.com/lotline/lotline/topics"
 )
@@ -25,9 +26,12 @@ const (
 	SkipLogStart = offsets.LogStart
 )
 
-// OpenDesk makes a Desk for the allocators of an installation with the database at url; the caller closes it.
+// OpenDesk makes a Desk for the allocators of an installation with the database at url; the caller closes it. What they would
+// decide it takes from the default rules.
 func OpenDesk(kafka kafkaclient.Config, clientID, url string) (*Desk, error) {
-	return offsets.Open(topics.Declared(kafka.TopicPrefix), url, kafka.Opts(clientID))
+	rules := DefaultConfig()
+	return offsets.Open(topics.Declared(kafka.TopicPrefix), url, kafka.Opts(clientID),
+		allocation.Limits{CutLinesMax: rules.CutLinesMax, CommandIDRetention: rules.CommandIDRetention})
 }
 
 // SkipsOrdered says whether plans, done at once, publish every SKU's versions in order. The error names what has to be

@@ -92,10 +92,16 @@ func (a *Applier) Forget() { a.products.Purge() }
 // unknown outcome did happen. After any error the caller reads the next offset again; chunks that were committed
 // before the error are in the outbox and are found there.
 func (a *Applier) Apply(ctx context.Context, partition int32, from, next int64, in []Input) ([]outbox.Segment, error) {
+	return a.ApplyAgain(ctx, partition, from, next, in, nil)
+}
+
+// ApplyAgain is Apply for commands that were decided before the store was restored from a backup. What differs from then, as
+// check finds, is not committed: with ErrDiffers everything before that command is.
+func (a *Applier) ApplyAgain(ctx context.Context, partition int32, from, next int64, in []Input, check Check) ([]outbox.Segment, error) {
 	var segments []outbox.Segment
 	bytes := 0
 	for from < next {
-		c := &chunk{partition: partition, from: from, next: next, in: in}
+		c := &chunk{partition: partition, from: from, next: next, in: in, check: check}
 		if err := a.commit(ctx, c); err != nil {
 			a.Forget()
 			return nil, fmt.Errorf("apply commands %d@%d..%d: %w", partition, from, next, err)
@@ -142,10 +148,12 @@ func (a *Applier) commit(ctx context.Context, c *chunk) error {
 		if try == 0 && contradictory(err) {
 			err = fmt.Errorf("%w: %w", ErrRefused, err)
 		}
-		if !errors.Is(err, ErrRefused) || !ours || try == lockedTriesMax {
+		switch shorter := try > 0 && c.endBeforeDifference(err); {
+		case try == lockedTriesMax, !shorter && (!errors.Is(err, ErrRefused) || !ours):
 			return err
+		case !shorter:
+			a.Counters.Refusals++
 		}
-		a.Counters.Refusals++
 		for _, sku := range c.skus {
 			a.products.Remove(sku)
 		}
@@ -204,10 +212,11 @@ func (a *Applier) noteShared(sku string, foreign bool) bool {
 	return true
 }
 
-// contradictory reports whether the domain met rows that do not fit together. Without a lock they may be of different
-// moments, the cached ones older than those just loaded: that is what the commit would have been refused for.
+// contradictory reports whether the domain met rows that do not fit together, or not to what was published. Without a lock
+// they may be of different moments, the cached ones older than those just loaded: that is what the commit would have been
+// refused for.
 func contradictory(err error) bool {
-	return errors.Is(err, allocation.ErrInconsistent) || errors.Is(err, allocation.ErrMoreLinesNeeded)
+	return errors.Is(err, allocation.ErrInconsistent) || errors.Is(err, allocation.ErrMoreLinesNeeded) || errors.Is(err, ErrDiffers)
 }
 
 // attempt loads, decides and commits the chunk through one session.
@@ -230,6 +239,9 @@ func (a *Applier) attempt(ctx context.Context, s Session, c *chunk, cached func(
 		p.Learn(loaded.Facts[sku])
 	}
 	if err := a.decide(c); err != nil {
+		return err
+	}
+	if err := c.compare(); err != nil {
 		return err
 	}
 	c.collect()

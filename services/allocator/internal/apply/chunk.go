@@ -1,7 +1,10 @@
 package apply
 
 import (
+	"errors"
+	"fmt"
 	"slices"
+	"sort"
 
 	"github.com/lotline/lotline/services/allocator/internal/allocation"
 )
@@ -12,6 +15,7 @@ type chunk struct {
 	partition  int32
 	from, next int64
 	in         []Input
+	check      Check // nil: nothing is known of its commands
 
 	skus     []string // of its commands, sorted
 	need     Need
@@ -55,8 +59,55 @@ func (p *held) settle(partition int32) {
 // reset makes the chunk ready for another attempt: whatever the first one decided was refused. It may have ended
 // early, which stays: the rest follows in the next chunk.
 func (c *chunk) reset() {
-	*c = chunk{partition: c.partition, from: c.from, next: c.next, in: c.in}
+	*c = chunk{partition: c.partition, from: c.from, next: c.next, in: c.in, check: c.check}
 }
+
+// compare holds what is decided against what is known of the commands.
+func (c *chunk) compare() error {
+	if c.check == nil {
+		return nil
+	}
+	offset, differs, err := c.check(c.write.Segments)
+	if err != nil {
+		return fmt.Errorf("compare with what was published: %w", err)
+	}
+	if at := c.before(offset); differs && at < len(c.in) {
+		return &difference{offset: offset, sku: c.in[at].Command.SKU}
+	}
+	return nil
+}
+
+// before counts the chunk's commands below an offset.
+func (c *chunk) before(offset int64) int {
+	return sort.Search(len(c.in), func(i int) bool { return c.in[i].Offset >= offset })
+}
+
+// endBeforeDifference ends the chunk before the command that an error says is decided otherwise, if there are any before it.
+// They are those that came before in the order of then too. What lies between them and that command may be about to come
+// over another partition.
+func (c *chunk) endBeforeDifference(err error) bool {
+	var d *difference
+	if !errors.As(err, &d) {
+		return false
+	}
+	n := c.before(d.offset)
+	if n > 0 {
+		c.next, c.in = d.offset, c.in[:n]
+	}
+	return n > 0
+}
+
+// difference is an ErrDiffers, and where it is.
+type difference struct {
+	offset int64
+	sku    string
+}
+
+func (d *difference) Error() string {
+	return fmt.Sprintf("the command at offset %d (SKU %s) is %s", d.offset, d.sku, ErrDiffers)
+}
+
+func (d *difference) Is(target error) bool { return target == ErrDiffers }
 
 // plan names what the chunk's commands need. Products that the cache holds are not loaded again.
 //

@@ -21,6 +21,12 @@ var ErrRefused = errors.New("refused: the partition or a SKU was changed by anot
 // be oversold, a key doubled. It is the last line of defence; trying again will not help.
 var ErrBroken = errors.New("the stored rows contradict the decision")
 
+// ErrDiffers is returned by ApplyAgain when a command is decided otherwise than it was before.
+var ErrDiffers = errors.New("decided otherwise than it was published before the database was restored")
+
+// Check finds the first command in segments that is known to have been decided otherwise.
+type Check func(segments []outbox.Segment) (offset int64, differs bool, err error)
+
 // Store keeps the state. It belongs to one Applier and is not for concurrent use. Any error other than ErrRefused
 // leaves the outcome of a Commit unknown; the caller must then forget what it holds and read again.
 type Store interface {

@@ -32,6 +32,7 @@ func (s *session) apply(ctx context.Context, p *polled, generation int32) error 
 		err := s.applyOnce(working, p, position)
 		if err == nil {
 			s.setHealth("postgres", nil)
+			s.setHealth(pastComponent, nil)
 			return nil
 		}
 		if errors.Is(err, errBehind) {
@@ -42,13 +43,21 @@ func (s *session) apply(ctx context.Context, p *polled, generation int32) error 
 		s.setApplied(p.state, unknown)
 		p.decided = nil
 		s.applier.Forget()
+		if errors.Is(err, apply.ErrDiffers) {
+			s.stop(p.partition, err)
+			return fmt.Errorf("%w: %w", errStale, err)
+		}
 		if errors.Is(err, apply.ErrBroken) || errors.Is(err, allocation.ErrInconsistent) {
 			if broken++; broken > 1 { // decided twice, the second time from nothing but what is stored
 				s.stop(p.partition, err)
 				return fmt.Errorf("%w: %w", errStale, err)
 			}
 		}
-		if !errors.Is(err, apply.ErrRefused) {
+		switch {
+		case errors.Is(err, errPast):
+			s.setHealth(pastComponent, err)
+			s.log.WarnContext(working, "commands wait to be compared with what was published", "partition", p.partition, "error", err, "pause", pause)
+		case !errors.Is(err, apply.ErrRefused):
 			s.setHealth("postgres", err)
 			s.log.WarnContext(working, "commands wait for Postgres", "partition", p.partition, "error", err, "pause", pause)
 		}
@@ -88,13 +97,25 @@ func (s *session) applyOnce(ctx context.Context, p *polled, position int64) erro
 		return nil
 	}
 	first := sort.Search(len(p.inputs), func(i int) bool { return p.inputs[i].Offset >= applied })
-	segments, err := s.applier.Apply(ctx, p.partition, applied, p.next, p.inputs[first:])
+	past, err := s.past(ctx, p, applied, p.inputs[first].Time)
+	if err != nil {
+		return err
+	}
+	var check apply.Check
+	if past != nil {
+		check = past.Differs
+	}
+	segments, err := s.applier.ApplyAgain(ctx, p.partition, applied, p.next, p.inputs[first:], check)
 	s.countShared()
+	if errors.Is(err, apply.ErrDiffers) {
+		s.agreed(ctx, p, past, applied)
+	}
 	if err != nil {
 		return err
 	}
 	p.decided = segments
 	s.metrics.commands.Add(float64(len(p.inputs) - first))
+	s.metrics.compared.Add(float64(past.compared(applied, p.next)))
 	s.setApplied(p.state, p.next)
 	return nil
 }

@@ -17,7 +17,7 @@ import (
 
 const (
 	haltCheckInterval = time.Second      // how often a session looks whether a halt is over
-	haltRetryMin      = 5 * time.Second  // before what may pass by itself is tried again
+	haltRetryMin      = time.Second      // before what may pass by itself is tried again
 	haltRetryMax      = 60 * time.Second // the pauses double up to this
 )
 
@@ -138,7 +138,7 @@ func (s *session) checkHalts(ctx context.Context) error {
 			s.metrics.halts.clear(s.health, s.name, p, false)
 			delete(s.parts, p)
 		case at.TopicID != topicID:
-		case at.TopicID != state.topicID || position != state.position:
+		case at.TopicID != state.topicID || position != state.position && position != state.reached:
 			return fmt.Errorf("%w: partition %d to %d", errMended, p, position)
 		case state.halted && !state.retryAt.IsZero() && time.Now().After(state.retryAt):
 			state.again()

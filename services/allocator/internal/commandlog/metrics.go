@@ -15,7 +15,7 @@ type Metrics struct {
 	refusals, locked              prometheus.Counter
 	transactions, aborts, mended  prometheus.Counter
 	sessions, rebalances          prometheus.Counter
-	recovered                     prometheus.Counter
+	recovered, compared           prometheus.Counter
 	halts                         halts
 	lag                           *prometheus.GaugeVec
 	stepSeconds                   *prometheus.HistogramVec
@@ -53,6 +53,7 @@ func NewMetrics(reg *prometheus.Registry) *Metrics {
 		sessions:      counter("sessions_restarted_total", "Times that a worker left and joined its consumer group again."),
 		rebalances:    counter("rebalances_total", "Times that a worker saw its consumer group in a new generation: members came, went or were lost."),
 		recovered:     counter("commands_recovered_total", "Commands whose events were taken from the outbox, because an earlier life had decided them."),
+		compared:      counter("commands_compared_total", "Commands decided again after a restore of Postgres that became what was published of them before."),
 		halts: halts{worker: make(map[int32]string), gauge: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Namespace: "lotline", Subsystem: "allocator", Name: "partition_halted",
 			Help: "1 for a partition that is stopped until a person decides.",

@@ -26,11 +26,14 @@ type part struct {
 	position, published int64
 	applied, decided    int64
 
+	past *Past // what was published of the commands that are decided again after a restore
+
 	halted     bool
 	omitted    bool          // halted when it was assigned: the client does not consume it
 	suspect    bool          // was halted, and nothing of it was committed since
 	retryAt    time.Time     // when to try again although nothing changed; zero = never
 	retryPause time.Duration // the last pause before that
+	reached    int64         // where Postgres stands if it was halted for a difference: past its position
 
 	measured int64     // position when the lag was last measured
 	stalled  bool      // nothing came between two measurements, though there was more

@@ -188,7 +188,7 @@ func (s *session) decode(f kgo.FetchPartition) *polled {
 		next:      f.Records[len(f.Records)-1].Offset + 1,
 	}
 	for i, r := range f.Records {
-		p.inputs[i] = decode(r)
+		p.inputs[i] = Decode(r)
 		s.follow(p, r, &p.inputs[i])
 		if p.inputs[i].DeadLetter == "" && string(r.Key) != p.inputs[i].Command.SKU {
 			p.keyMismatches++

@@ -19,9 +19,9 @@ import (
 // eventSource is the ce_source of every event.
 const eventSource = "/lotline/allocator"
 
-// decode turns a record into a command, or into the verdict that it is a dead letter. Nothing of a record is believed
+// Decode turns a record into a command, or into the verdict that it is a dead letter. Nothing of a record is believed
 // before this: sizes, encodings and ids are checked here, quantities and dates by the domain.
-func decode(r *kgo.Record) apply.Input {
+func Decode(r *kgo.Record) apply.Input {
 	envelope, data, err := cloudevents.Read(r.Headers, r.Value)
 	carried := telemetry.FromRecord(r.Headers)
 	if len(carried.TraceParent) == 0 { // a client that traces its own sending knows better than the document it sends

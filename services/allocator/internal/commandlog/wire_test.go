@@ -17,7 +17,7 @@ func TestTraceContextsOfCommands(t *testing.T) {
 	e := cloudevents.Envelope{Type: "lotline.command.v1.Allocate", ContentType: "application/json"}
 	const data = `{"orderid":"o","sku":"s","qty":1}`
 	read := func(headers []kgo.RecordHeader, value []byte) outbox.Headers {
-		in := decode(&kgo.Record{Headers: headers, Value: value})
+		in := Decode(&kgo.Record{Headers: headers, Value: value})
 		require.Empty(t, in.DeadLetter)
 		return in.Headers
 	}

@@ -3,7 +3,8 @@
 //
 // What is moved is where the partition stands in Postgres, by compare-and-set; the allocator that has the partition sees
 // it and goes on by itself. The group's offset needs no move: below the outbox floor it does not count. It may import
-// commandlog, postgres and outbox, topics and the Kafka client. The service's root makes a Desk for each command.
+// commandlog, apply, postgres and outbox, the domain for its limits, schemas, topics and the Kafka client. The service's
+// root makes a Desk for each command.
 package offsets
 
 import (
@@ -18,6 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/lotline/lotline/services/allocator/internal/allocation"
 	"github.com/lotline/lotline/services/allocator/internal/commandlog"
 	"github.com/lotline/lotline/services/allocator/internal/postgres"
 	"github.com/lotline/lotline/topics"
@@ -27,19 +29,26 @@ import (
 type Desk struct {
 	topics topics.Set
 	group  string
+	rules  allocation.Limits
 	opts   []kgo.Opt
 	url    string
 	client *kgo.Client
 	admin  *kadm.Client
+	events commandlog.EventLog
 }
 
-// Open makes a Desk; Close it. It reaches the cluster with opts and the database at url when it is first asked.
-func Open(set topics.Set, url string, opts []kgo.Opt) (*Desk, error) {
+// Open makes a Desk; Close it. It reaches the cluster with opts and the database at url when it is first asked. rules are
+// those of the allocators, for telling what they would decide.
+func Open(set topics.Set, url string, opts []kgo.Opt, rules allocation.Limits) (*Desk, error) {
 	client, err := kgo.NewClient(opts...)
 	if err != nil {
 		return nil, fmt.Errorf("configure the Kafka client: %w", err)
 	}
-	return &Desk{topics: set, group: set.AllocatorGroup, opts: opts, url: url, client: client, admin: kadm.NewClient(client)}, nil
+	admin := kadm.NewClient(client)
+	return &Desk{
+		topics: set, group: set.AllocatorGroup, rules: rules, opts: opts, url: url, client: client, admin: admin,
+		events: commandlog.EventLog{Topic: set.Events.Name, Admin: admin, Opts: opts},
+	}, nil
 }
 
 // Close ends its connections.

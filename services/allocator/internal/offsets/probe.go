@@ -40,15 +40,26 @@ func (d *Desk) probe(ctx context.Context, all []Standing) error {
 	defer client.Close()
 	waiting, cancel := context.WithTimeout(ctx, probeMax)
 	defer cancel()
+	next := make(map[*Standing]*kgo.Record)
 	for len(asked) > 0 && waiting.Err() == nil {
 		fetches := client.PollFetches(waiting)
-		fetches.EachRecord(func(r *kgo.Record) { delete(asked, r.Partition) })
+		fetches.EachRecord(func(r *kgo.Record) {
+			if s := asked[r.Partition]; s != nil && !r.Attrs.IsControl() {
+				next[s] = r
+			}
+			delete(asked, r.Partition)
+		})
 		fetches.EachError(func(_ string, partition int32, err error) {
 			if s := asked[partition]; s != nil && waiting.Err() == nil && commandlog.Unreadable(err) {
 				s.Halted = fmt.Sprintf("it cannot be read on from offset %d: %s", s.position, err)
 				delete(asked, partition)
 			}
 		})
+	}
+	for s, r := range next {
+		if r.Offset < s.published && s.Applied < s.published {
+			d.recheck(ctx, s, r)
+		}
 	}
 	for _, s := range asked {
 		if s.Halted == "" && s.Note == "" {
@@ -57,7 +68,7 @@ func (d *Desk) probe(ctx context.Context, all []Standing) error {
 	}
 	for i := range all {
 		s := &all[i]
-		if s.Halted == "" || s.SkipTo >= 0 || s.position >= s.LogEnd {
+		if s.Halted == "" || s.SkipTo >= 0 || s.position >= s.LogEnd || next[s] != nil {
 			continue
 		}
 		end, err := d.batchEnd(ctx, s.Partition, s.position)

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -19,10 +17,7 @@ import (
 const (
 	outboxBytesMax = 256 << 20        // of decided events that are published with a move
 	postgresMax    = 30 * time.Second // for reading them
-	// clockMargin is how much earlier than its command an event may seem to be appended: by another broker's clock.
-	clockMargin = time.Hour
-	stuckMax    = 30 * time.Second
-	transaction = 30 * time.Second
+	transaction    = 30 * time.Second
 )
 
 // unpublished finds what was decided below the target and is not published: no allocator can poll those commands any
@@ -75,7 +70,7 @@ func (d *Desk) unpublished(ctx context.Context, p *Skip) error {
 	if len(all) == 0 {
 		return nil
 	}
-	visible, err := d.find(ctx, s.Partition, s.Seen, s.published, next, all[0].Time.Add(-clockMargin))
+	visible, err := d.find(ctx, s.Partition, s.Seen, s.published, next, all[0].Time)
 	if err != nil {
 		return err
 	}
@@ -140,7 +135,7 @@ func (d *Desk) stillHidden(ctx context.Context, p *Skip) error {
 	}
 	first, last := p.Publish[0].Offset, p.Publish[len(p.Publish)-1].Offset
 	at := p.pieces[slices.IndexFunc(p.pieces, func(piece piece) bool { return len(piece.entries) > 0 })].entries[0].Time
-	visible, err := d.find(ctx, p.Partition, p.standing.Seen, first, last+1, at.Add(-clockMargin))
+	visible, err := d.find(ctx, p.Partition, p.standing.Seen, first, last+1, at)
 	if err != nil {
 		return err
 	}
@@ -152,73 +147,13 @@ func (d *Desk) stillHidden(ctx context.Context, p *Skip) error {
 	return nil
 }
 
-// find reads the events topic for those of a partition's commands at offsets [from, next) of the topic with that id,
-// among what was appended at since or later (zero: ever), and says which commands have some.
+// find says which of a partition's commands at offsets [from, next) of the topic with that id have events that are visible;
+// the first of them was appended at since (zero: nobody knows).
 func (d *Desk) find(ctx context.Context, partition int32, topicID string, from, next int64, since time.Time) (map[int64]bool, error) {
 	found := make(map[int64]bool)
-	prefix := topicID + "/" + strconv.Itoa(int(partition)) + "/"
-	err := d.scan(ctx, since, func(r *kgo.Record) {
-		for _, h := range r.Headers {
-			if h.Key != "ce_id" {
-				continue
-			}
-			rest, ours := strings.CutPrefix(string(h.Value), prefix)
-			offset, _, _ := strings.Cut(rest, "/")
-			if n, err := strconv.ParseInt(offset, 10, 64); ours && err == nil && n >= from && n < next {
-				found[n] = true
-			}
-		}
+	err := d.events.Of(ctx, topicID, partition, from, next, since, func(offset int64, _ *kgo.Record) bool {
+		found[offset] = true
+		return true
 	})
-	if err != nil {
-		return nil, fmt.Errorf("look for events of commands at %d@%s: %w", partition, span(from, next), err)
-	}
-	return found, nil
-}
-
-// scan reads the events topic up to its end, read_committed.
-func (d *Desk) scan(ctx context.Context, since time.Time, each func(*kgo.Record)) error {
-	topic := d.topics.Events.Name
-	starts, startsErr := d.admin.ListStartOffsets(ctx, topic)
-	if !since.IsZero() {
-		starts, startsErr = d.admin.ListOffsetsAfterMilli(ctx, since.UnixMilli(), topic)
-	}
-	ends, endsErr := d.admin.ListEndOffsets(ctx, topic)
-	if err := errors.Join(startsErr, endsErr, starts.Error(), ends.Error()); err != nil {
-		return fmt.Errorf("list the offsets of %s: %w", topic, err)
-	}
-	from, left := make(map[int32]kgo.Offset), make(map[int32]int64)
-	for p, start := range starts[topic] {
-		if end := ends[topic][p].Offset; start.Offset >= 0 && start.Offset < end {
-			from[p], left[p] = kgo.NewOffset().At(start.Offset), end
-		}
-	}
-	if len(left) == 0 {
-		return nil
-	}
-	client, err := kgo.NewClient(append(d.opts[:len(d.opts):len(d.opts)], kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: from}),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(), kgo.ConsumeResetOffset(kgo.NoResetOffset()))...)
-	if err != nil {
-		return fmt.Errorf("configure the Kafka client: %w", err)
-	}
-	defer client.Close()
-	for len(left) > 0 {
-		waiting, cancel := context.WithTimeout(ctx, stuckMax)
-		fetches := client.PollFetches(waiting)
-		cancel()
-		if err := fetches.Err(); err != nil {
-			if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-				err = fmt.Errorf("its end was not reached within %s: a transaction is open there, or a broker is away", stuckMax)
-			}
-			return fmt.Errorf("read %s: %w", topic, err)
-		}
-		fetches.EachRecord(func(r *kgo.Record) {
-			if !r.Attrs.IsControl() {
-				each(r)
-			}
-			if r.Offset+1 >= left[r.Partition] {
-				delete(left, r.Partition)
-			}
-		})
-	}
-	return nil
+	return found, err
 }
