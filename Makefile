@@ -10,6 +10,7 @@ PACKAGES := $(MODULES:%=./%/...)
 # Servers and tools come into the user's cache directory, once.
 SERVERS := go run ./tests/cmd/servers --postgres --clickhouse
 TOOL := go run ./tests/cmd/tools
+FETCH := go run ./tests/cmd/fetch
 
 # The wire as the last `make generate` left it, in schemas. What is not compatible with it is refused, by lint and by generate.
 WIRE := testdata/published.binpb
@@ -37,12 +38,14 @@ crash: ## Inject faults of every kind into the pipeline, on real servers, and ve
 test: build ## Run all tests on real servers (KAFKA=kfake leaves out Apache Kafka, which needs a JVM, and the clients)
 ifeq ($(KAFKA),kfake)
 	@echo "KAFKA=kfake: the tests of Apache Kafka itself and of clients in other languages are left out, and kfake stands in for it in others."
+	$(FETCH)
 	$(SERVERS) --kfake -- go test -tags integration -timeout $(TEST_TIMEOUT) $(NO_APACHE) $(PACKAGES)
 else
 	@for tool in java javac mvn; do command -v $$tool >/dev/null || { \
 		echo "The tests on Apache Kafka need $$tool: install a JDK, 17 or newer, and Maven (Debian: default-jdk-headless maven), or leave them out with KAFKA=kfake." >&2; exit 1; }; done
 	@python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "The tests of the Python clients need python3, 3.11 or newer, with venv (Debian: python3-venv), or leave them and Apache Kafka out with KAFKA=kfake." >&2; exit 1; }
+	$(FETCH) --clients
 	$(SERVERS) --kafka -- go test -tags integration -timeout $(TEST_TIMEOUT) $(PACKAGES)
 endif
 

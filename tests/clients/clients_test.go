@@ -1,10 +1,5 @@
 //go:build integration
 
-// Package clients runs the example clients in Python, TypeScript and Java against Lotline on Apache Kafka: what they
-// send is decided, all of them partition as Go does, and each consumer handles every event exactly once, through
-// a kill, a redelivery and an aborted transaction.
-//
-// It imports the test servers and stack, and of the rest only what a client in Go would: the topics' names and the schemas.
 package clients
 
 import (

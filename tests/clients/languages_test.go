@@ -52,21 +52,9 @@ var languages = map[string]func(t *testing.T, out string) language{
 }
 
 func python(t *testing.T, out string) language {
-	version, err := exec.CommandContext(t.Context(), "python3", "-c", "import sys; print(sys.executable, sys.version)").Output()
-	require.NoError(t, err, "the Python client needs python3, 3.11 or newer")
-	venv := fetch(t, cache.Folder{
-		Name: "python-clients",
-		What: "the Python clients' packages (45 MB from PyPI)",
-		// A virtual environment works with the interpreter that made it.
-		Pins:  []cache.Pin{file(t, "python/requirements.txt"), {Name: "interpreter", Text: version}},
-		Tools: []cache.Tool{{Command: "python3", Needs: "Python, 3.11 or newer, with venv (Debian: python3-venv)"}},
-		Fill: func(ctx context.Context, dir string) error {
-			if err := cache.Run(ctx, dir, "python3", "-m", "venv", "venv"); err != nil {
-				return err
-			}
-			return cache.Run(ctx, dir, "venv/bin/pip", "install", "--quiet", "--only-binary", ":all:", "--require-hashes", "--requirement", "requirements.txt")
-		},
-	}, "venv/bin")
+	packages, err := pythonPackages(t.Context())
+	require.NoError(t, err)
+	venv := fetch(t, packages, "venv/bin")
 	run(t, "python", filepath.Join(venv, "ruff"), "check", "--no-cache")
 	run(t, "python", filepath.Join(venv, "ruff"), "format", "--no-cache", "--diff")
 	interpreter := filepath.Join(venv, "python")
@@ -84,15 +72,7 @@ func python(t *testing.T, out string) language {
 }
 
 func typescript(t *testing.T, out string) language {
-	modules := fetch(t, cache.Folder{
-		Name:  "typescript-clients",
-		What:  "the TypeScript clients' packages (40 MB from the npm registry)",
-		Pins:  []cache.Pin{file(t, "typescript/package.json"), file(t, "typescript/package-lock.json")},
-		Tools: []cache.Tool{{Command: "node", Needs: "Node.js (Debian: nodejs)"}, {Command: "npm", Needs: "npm (Debian: npm)"}},
-		Fill: func(ctx context.Context, dir string) error {
-			return cache.Run(ctx, dir, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
-		},
-	}, "node_modules")
+	modules := fetch(t, typescriptPackages(), "node_modules")
 	require.NoError(t, os.CopyFS(out, os.DirFS("typescript")))
 	require.NoError(t, os.RemoveAll(filepath.Join(out, "node_modules"))) // of somebody who tried the example in place
 	require.NoError(t, os.Symlink(modules, filepath.Join(out, "node_modules")))
@@ -109,19 +89,7 @@ func typescript(t *testing.T, out string) language {
 }
 
 func java(t *testing.T, out string) language {
-	jars := fetch(t, cache.Folder{
-		Name: "java-clients",
-		What: "the Java clients' jars (22 MB from Maven Central)",
-		Pins: []cache.Pin{file(t, "java/pom.xml")},
-		Tools: []cache.Tool{
-			{Command: "mvn", Needs: "Maven (Debian: maven)"},
-			{Command: "javac", Needs: "a JDK, 17 or newer (Debian: default-jdk-headless)"},
-		},
-		Fill: func(ctx context.Context, dir string) error {
-			return cache.Run(ctx, dir, "mvn", "--batch-mode", "--quiet", "dependency:copy-dependencies",
-				"-DincludeScope=runtime", "-DoutputDirectory="+filepath.Join(dir, "libs"))
-		},
-	}, "libs")
+	jars := fetch(t, javaPackages(), "libs")
 	classpath := out + ":" + filepath.Join(jars, "*")
 	run(t, "java", "javac", "-J-XX:TieredStopAtLevel=1", "-Xlint:all", "-Werror", "--release", "17", "-cp", classpath, "-d", out, "Producer.java", "Consumer.java")
 	// Programs this short spend most of their time on optimizing themselves.
@@ -157,13 +125,6 @@ func fetch(t *testing.T, folder cache.Folder, part string) string {
 	dir, err := folder.Dir(t.Context())
 	require.NoError(t, err)
 	return filepath.Join(dir, part)
-}
-
-func file(t *testing.T, name string) cache.Pin {
-	t.Helper()
-	text, err := os.ReadFile(name)
-	require.NoError(t, err)
-	return cache.Pin{Name: filepath.Base(name), Text: text}
 }
 
 // run runs a command that checks or builds, and fails the test with what it printed.

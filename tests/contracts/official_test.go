@@ -3,8 +3,6 @@
 package contracts
 
 import (
-	"context"
-	_ "embed"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -12,31 +10,12 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/require"
-
-	"github.com/lotline/lotline/tests/internal/cache"
 )
-
-var (
-	//go:embed package.json
-	packageJSON []byte
-	//go:embed package-lock.json
-	packageLock []byte
-)
-
-var specs = cache.Folder{
-	Name:  "asyncapi",
-	What:  "AsyncAPI's schemas (7 MB from the npm registry)",
-	Pins:  []cache.Pin{{Name: "package.json", Text: packageJSON}, {Name: "package-lock.json", Text: packageLock}},
-	Tools: []cache.Tool{{Command: "npm", Needs: "npm (Debian: npm)"}},
-	Fill: func(ctx context.Context, dir string) error {
-		return cache.Run(ctx, dir, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
-	},
-}
 
 // TestAsyncAPIIsValid holds the committed document to AsyncAPI's own schema, Kafka bindings included, and shows that
 // the schema refuses what is wrong.
 func TestAsyncAPIIsValid(t *testing.T) {
-	dir, err := specs.Dir(t.Context())
+	dir, err := Specs.Dir(t.Context())
 	require.NoError(t, err)
 	file, err := os.Open(filepath.Join(dir, "node_modules", "@asyncapi", "specs", "schemas", "3.0.0.json"))
 	require.NoError(t, err)
