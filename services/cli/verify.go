@@ -30,8 +30,8 @@ type verifyCmd struct {
 // Help is shown below the flags' own.
 func (verifyCmd) Help() string {
 	return `Compares what Postgres has and what ClickHouse has with what the events come to: SKUs, batches and order lines,
-and in ClickHouse the log of events, the batches by reference and the outcomes of commands. Not compared are the eta, command
-and time that ClickHouse repeats with each order line. It may run beside everything else, reads the whole events topic, and
+and in ClickHouse the log of events, the batches by reference, the outcomes of commands, and the eta, command and time of each
+order line. It may run beside everything else, reads the whole events topic, and
 changes nothing unless told to --repair.
 
 Where the topic's retention has deleted events, those in ClickHouse's own log are believed instead: a hole or a doubled

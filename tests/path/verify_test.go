@@ -146,6 +146,9 @@ func (p *pipeline) driftOfClickHouse(t *testing.T) {
 		t.Helper()
 		require.NoError(t, conn.Exec(t.Context(), sql), sql)
 	}
+	repeated := func(other string) string {
+		return `INSERT INTO order_lines_g1 SELECT * REPLACE (` + other + `) FROM order_lines_g1 FINAL WHERE orderid = 'o-0' AND sku = 'CHAIR'`
+	}
 	for _, drift := range []struct{ plant, want string }{
 		{
 			`DELETE FROM order_lines_g1 WHERE orderid = 'o-0' AND sku = 'CHAIR'`,
@@ -161,7 +164,19 @@ func (p *pipeline) driftOfClickHouse(t *testing.T) {
 		},
 		{
 			`INSERT INTO order_lines_g1 (orderid, sku, version, is_deleted, batchref, qty) VALUES ('o-0', 'CHAIR', 3000, 0, 'b-1', 2)`,
-			`clickhouse: "CHAIR" is at version 3000, and the events end at 17`,
+			`clickhouse: "CHAIR" change of line o-0 is version 3000, in stock, by command "" at 1970-01-01T00:00:00.000Z; the events say version 3, in stock`,
+		},
+		{
+			repeated(`toDate32('2031-01-03') AS eta`),
+			`clickhouse: "CHAIR" change of line o-0 is version 3, 2031-01-03, by command "c-2" at `,
+		},
+		{
+			repeated(`'c-x' AS commandid`),
+			`clickhouse: "CHAIR" change of line o-0 is version 3, in stock, by command "c-x" at `,
+		},
+		{
+			repeated(`event_time + INTERVAL 1 MILLISECOND AS event_time`),
+			`; the events say version 3, in stock, by command "c-2" at `,
 		},
 		{
 			`INSERT INTO stock_g1 (sku, ref, version, is_deleted, qty, available) VALUES ('CHAIR', 'b-1', 17, 0, 6, 5)`,

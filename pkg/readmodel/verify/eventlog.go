@@ -35,6 +35,7 @@ type eventLog struct {
 type logged struct {
 	schemas.Event
 	id        string // the event's ce_id
+	time      int64  // when its command was appended, Unix ms
 	topic     string
 	partition int32
 	offset    int64
@@ -131,7 +132,7 @@ func (l *eventLog) advance(ctx context.Context, add func(e *logged), unreadable 
 				unreadable(placeOf(r.Topic, r.Partition, r.Offset), err)
 				return
 			}
-			add(&logged{e, envelope.ID, r.Topic, r.Partition, r.Offset})
+			add(&logged{e, envelope.ID, envelope.Time.UnixMilli(), r.Topic, r.Partition, r.Offset})
 		})
 	}
 	return nil

@@ -2,18 +2,20 @@ package verify
 
 import (
 	"fmt"
+	"hash/maphash"
 	"strconv"
 
 	"github.com/lotline/lotline/schemas"
 )
 
-// fold is the state that the events come to. Of lines it keeps a checksum only, so its memory is the SKUs and their
-// batches, however many lines there are.
+// fold is the state that the events come to. Its memory is the SKUs, their batches, and some 30 bytes an allocated line: of
+// lines it keeps checksums only.
 type fold struct {
 	hasher   hasher
 	products map[string]*product
-	faults   []Fault // what is wrong with the topic itself, at most faultsMax
-	more     int     // faults beyond those
+	orders   maphash.Seed // of the keys of changes
+	faults   []Fault      // what is wrong with the topic itself, at most faultsMax
+	more     int          // faults beyond those
 }
 
 type product struct {
@@ -23,9 +25,11 @@ type product struct {
 	state     uint64 // of lines and batches
 	readModel uint64
 	batches   map[string]batch
+	// changes has the checksum of each line's last event by that of its order: when the line goes, it is taken out.
+	changes map[uint64]uint64
 	// later are events that came before their turn: once partitions were added a SKU's events are on two, and
 	// partitions are read side by side. What is left here at the end follows a hole.
-	later map[uint64]schemas.Event
+	later map[uint64]logged
 	// at gets the sums at the versions that it has as keys; nil while nobody asks for any.
 	at map[uint64]sum
 }
@@ -40,7 +44,11 @@ const (
 	laterMax  = 100_000 // events of a SKU that wait for one that is missing
 )
 
-func newFold() *fold { return &fold{products: make(map[string]*product)} }
+func newFold() *fold { return &fold{products: make(map[string]*product), orders: maphash.MakeSeed()} }
+
+func newProduct() *product {
+	return &product{batches: make(map[string]batch, 1), changes: make(map[uint64]uint64)}
+}
 
 func (f *fold) fault(sku, format string, args ...any) {
 	if len(f.faults) == faultsMax {
@@ -57,7 +65,7 @@ func (f *fold) add(e *logged) {
 	}
 	p := f.products[e.SKU]
 	if p == nil {
-		p = &product{batches: make(map[string]batch, 1)}
+		p = newProduct()
 		f.products[e.SKU] = p
 	}
 	if _, waiting := p.later[e.Version]; waiting || e.Version <= p.version {
@@ -66,14 +74,14 @@ func (f *fold) add(e *logged) {
 	}
 	if e.Version > p.version+1 {
 		if p.later == nil {
-			p.later = make(map[uint64]schemas.Event)
+			p.later = make(map[uint64]logged)
 		}
 		if len(p.later) < laterMax { // one that is dropped here is part of the hole that missing reports
-			p.later[e.Version] = e.Event
+			p.later[e.Version] = *e
 		}
 		return
 	}
-	f.apply(p, &e.Event)
+	f.apply(p, e)
 	for len(p.later) > 0 {
 		next, ok := p.later[p.version+1]
 		if !ok {
@@ -84,7 +92,7 @@ func (f *fold) add(e *logged) {
 	}
 }
 
-func (f *fold) apply(p *product, e *schemas.Event) {
+func (f *fold) apply(p *product, e *logged) {
 	p.version, p.available = e.Version, e.Available
 	p.readModel ^= f.hasher.row(eventRow, e.SKU, strconv.FormatUint(e.Version, 10), e.Type.String(), e.OrderID,
 		strconv.Itoa(int(e.Qty)), e.BatchRef, strconv.Itoa(int(e.BatchQty)), strconv.Itoa(int(e.BatchAvailable)), e.ETA,
@@ -92,9 +100,11 @@ func (f *fold) apply(p *product, e *schemas.Event) {
 	switch e.Type {
 	case schemas.EventAllocated:
 		p.lines++
+		f.change(p, e.OrderID, f.hasher.change(e))
 		p.state ^= f.hasher.line(e.OrderID, e.SKU, e.BatchRef, e.Qty)
 	case schemas.EventDeallocated: // XOR takes out what was put in
 		p.lines--
+		f.change(p, e.OrderID, 0)
 		p.state ^= f.hasher.line(e.OrderID, e.SKU, e.BatchRef, e.Qty)
 	}
 	if e.BatchRef != "" {
@@ -109,6 +119,15 @@ func (f *fold) apply(p *product, e *schemas.Event) {
 	}
 	if _, wanted := p.at[p.version]; wanted {
 		p.at[p.version] = f.sum(e.SKU, p)
+	}
+}
+
+// change puts the checksum of a line's last event in the place of the one before; 0: the line has gone.
+func (f *fold) change(p *product, orderID string, checksum uint64) {
+	key := maphash.String(f.orders, orderID)
+	p.readModel ^= p.changes[key] ^ checksum
+	if p.changes[key] = checksum; checksum == 0 {
+		delete(p.changes, key)
 	}
 }
 
@@ -146,6 +165,10 @@ func (f *fold) missing() {
 
 func (h *hasher) line(orderID, sku, batchRef string, qty int32) uint64 {
 	return h.row(lineRow, orderID, sku, batchRef, strconv.Itoa(int(qty)))
+}
+
+func (h *hasher) change(e *logged) uint64 {
+	return h.row(changeRow, e.SKU, e.OrderID, strconv.FormatUint(e.Version, 10), e.ETA, e.CommandID, strconv.FormatInt(e.time, 10))
 }
 
 func (h *hasher) batch(sku, ref string, b batch) uint64 {

@@ -16,6 +16,7 @@ const (
 	skuRow     = "S" // sku, version, available
 	refRow     = "R" // sku, ref: in ClickHouse only
 	eventRow   = "E" // sku, version, type, orderid, qty, batchref, batch_qty, batch_available, eta, available, commandid, reason: in ClickHouse only
+	changeRow  = "D" // sku, orderid, version, eta, commandid, time in Unix ms: what a line's last event said beside the line, in ClickHouse only
 	outcomeRow = "O" // sku, commandid, commandsource, event_id, type, version, orderid, batchref, reason, message: in ClickHouse only
 )
 

@@ -24,7 +24,7 @@ func (j *judge) history(ctx context.Context, log *eventLog, skus []string, add f
 		return 0, nil
 	}
 	sql, args := `SELECT sku, version, toString(type), orderid, qty, batchref, batch_qty, batch_available,
-		ifNull(toString(eta), ''), available, commandid, reason, kpartition, koffset
+		ifNull(toString(eta), ''), available, commandid, reason, toUnixTimestamp64Milli(event_time), kpartition, koffset
 		FROM events FINAL WHERE `+below(log.starts), []any(nil)
 	if skus != nil {
 		sql, args = sql+` AND sku IN (@skus)`, []any{clickhouse.Named("skus", skus)}
@@ -35,7 +35,7 @@ func (j *judge) history(ctx context.Context, log *eventLog, skus []string, add f
 	err = eachRow(clickhouse.Context(ctx, clickhouse.WithSettings(historySettings)), j.ClickHouse, sql+` ORDER BY sku, version`, args,
 		[]any{
 			&e.SKU, &e.Version, &kind, &e.OrderID, &e.Qty, &e.BatchRef, &e.BatchQty, &e.BatchAvailable,
-			&e.ETA, &e.Available, &e.CommandID, &e.Reason, &e.partition, &e.offset,
+			&e.ETA, &e.Available, &e.CommandID, &e.Reason, &e.time, &e.partition, &e.offset,
 		}, func() {
 			if e.Type, unknown = typeNamed(kind); unknown == nil {
 				events++

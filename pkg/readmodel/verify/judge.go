@@ -162,8 +162,7 @@ func (j *judge) marks(s scope, stores ...map[sumKey]sum) map[string]uint64 {
 	want := func(sku string, version uint64) {
 		p := j.fold.products[sku]
 		if p == nil {
-			p = new(product)
-			p.batches = make(map[string]batch)
+			p = newProduct()
 			j.fold.products[sku] = p
 		}
 		if p.at == nil {

@@ -46,14 +46,13 @@ func (o *outcomes) add(e *logged) {
 	o.sums[b] = total
 }
 
-// compareOutcomes holds ClickHouse's outcomes against those of the events, and adds what differs to the report. The
-// events must have been read to their end once.
-func (j *judge) compareOutcomes(ctx context.Context, r *Report) error {
+// compareOutcomes holds ClickHouse's outcomes against those of the events, and returns the buckets that differ. The events
+// must have been read to their end once.
+func (j *judge) compareOutcomes(ctx context.Context, r *Report) (differ []int32, err error) {
 	stored, err := j.outcomeSums(ctx)
 	if err != nil {
-		return fmt.Errorf("sum up the outcomes that ClickHouse has: %w", err)
+		return nil, fmt.Errorf("sum up the outcomes that ClickHouse has: %w", err)
 	}
-	var differ []int32
 	listed := int64(0)
 	for b := range int32(buckets) {
 		is, should := stored[b], j.outcomes.sums[b]
@@ -67,16 +66,14 @@ func (j *judge) compareOutcomes(ctx context.Context, r *Report) error {
 			r.WrongMore++ // in this bucket at least
 		}
 	}
-	if len(differ) == 0 {
-		return nil
-	}
-	should, err := j.outcomesOfEvents(ctx, differ)
+	return differ, nil
+}
+
+// listOutcomes names the outcomes that differ in some buckets, where should are those of the events.
+func (j *judge) listOutcomes(ctx context.Context, buckets []int32, should rowSet) ([]Fault, error) {
+	is, err := j.outcomesOfClickHouse(ctx, buckets, should)
 	if err != nil {
-		return err
-	}
-	is, err := j.outcomesOfClickHouse(ctx, differ, should)
-	if err != nil {
-		return fmt.Errorf("read the outcomes that differ from ClickHouse: %w", err)
+		return nil, fmt.Errorf("read the outcomes that differ from ClickHouse: %w", err)
 	}
 	skus := make(map[string]bool)
 	for _, set := range []rowSet{is, should} {
@@ -84,8 +81,7 @@ func (j *judge) compareOutcomes(ctx context.Context, r *Report) error {
 			skus[key.sku] = true
 		}
 	}
-	r.Wrong = append(r.Wrong, differences(storeClickHouse, slices.Sorted(maps.Keys(skus)), is, should)...)
-	return nil
+	return differences(storeClickHouse, slices.Sorted(maps.Keys(skus)), is, should), nil
 }
 
 func (j *judge) outcomeSums(ctx context.Context) (map[int32]outcomeSum, error) {
@@ -103,21 +99,9 @@ func (j *judge) comparedOutcomes() string {
 	return "(" + below(j.outcomes.marks) + " AND NOT " + below(j.log.starts) + ")"
 }
 
-// outcomesOfEvents reads the topic once more, for the rows of a few buckets.
-func (j *judge) outcomesOfEvents(ctx context.Context, of []int32) (rowSet, error) {
-	events, err := openEventLog(ctx, j.Kafka, j.EventsTopic)
-	if err != nil {
-		return nil, err
-	}
-	defer events.close()
-	rows := make(rowSet)
-	var failed error
-	err = events.advance(ctx, func(e *logged) {
-		if _, wanted := slices.BinarySearch(of, bucketOf(e.SKU)); wanted && j.outcomes.covers(e) && failed == nil {
-			failed = rows.add(e.SKU, outcomeName(e.CommandID, e.id), outcomeSays(e.Type.String(), e.Version, e.CommandSource, e.OrderID, e.BatchRef, e.Reason, e.Message))
-		}
-	}, func(string, error) {}) // reported when it was read first
-	return rows, errors.Join(err, failed)
+// addOutcome takes an event that is an outcome.
+func (s rowSet) addOutcome(e *logged) error {
+	return s.add(e.SKU, outcomeName(e.CommandID, e.id), outcomeSays(e.Type.String(), e.Version, e.CommandSource, e.OrderID, e.BatchRef, e.Reason, e.Message))
 }
 
 // outcomesOfClickHouse returns the compared rows of a few buckets, and those that should be there though their place in

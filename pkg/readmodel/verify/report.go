@@ -80,7 +80,7 @@ func (r *Report) Repairable() (skus []string, why string) {
 }
 
 // report lists what was found, down to the rows for as many SKUs as the options allow.
-func (j *judge) report(ctx context.Context, r *Report) error {
+func (j *judge) report(ctx context.Context, r *Report, outcomeBuckets []int32) error {
 	j.fold.missing()
 	r.Events = j.log.read
 	r.Wrong = append(r.Wrong, j.fold.faults...)
@@ -104,7 +104,7 @@ func (j *judge) report(ctx context.Context, r *Report) error {
 		r.WrongMore += len(r.Wrong) - faultsMax
 		r.Wrong = r.Wrong[:faultsMax]
 	}
-	return j.listRows(ctx, r)
+	return j.listRows(ctx, r, outcomeBuckets)
 }
 
 // Print writes the report for people.

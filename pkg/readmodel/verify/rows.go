@@ -7,10 +7,12 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/lotline/lotline/pkg/cloudevents"
 	"github.com/lotline/lotline/schemas"
 )
 
@@ -25,7 +27,7 @@ type row struct{ sku, name string }
 
 // ofReadModel reports whether only ClickHouse has such rows.
 func (r row) ofReadModel() bool {
-	return strings.HasPrefix(r.name, "event ") || strings.HasPrefix(r.name, refPrefix)
+	return strings.HasPrefix(r.name, "event ") || strings.HasPrefix(r.name, refPrefix) || strings.HasPrefix(r.name, lastChange)
 }
 
 type rowSet map[row]string
@@ -36,6 +38,16 @@ func (s rowSet) add(sku, name, says string) error {
 	}
 	s[row{sku, name}] = says
 	return nil
+}
+
+// lastChange begins the name of what ClickHouse repeats with a line of its last event.
+const lastChange = "change of line "
+
+func changeSays(version uint64, eta, commandID string, unixMilli int64) string {
+	if eta == "" {
+		eta = "in stock"
+	}
+	return fmt.Sprintf("version %d, %s, by command %q at %s", version, eta, commandID, cloudevents.FormatTime(time.UnixMilli(unixMilli)))
 }
 
 func lineSays(batchRef string, qty int32) string { return fmt.Sprintf("%d in batch %q", qty, batchRef) }
@@ -51,14 +63,15 @@ func skuSays(version uint64, available int64) string {
 	return fmt.Sprintf("version %d, %d available", version, available)
 }
 
-// listRows puts rows in place of the SKUs that are wrong, for the first SKUsMax of them in each store.
-func (j *judge) listRows(ctx context.Context, r *Report) error {
+// listRows puts rows in place of the SKUs that are wrong, for the first SKUsMax of them in each store, and adds the
+// outcomes that differ in some buckets.
+func (j *judge) listRows(ctx context.Context, r *Report, outcomeBuckets []int32) error {
 	postgres, clickHouse := first(r.wrongIn(storePostgres), j.SKUsMax), first(r.wrongIn(storeClickHouse), j.SKUsMax)
 	skus := slices.Compact(slices.Sorted(slices.Values(slices.Concat(postgres, clickHouse))))
-	if len(skus) == 0 {
+	if len(skus) == 0 && len(outcomeBuckets) == 0 {
 		return nil
 	}
-	should, err := j.eventRows(ctx, skus)
+	should, outcomes, err := j.readAgain(ctx, skus, outcomeBuckets)
 	if err != nil {
 		return err
 	}
@@ -85,6 +98,13 @@ func (j *judge) listRows(ctx context.Context, r *Report) error {
 		named[[2]string{f.Store, f.SKU}] = true
 	}
 	r.Wrong = slices.DeleteFunc(r.Wrong, func(f Fault) bool { return f.Row == "" && named[[2]string{f.Store, f.SKU}] })
+	if len(outcomeBuckets) > 0 {
+		differing, err := j.listOutcomes(ctx, outcomeBuckets, outcomes)
+		if err != nil {
+			return err
+		}
+		listed = append(listed, differing...)
+	}
 	r.Wrong = append(r.Wrong, listed...)
 	if len(r.Wrong) > faultsMax {
 		r.WrongMore += len(r.Wrong) - faultsMax
@@ -117,25 +137,32 @@ func differences(store string, skus []string, is, should rowSet) []Fault {
 	return faults
 }
 
-// eventRows reads the events once more, for the rows of a few SKUs.
-func (j *judge) eventRows(ctx context.Context, skus []string) (rowSet, error) {
+// readAgain reads the events once more, for the rows of a few SKUs and the outcomes in a few buckets.
+func (j *judge) readAgain(ctx context.Context, skus []string, outcomeBuckets []int32) (rows, outcomes rowSet, err error) {
 	events, err := openEventLog(ctx, j.Kafka, j.EventsTopic)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer events.close()
-	rows := make(rowSet)
+	rows, outcomes = make(rowSet), make(rowSet)
 	var failed error
 	add := func(e *logged) {
 		if _, wanted := slices.BinarySearch(skus, e.SKU); wanted && failed == nil {
 			failed = rows.addEvent(e)
 		}
 	}
-	if _, err := j.history(ctx, events, skus, add); err != nil {
-		return nil, err
+	if len(skus) > 0 {
+		if _, err := j.history(ctx, events, skus, add); err != nil {
+			return nil, nil, err
+		}
 	}
-	err = events.advance(ctx, add, func(string, error) {}) // reported when it was read first
-	return rows, errors.Join(err, failed)
+	err = events.advance(ctx, func(e *logged) {
+		add(e)
+		if _, wanted := slices.BinarySearch(outcomeBuckets, bucketOf(e.SKU)); wanted && j.outcomes.covers(e) && failed == nil {
+			failed = outcomes.addOutcome(e)
+		}
+	}, func(string, error) {}) // reported when it was read first
+	return rows, outcomes, errors.Join(err, failed)
 }
 
 // addEvent takes the rows of state over an event.
@@ -150,9 +177,11 @@ func (s rowSet) addEvent(e *logged) error {
 	line := linePrefix + e.OrderID
 	switch e.Type {
 	case schemas.EventAllocated:
-		errs = append(errs, s.add(e.SKU, line, lineSays(e.BatchRef, e.Qty)))
+		errs = append(errs, s.add(e.SKU, line, lineSays(e.BatchRef, e.Qty)),
+			s.add(e.SKU, lastChange+e.OrderID, changeSays(e.Version, e.ETA, e.CommandID, e.time)))
 	case schemas.EventDeallocated:
 		delete(s, row{e.SKU, line})
+		delete(s, row{e.SKU, lastChange + e.OrderID})
 	case schemas.EventBatchCreated:
 		errs = append(errs, s.add(e.SKU, refPrefix+e.BatchRef, "there"))
 	}
@@ -196,17 +225,20 @@ func (j *judge) clickHouseRows(ctx context.Context, skus []string) (rowSet, erro
 	each := func(sql string, fields []any, keep func() error) error {
 		return eachRow(ctx, j.ClickHouse, sql, []any{clickhouse.Named("skus", skus)}, fields, func() { failed = errors.Join(failed, keep()) })
 	}
-	var sku, name, kind, orderID, batchRef, eta string
+	var sku, name, kind, orderID, batchRef, eta, commandID string
 	var qty, left int32
 	var version, copies uint64
-	var available int64
+	var available, at int64
 	err := errors.Join(
 		each(`SELECT sku, version, available FROM skus FINAL WHERE sku IN (@skus)`, []any{&sku, &version, &available},
 			func() error { return found.add(sku, rowSKU, skuSays(version, available)) }),
 		each(`SELECT sku, ref, qty, available, ifNull(toString(eta), '') FROM stock FINAL WHERE sku IN (@skus)`, []any{&sku, &name, &qty, &left, &eta},
 			func() error { return found.add(sku, batchPrefix+name, batchSays(qty, left, eta)) }),
-		each(`SELECT sku, orderid, batchref, qty FROM order_lines FINAL WHERE sku IN (@skus)`, []any{&sku, &name, &batchRef, &qty},
-			func() error { return found.add(sku, linePrefix+name, lineSays(batchRef, qty)) }),
+		each(`SELECT sku, orderid, batchref, qty, version, ifNull(toString(eta), ''), commandid, toUnixTimestamp64Milli(event_time) FROM order_lines FINAL WHERE sku IN (@skus)`,
+			[]any{&sku, &name, &batchRef, &qty, &version, &eta, &commandID, &at}, func() error {
+				return errors.Join(found.add(sku, linePrefix+name, lineSays(batchRef, qty)),
+					found.add(sku, lastChange+name, changeSays(version, eta, commandID, at)))
+			}),
 		each(`SELECT sku, ref FROM batches_by_ref FINAL WHERE sku IN (@skus)`, []any{&sku, &name},
 			func() error { return found.add(sku, refPrefix+name, "there") }),
 		each(`SELECT sku, version, toString(any(type)), any(orderid), any(qty), any(batchref), any(available), count() FROM events FINAL WHERE sku IN (@skus) GROUP BY sku, version`,

@@ -87,11 +87,12 @@ func postgresSums(ctx context.Context, conn *pgx.Conn, s scope) (sums map[sumKey
 }
 
 var clickHousePerSKU = `SELECT sku, max(v) AS version, toInt64(countIf(kind = 'S')) AS skus, toInt64(countIf(kind = 'B')) AS batches, toInt64(countIf(kind = 'L')) AS lines,
-	groupBitXorIf(hash, kind IN ('S', 'B', 'L')) AS state, groupBitXorIf(hash, kind IN ('R', 'E')) AS read_model, countIf(kind = 'E') AS events
+	groupBitXorIf(hash, kind IN ('S', 'B', 'L')) AS state, groupBitXorIf(hash, kind IN ('R', 'E', 'D')) AS read_model, countIf(kind = 'E') AS events
 	FROM (SELECT sku, v, kind, reinterpretAsUInt64(reverse(substring(SHA256(row), 1, 8))) AS hash FROM (
 		SELECT sku, version AS v, 'S' AS kind, ` + clickHouseText(skuRow, "sku", "toString(version)", "toString(available)") + ` AS row FROM skus FINAL WHERE 1 AND_SKU
 		UNION ALL SELECT sku, version AS v, 'B' AS kind, ` + clickHouseText(batchRow, "sku", "ref", "toString(qty)", "toString(available)", "ifNull(toString(eta), '')") + ` AS row FROM stock FINAL WHERE 1 AND_SKU
 		UNION ALL SELECT sku, version AS v, 'L' AS kind, ` + clickHouseText(lineRow, "orderid", "sku", "batchref", "toString(qty)") + ` AS row FROM order_lines FINAL WHERE 1 AND_SKU
+		UNION ALL SELECT sku, version AS v, 'D' AS kind, ` + clickHouseText(changeRow, "sku", "orderid", "toString(version)", "ifNull(toString(eta), '')", "commandid", "toString(toUnixTimestamp64Milli(event_time))") + ` AS row FROM order_lines FINAL WHERE 1 AND_SKU
 		UNION ALL SELECT sku, toUInt64(0) AS v, 'R' AS kind, ` + clickHouseText(refRow, "sku", "ref") + ` AS row FROM batches_by_ref FINAL WHERE 1 AND_SKU
 		UNION ALL SELECT sku, version AS v, 'E' AS kind, ` + clickHouseText(eventRow, "sku", "toString(version)", "toString(type)", "orderid", "toString(qty)", "batchref",
 	"toString(batch_qty)", "toString(batch_available)", "ifNull(toString(eta), '')", "toString(available)", "commandid", "reason") + ` AS row FROM events FINAL WHERE 1 AND_SKU

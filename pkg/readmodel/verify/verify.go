@@ -16,6 +16,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/lotline/lotline/pkg/kafkaclient"
 )
@@ -54,7 +55,8 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	report.EventsOlder = older
-	if err := j.compareOutcomes(ctx, report); err != nil {
+	outcomes, err := j.compareOutcomes(ctx, report)
+	if err != nil {
 		return nil, err
 	}
 	if len(differ) > 0 {
@@ -62,7 +64,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 			return nil, err
 		}
 	}
-	if err := j.report(ctx, report); err != nil {
+	if err := j.report(ctx, report, outcomes); err != nil {
 		return nil, err
 	}
 	report.Seconds = time.Since(began).Seconds()
@@ -72,14 +74,21 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 // compareBuckets reads the topic to its end, and returns the buckets in which a store comes to something else than
 // the events. While commands come in the three are not looked at in one moment, so that is no fault yet.
 func (j *judge) compareBuckets(ctx context.Context) (*Report, []int32, error) {
-	postgres, _, err := postgresSums(ctx, j.Postgres, scope{})
-	if err != nil {
+	var postgres, clickHouse map[sumKey]sum
+	asking, asked := errgroup.WithContext(ctx)
+	asking.Go(func() (err error) {
+		postgres, _, err = postgresSums(asked, j.Postgres, scope{})
+		return err
+	})
+	asking.Go(func() (err error) {
+		clickHouse, err = clickHouseSums(asked, j.ClickHouse, scope{})
+		return err
+	})
+	asking.Go(func() error { return j.advance(asked) }) // meanwhile: most of it
+	if err := asking.Wait(); err != nil {
 		return nil, nil, err
 	}
-	clickHouse, err := clickHouseSums(ctx, j.ClickHouse, scope{})
-	if err != nil {
-		return nil, nil, err
-	}
+	// What the stores have got since is in the rest.
 	if err := j.advance(ctx); err != nil {
 		return nil, nil, err
 	}
