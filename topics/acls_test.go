@@ -45,6 +45,7 @@ func TestACLsAreCreatedOnce(t *testing.T) {
 		"ALLOW User:allocator WRITE PREFIXED TRANSACTIONAL_ID lotline.allocator.",
 		"ALLOW User:projector READ LITERAL TOPIC lotline.events",
 		"ALLOW User:projector READ LITERAL GROUP lotline.projector",
+		"ALLOW User:projector READ PREFIXED GROUP lotline.projector.",
 		"ALLOW User:north WRITE LITERAL TOPIC lotline.commands",
 		"ALLOW User:north READ LITERAL TOPIC lotline.events",
 		"ALLOW User:north READ PREFIXED GROUP lotline.consumer.",

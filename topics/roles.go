@@ -99,7 +99,7 @@ func (s Set) grants(role Role) []ACL {
 			group(s.AllocatorGroup, literal, kadm.OpRead), transactions(s.AllocatorGroup+".", prefixed),
 		}
 	case RoleProjector:
-		return []ACL{topic(s.Events, kadm.OpRead), group(s.ProjectorGroup, literal, kadm.OpRead)}
+		return []ACL{topic(s.Events, kadm.OpRead), group(s.ProjectorGroup, literal, kadm.OpRead), group(s.ProjectorGroup+".", prefixed, kadm.OpRead)}
 	case RoleGateway:
 		return []ACL{topic(s.Commands, kadm.OpWrite), topic(s.Events, kadm.OpRead)}
 	case RoleProducer:
@@ -110,7 +110,7 @@ func (s Set) grants(role Role) []ACL {
 		return []ACL{
 			topic(s.Commands, kadm.OpRead), topic(s.Commands, kadm.OpWrite), topic(s.Events, kadm.OpRead),
 			topic(s.DeadLetters, kadm.OpRead), topic(s.DeadLetters, kadm.OpWrite), transactions(s.AnswersID, literal),
-			group(s.AllocatorGroup, literal, kadm.OpDescribe), group(s.ProjectorGroup, literal, kadm.OpDescribe),
+			group(s.AllocatorGroup, literal, kadm.OpDescribe), group(s.ProjectorGroup, literal, kadm.OpDescribe), group(s.ProjectorGroup+".", prefixed, kadm.OpDescribe),
 		}
 	}
 	return nil

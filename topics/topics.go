@@ -43,13 +43,22 @@ type Set struct {
 
 	Prefix         string // what all names start with
 	AllocatorGroup string // the allocators' group, and with a dot what their transactional ids start with
-	ProjectorGroup string // the projectors' group
+	ProjectorGroup string // the projectors' group; with a dot what those of other stores than ClickHouse start with
 	ConsumerGroups string // what the groups of those who read events start with
 	AnswersID      string // the transactional id of those who answer dead letters
 }
 
 // All returns the topics, commands first.
 func (s Set) All() []Topic { return []Topic{s.Commands, s.Events, s.DeadLetters} }
+
+// ProjectorGroupOf returns the group of the projectors that keep one store of the read model, by its name. Each store has a
+// group of its own, so that several can be kept at once. ClickHouse's is ProjectorGroup itself.
+func (s Set) ProjectorGroupOf(store string) string {
+	if store == "clickhouse" {
+		return s.ProjectorGroup
+	}
+	return s.ProjectorGroup + "." + store
+}
 
 // Declared returns the topics of an installation, named after prefix.
 //

@@ -25,7 +25,7 @@ const PasswordVariable = "LOTLINE_POSTGRES_PASSWORD" //nolint:gosec // its name,
 var errURL = errors.New("it is not of the form postgres://user@host:5432/database?setting=value (a character such as @ or / in a name or password is written %40, %2F), or a setting has no such value")
 
 // ErrNoURL says that neither flag leads to a URL.
-var ErrNoURL = errors.New("no Postgres is given: set --postgres-url or --postgres-url-file")
+var ErrNoURL = errors.New("no Postgres is given")
 
 // Settings are what an operator says about Postgres. Embedded without a prefix its
 // flags are --postgres-url, --postgres-url-file and --postgres-password-file.
@@ -45,8 +45,24 @@ func (s Settings) Validate() error {
 // ConnURL returns the URL to connect to, which may hold the password: log it
 // Redacted. The files are read at each call.
 func (s Settings) ConnURL() (string, error) {
+	return Source{
+		Flags: "postgres", URL: s.PostgresURL, URLFile: s.PostgresURLFile,
+		PasswordFile: s.PostgresPasswordFile, PasswordVariable: PasswordVariable,
+	}.ConnURL()
+}
+
+// Source is where one URL comes from, for settings whose flags have other names
+// than those of Settings.
+type Source struct {
+	Flags                      string // what the flags begin with: "postgres" of --postgres-url
+	URL, URLFile, PasswordFile string // as in Settings
+	PasswordVariable           string // environment variable that holds the password where no file does
+}
+
+// ConnURL is that of Settings.
+func (s Source) ConnURL() (string, error) {
 	given, err := s.url()
-	password, passwordErr := credentials.PasswordOr("postgres-password-file", s.PostgresPasswordFile, PasswordVariable)
+	password, passwordErr := credentials.PasswordOr(s.Flags+"-password-file", s.PasswordFile, s.PasswordVariable)
 	if err := errors.Join(err, passwordErr); err != nil {
 		return "", err
 	}
@@ -63,20 +79,21 @@ func (s Settings) ConnURL() (string, error) {
 	return given, nil
 }
 
-func (s Settings) url() (string, error) {
-	if s.PostgresURLFile == "" {
-		if s.PostgresURL == "" {
-			return "", ErrNoURL
+func (s Source) url() (string, error) {
+	noURL := fmt.Errorf("%w: set --%s-url or --%[2]s-url-file", ErrNoURL, s.Flags)
+	if s.URLFile == "" {
+		if s.URL == "" {
+			return "", noURL
 		}
-		return s.PostgresURL, nil
+		return s.URL, nil
 	}
-	content, err := os.ReadFile(s.PostgresURLFile)
+	content, err := os.ReadFile(s.URLFile)
 	if err != nil {
-		return "", fmt.Errorf("read the file of --postgres-url-file: %w", err)
+		return "", fmt.Errorf("read the file of --%s-url-file: %w", s.Flags, err)
 	}
 	given := strings.TrimSpace(string(content))
 	if given == "" {
-		return "", fmt.Errorf("%w (the file %s is empty)", ErrNoURL, s.PostgresURLFile)
+		return "", fmt.Errorf("%w (the file %s is empty)", noURL, s.URLFile)
 	}
 	return given, nil
 }
@@ -100,6 +117,19 @@ func withPassword(given, password string) (string, error) {
 		query.Set("password", password)
 		u.RawQuery = query.Encode()
 	}
+	return u.String(), nil
+}
+
+// WithSetting returns a URL of ConnURL with a setting of the session, such as
+// search_path.
+func WithSetting(connURL, name, value string) (string, error) {
+	u, err := url.Parse(connURL)
+	if err != nil || u.Scheme == "" {
+		return "", errURL
+	}
+	query := u.Query()
+	query.Set(name, value)
+	u.RawQuery = query.Encode()
 	return u.String(), nil
 }
 

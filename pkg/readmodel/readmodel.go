@@ -12,8 +12,13 @@ package readmodel
 
 import (
 	"context"
+	"errors"
 	"time"
 )
+
+// ErrNotKept says that a store does not keep what a question asks for, and never will. Only a Reader without a
+// projection returns it: what the write side forgets, it cannot tell.
+var ErrNotKept = errors.New("this read model does not keep that")
 
 // Bounds of answers.
 const (
@@ -40,7 +45,7 @@ type Writer interface {
 }
 
 // Reader answers questions from one store, each for many keys at once; a key of which nothing is known is not in the
-// answer. Its methods may be called concurrently, with at most KeysMax keys. An error says that the store did not answer.
+// answer. Its methods may be called concurrently, with at most KeysMax keys. An error says that the store did not answer, or wraps ErrNotKept.
 type Reader interface {
 	Name() string
 	// Check fails where the questions would.
@@ -83,7 +88,9 @@ type Batch struct {
 	Ref            string
 	Qty, Available int32  // units purchased, and left
 	ETA            string // day it arrives, YYYY-MM-DD; "": in stock
-	Version        uint64 // of the SKU, when the batch last changed; after a rebuild from state, when it was read
+	// Version is the SKU's when the batch last changed; after a rebuild from state, when it was read; 0: the store does not
+	// keep it.
+	Version uint64
 }
 
 // Outcome is what became of a command: its last event. Version is the SKU's.

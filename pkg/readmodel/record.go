@@ -2,6 +2,7 @@ package readmodel
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/lotline/lotline/schemas"
@@ -46,6 +47,9 @@ func (r *Record) Check() error {
 	}
 	if e.Type.ChangesState() && e.Version == 0 {
 		return fmt.Errorf("the event changes sku %q but has no version", e.SKU)
+	}
+	if e.Version > math.MaxInt64 {
+		return fmt.Errorf("the event's version %d is larger than any that is given", e.Version)
 	}
 	if e.ETA == "" {
 		return nil

@@ -30,6 +30,7 @@ func TestETALimits(t *testing.T) {
 func TestCheckSaysWhatCannotBeKept(t *testing.T) {
 	for want, spoil := range map[string]func(*Record){
 		"has no version":         func(r *Record) { r.Event.Version = 0 },
+		"larger than any":        func(r *Record) { r.Event.Version = 1 << 63 },
 		"has no id":              func(r *Record) { r.ID = "" },
 		"is not between":         func(r *Record) { r.Time = time.Time{} },
 		"between 1970 and 2106":  func(r *Record) { r.Time = time.Date(2106, 2, 7, 6, 28, 16, 0, time.UTC) },

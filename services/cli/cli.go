@@ -48,7 +48,7 @@ type lotline struct {
 	DLQ     dlqCmd     `cmd:"" name:"dlq" help:"List, replay or discard dead letters: commands that could not be read."`
 	Offsets offsetsCmd `cmd:"" help:"Show where the allocators' partitions stand, and move one past what cannot be read."`
 	Verify  verifyCmd  `cmd:"" help:"Compare Postgres and ClickHouse with the events, down to the row, while everything runs."`
-	Migrate migrateCmd `cmd:"" help:"Bring the schemas of Postgres and ClickHouse to what this version expects. Can be repeated."`
+	Migrate migrateCmd `cmd:"" help:"Bring the schemas of Postgres and of the read model to what this version expects. Can be repeated."`
 }
 
 // env is what a subcommand works with.

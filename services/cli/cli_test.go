@@ -107,12 +107,12 @@ func TestTopicsWithPrincipals(t *testing.T) {
 	require.Equal(t, 1, code)
 	golden(t, "topics_acls_missing.txt", stdout)
 	require.Contains(t, s.ok("", "topics", "apply"), "applied\n")
-	require.Equal(t, "all 3 topics are as declared\nall 3 ACLs are as declared\n", s.ok("", "topics", "diff"))
+	require.Equal(t, "all 3 topics are as declared\nall 4 ACLs are as declared\n", s.ok("", "topics", "diff"))
 
 	t.Setenv("LOTLINE_PRINCIPAL", "projector=User:reader")
 	golden(t, "topics_acls_surplus.txt", s.ok("", "topics", "apply"))
 	require.Contains(t, s.ok("", "topics", "apply", "--remove-surplus-acls"), "applied\n")
-	require.Contains(t, s.ok("", "topics", "diff"), "all 2 ACLs are as declared\n")
+	require.Contains(t, s.ok("", "topics", "diff"), "all 3 ACLs are as declared\n")
 
 	code, _, stderr := run(t, "", "topics", "apply", "--principal=reader=User:x")
 	require.Equal(t, 2, code)
@@ -297,6 +297,8 @@ func TestMistakesAreAnsweredBySentences(t *testing.T) {
 		{2, "--skip-bad and --send-bad can't be used together", []string{"send", "--skip-bad", "--send-bad"}},
 		{2, `the Kafka broker "kafka" is not an address`, []string{"send", "--kafka-brokers=kafka"}},
 		{2, `the ClickHouse server "ch" is not an address`, []string{"migrate", "--clickhouse-addrs=ch"}},
+		{2, `--read-model is "mongo"`, []string{"migrate", "--read-model=mongo"}},
+		{2, "--read-postgres-schema must be", []string{"migrate", "read-postgres", "--read-postgres-schema=A B", "--clickhouse-addrs=ch"}},
 	} {
 		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
 			code, stdout, stderr := run(t, commands, c.args...)

@@ -4,7 +4,7 @@
 //
 // Config and Run are all that others use: cmd/gateway ships them, tests and the
 // development stack boot the same. This package only wires: submit leads to
-// Kafka, reads to ClickHouse, httpapi to clients.
+// Kafka, reads to the store that --read-model names, httpapi to clients.
 package gateway
 
 import (
@@ -19,10 +19,9 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/lotline/lotline/pkg/admin"
-	"github.com/lotline/lotline/pkg/clickhouseclient"
 	"github.com/lotline/lotline/pkg/credentials"
 	"github.com/lotline/lotline/pkg/kafkaclient"
-	"github.com/lotline/lotline/pkg/readmodel/clickhouse"
+	"github.com/lotline/lotline/pkg/readmodel/stores"
 	"github.com/lotline/lotline/pkg/telemetry"
 	"github.com/lotline/lotline/services/gateway/internal/httpapi"
 	"github.com/lotline/lotline/services/gateway/internal/reads"
@@ -52,17 +51,17 @@ const (
 
 // Config is what an operator says about a gateway.
 type Config struct {
-	HTTPAddr       string                  `name:"http-addr" help:"Address (host:port) of the HTTP API." default:"127.0.0.1:8080" placeholder:"HOST:PORT"`
-	HTTPCertFile   string                  `name:"http-cert-file" help:"File with the certificate (PEM) for HTTPS, followed by those that lead to its authority; empty = plain HTTP. Read at the start." placeholder:"PATH"`
-	HTTPKeyFile    string                  `name:"http-key-file" help:"File with the certificate's key (PEM)." placeholder:"PATH"`
-	AdminAddr      string                  `help:"Address (host:port) of health and metrics; empty = none." default:"127.0.0.1:9083" placeholder:"HOST:PORT"`
-	OutcomeWait    time.Duration           `help:"How long a POST waits for its command's outcome, unless the client prefers otherwise." default:"1s"`
-	OutcomeWaitMax time.Duration           `help:"How long a POST waits at most, whatever the client prefers." default:"10s"`
-	RequestsMax    int                     `help:"How many commands, and how many questions, may be under way at once." default:"4096"`
-	TraceRatio     float64                 `help:"Share of the requests, 0 to 1, that are traced although nobody before the gateway has decided whether to. Needs --otlp-endpoint." default:"0.01" placeholder:"RATIO"`
-	Telemetry      telemetry.Config        `embed:""`
-	Kafka          kafkaclient.Config      `embed:"" prefix:"kafka-"`
-	ClickHouse     clickhouseclient.Config `embed:"" prefix:"clickhouse-"`
+	HTTPAddr            string             `name:"http-addr" help:"Address (host:port) of the HTTP API." default:"127.0.0.1:8080" placeholder:"HOST:PORT"`
+	HTTPCertFile        string             `name:"http-cert-file" help:"File with the certificate (PEM) for HTTPS, followed by those that lead to its authority; empty = plain HTTP. Read at the start." placeholder:"PATH"`
+	HTTPKeyFile         string             `name:"http-key-file" help:"File with the certificate's key (PEM)." placeholder:"PATH"`
+	AdminAddr           string             `help:"Address (host:port) of health and metrics; empty = none." default:"127.0.0.1:9083" placeholder:"HOST:PORT"`
+	OutcomeWait         time.Duration      `help:"How long a POST waits for its command's outcome, unless the client prefers otherwise." default:"1s"`
+	OutcomeWaitMax      time.Duration      `help:"How long a POST waits at most, whatever the client prefers." default:"10s"`
+	RequestsMax         int                `help:"How many commands, and how many questions, may be under way at once." default:"4096"`
+	TraceRatio          float64            `help:"Share of the requests, 0 to 1, that are traced although nobody before the gateway has decided whether to. Needs --otlp-endpoint." default:"0.01" placeholder:"RATIO"`
+	Telemetry           telemetry.Config   `embed:""`
+	Kafka               kafkaclient.Config `embed:"" prefix:"kafka-"`
+	stores.ReaderConfig `embed:""`
 }
 
 // DefaultConfig returns the configuration of a gateway that is told nothing.
@@ -76,7 +75,7 @@ func DefaultConfig() Config {
 
 // Validate names every fault of the configuration, a sentence each.
 func (c Config) Validate() error {
-	errs := []error{c.Kafka.Validate(), c.ClickHouse.Validate(), c.Telemetry.Validate()}
+	errs := []error{c.Kafka.Validate(), c.Check(), c.Telemetry.Validate()}
 	if !(c.TraceRatio >= 0 && c.TraceRatio <= 1) { // so that NaN is refused too
 		errs = append(errs, fmt.Errorf("--trace-ratio is %v and must be from 0 to 1", c.TraceRatio))
 	}
@@ -104,7 +103,7 @@ func (c Config) certificate() (*tls.Certificate, error) {
 
 // Run serves until ctx ends, answers what is under way (those who wait for an
 // outcome hear that it is pending), and returns nil. It starts whether or not
-// Kafka and ClickHouse are there, and says so on /readyz.
+// Kafka and the read model are there, and says so on /readyz.
 func Run(ctx context.Context, cfg Config) error {
 	if err := cfg.Validate(); err != nil {
 		return err
@@ -124,7 +123,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("configure the Kafka client: %w", err)
 	}
 	defer producer.Close()
-	store, err := clickhouse.NewReader(cfg.ClickHouse, readTimeout)
+	store, err := cfg.NewReader(readTimeout)
 	if err != nil {
 		return err
 	}

@@ -147,11 +147,25 @@ func TestKafkaAwayIsSaidWithinASecondOrSo(t *testing.T) {
 
 func TestValidateNamesEveryFault(t *testing.T) {
 	require.NoError(t, gateway.DefaultConfig().Validate())
-	err := gateway.Config{HTTPAddr: "x", OutcomeWait: 2, OutcomeWaitMax: 1}.Validate()
+	cfg := gateway.Config{HTTPAddr: "x", OutcomeWait: 2, OutcomeWaitMax: 1}
+	cfg.ReadModel = "clickhouse"
+	err := cfg.Validate()
 	for _, fault := range []string{
 		"no Kafka broker is given", `the HTTP address "x" is not of the form host:port`, "no ClickHouse server is given",
 		"the name of the ClickHouse database is empty", "the wait for an outcome, 2ns, is not from 0s to the longest, 1ns", "with at most 0 requests at once",
 	} {
 		require.ErrorContains(t, err, fault)
 	}
+}
+
+func TestOnlyTheChosenStoreIsValidated(t *testing.T) {
+	cfg := gateway.DefaultConfig()
+	cfg.ClickHouse.Addrs, cfg.WriteSide.PostgresURL = nil, "no url"
+	require.ErrorContains(t, cfg.Validate(), "no ClickHouse server is given")
+	cfg.ReadModel = "postgres"
+	require.NoError(t, cfg.Validate())
+	cfg.ReadModel = "write-side"
+	require.ErrorContains(t, cfg.Validate(), "use the Postgres URL")
+	cfg.ReadModel = "mongo"
+	require.ErrorContains(t, cfg.Validate(), `--read-model is "mongo"`)
 }

@@ -1,5 +1,5 @@
 // Package projector is the service that keeps the read model: it reads the events topic and writes its rows to
-// ClickHouse. This file is wiring only; DESIGN.md says how it works.
+// ClickHouse, or to another store that --read-model names. This file is wiring only; DESIGN.md says how it works.
 //
 // cmd/projector runs it as a process, and the development stack and the tests run the same Run. It may import its
 // own adapters, topics and pkg.
@@ -21,7 +21,7 @@ import (
 	"github.com/lotline/lotline/pkg/fault"
 	"github.com/lotline/lotline/pkg/kafkaclient"
 	"github.com/lotline/lotline/pkg/postgresclient"
-	"github.com/lotline/lotline/pkg/readmodel/clickhouse"
+	"github.com/lotline/lotline/pkg/readmodel/stores"
 	"github.com/lotline/lotline/pkg/telemetry"
 	"github.com/lotline/lotline/topics"
 
@@ -34,20 +34,20 @@ const auditorsPartition = 0
 
 // Config is what an operator sets.
 type Config struct {
-	Kafka            kafkaclient.Config      `embed:"" prefix:"kafka-"`
-	ClickHouse       clickhouseclient.Config `embed:"" prefix:"clickhouse-"`
-	BlockEventsMax   int                     `help:"Most events written in one block, 1 to 100000." default:"10000" placeholder:"N"`
-	FlushIntervalMax time.Duration           `help:"Longest time that an event waits for a block to fill, 50ms to 5s; less while ClickHouse is fast." default:"500ms"`
-	Postgres         writeSide               `embed:""`
-	AuditInterval    time.Duration           `help:"Pause between two steps of the audit, 1s to 1h." default:"10s"`
-	AuditRowsMax     int                     `help:"Most SKUs, and most order lines, compared in a step of the audit, 1 to 10000." default:"500" placeholder:"N"`
-	AdminAddr        string                  `help:"Address (host:port) of health and metrics; empty = none." default:"127.0.0.1:9082" placeholder:"HOST:PORT"`
-	Telemetry        telemetry.Config        `embed:""`
+	Kafka            kafkaclient.Config `embed:"" prefix:"kafka-"`
+	stores.Config    `embed:""`
+	BlockEventsMax   int              `help:"Most events written in one block, 1 to 100000." default:"10000" placeholder:"N"`
+	FlushIntervalMax time.Duration    `help:"Longest time that an event waits for a block to fill, 50ms to 5s; less while the store is fast." default:"500ms"`
+	Postgres         writeSide        `embed:""`
+	AuditInterval    time.Duration    `help:"Pause between two steps of the audit, 1s to 1h." default:"10s"`
+	AuditRowsMax     int              `help:"Most SKUs, and most order lines, compared in a step of the audit, 1 to 10000." default:"500" placeholder:"N"`
+	AdminAddr        string           `help:"Address (host:port) of health and metrics; empty = none." default:"127.0.0.1:9082" placeholder:"HOST:PORT"`
+	Telemetry        telemetry.Config `embed:""`
 }
 
 // writeSide says where Postgres is, for the audit. Unlike for others it may be left out, and that is the default.
 type writeSide struct {
-	PostgresURL          string `name:"postgres-url" help:"Where the write side's state is: a postgres:// URL without a password, of a user of lotline_bi. With it the read model is audited: held against Postgres, a few rows at a time, for ever. Empty = no audit." placeholder:"URL"`
+	PostgresURL          string `name:"postgres-url" help:"Where the write side's state is: a postgres:// URL without a password, of a user of lotline_bi. With it the read model in ClickHouse is audited: held against Postgres, a few rows at a time, for ever. Empty = no audit." placeholder:"URL"`
 	PostgresURLFile      string `name:"postgres-url-file" help:"File that holds the Postgres URL; overrides --postgres-url." placeholder:"PATH"`
 	PostgresPasswordFile string `name:"postgres-password-file" help:"File with the user's password; empty = the one in the URL, or in the variable LOTLINE_POSTGRES_PASSWORD, or in PGPASSFILE." placeholder:"PATH"`
 }
@@ -65,7 +65,7 @@ func DefaultConfig() Config {
 
 // Validate names every fault of the configuration, a sentence each.
 func (c Config) Validate() error {
-	errs := []error{c.Kafka.Validate(), c.ClickHouse.Validate(), c.Telemetry.Validate()}
+	errs := []error{c.Kafka.Validate(), c.CheckKept(), c.Telemetry.Validate()}
 	if c.BlockEventsMax < 1 || c.BlockEventsMax > 100_000 {
 		errs = append(errs, fmt.Errorf("--block-events-max is %d and must be from 1 to 100000", c.BlockEventsMax))
 	}
@@ -74,6 +74,9 @@ func (c Config) Validate() error {
 	}
 	if c.Postgres.given() {
 		errs = append(errs, postgresclient.Settings(c.Postgres).Validate())
+		if c.ReadModel != stores.ClickHouse {
+			errs = append(errs, fmt.Errorf("--postgres-url is for the audit, which holds ClickHouse against Postgres: leave it out with --read-model=%s", c.ReadModel))
+		}
 	}
 	if c.AuditInterval < time.Second || c.AuditInterval > time.Hour {
 		errs = append(errs, fmt.Errorf("--audit-interval is %s and must be from 1s to 1h", c.AuditInterval))
@@ -89,13 +92,14 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Migrate brings the read model's tables to this build's version, and creates the database if it is missing. It
-// may run in several processes at once, and again.
-func Migrate(ctx context.Context, cfg clickhouseclient.Config) error {
-	return clickhouse.Migrate(ctx, cfg, slog.Default())
+// Migrate brings the chosen read model to this build's version, and creates its database or schema if it is missing. It
+// may run in several processes at once, and again. A warning is a sentence for the operator: the tables are there, but
+// not all rights.
+func Migrate(ctx context.Context, cfg stores.Config) (warning string, err error) {
+	return cfg.Migrate(ctx, slog.Default())
 }
 
-// Run projects events until ctx ends, and then returns nil. Kafka or ClickHouse being away does not end it.
+// Run projects events until ctx ends, and then returns nil. Kafka or the read model being away does not end it.
 func Run(ctx context.Context, cfg Config) (err error) {
 	if err := cfg.Validate(); err != nil {
 		return fmt.Errorf("projector configuration: %w", err)
@@ -109,7 +113,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	defer tracing.Close()
 
-	writer, err := clickhouse.NewWriter(cfg.ClickHouse)
+	writer, err := cfg.NewWriter()
 	if err != nil {
 		return err
 	}
@@ -130,7 +134,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		declared := topics.Declared(cfg.Kafka.TopicPrefix)
 		consumer, err := eventlog.New(eventlog.Config{
 			Topic:          declared.Events.Name,
-			Group:          declared.ProjectorGroup,
+			Group:          declared.ProjectorGroupOf(writer.Name()),
 			BlockEventsMax: cfg.BlockEventsMax,
 			FlushInterval:  cfg.FlushIntervalMax,
 		}, cfg.Kafka.Opts("lotline-projector"), writer, health, eventlog.NewMetrics(registry), tracing.Tracer(), log)
@@ -146,7 +150,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 			return audit.Run(ctx, audit.Config{
 				Topic: declared.Events.Name, Group: declared.ProjectorGroup,
 				Interval: cfg.AuditInterval, RowsMax: cfg.AuditRowsMax,
-				Postgres: postgresclient.Settings(cfg.Postgres), ClickHouse: cfg.ClickHouse,
+				Postgres: postgresclient.Settings(cfg.Postgres), ClickHouse: clickhouseclient.Config(cfg.ClickHouse),
 				Mine: func() bool { return consumer.Owns(auditorsPartition) },
 			}, cfg.Kafka.Opts("lotline-projector"), audits, log)
 		})

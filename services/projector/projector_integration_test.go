@@ -55,7 +55,8 @@ func install(t testing.TB) *bench {
 	b.config.AdminAddr = "" // another projector may have the port
 	b.config.Kafka.Brokers, b.config.Kafka.TopicPrefix = []string{address(t, "LOTLINE_TEST_KAFKA")}, prefix
 	b.config.ClickHouse.Addrs, b.config.ClickHouse.Database = []string{address(t, "LOTLINE_TEST_CLICKHOUSE")}, prefix
-	require.NoError(t, projector.Migrate(t.Context(), b.config.ClickHouse))
+	_, err := projector.Migrate(t.Context(), b.config.Config)
+	require.NoError(t, err)
 	conn, err := clickhouse.Open(&clickhouse.Options{Addr: b.config.ClickHouse.Addrs, Auth: clickhouse.Auth{Database: prefix, Username: "default"}})
 	require.NoError(t, err)
 	b.conn = conn

@@ -17,11 +17,29 @@ func TestDefaultsAreValid(t *testing.T) {
 }
 
 func TestValidateNamesEveryFault(t *testing.T) {
-	err := projector.Config{BlockEventsMax: 100_001, FlushIntervalMax: 6 * time.Second, AdminAddr: "x"}.Validate()
+	cfg := projector.Config{BlockEventsMax: 100_001, FlushIntervalMax: 6 * time.Second, AdminAddr: "x"}
+	cfg.ReadModel = "clickhouse"
+	err := cfg.Validate()
 	for _, fault := range []string{
 		"no Kafka broker is given", "no ClickHouse server is given", "--block-events-max is 100001 and must be from 1 to 100000",
 		"--flush-interval-max is 6s and must be from 50ms to 5s", `--admin-addr is "x" and must be of the form host:port`,
 	} {
 		require.ErrorContains(t, err, fault)
 	}
+}
+
+func TestOnlyTheChosenStoreIsValidated(t *testing.T) {
+	cfg := projector.DefaultConfig()
+	cfg.ClickHouse.Addrs, cfg.ReadPostgres.Schema = nil, "No Schema"
+	require.ErrorContains(t, cfg.Validate(), "no ClickHouse server is given")
+	require.NotContains(t, cfg.Validate().Error(), "No Schema")
+	cfg.ReadModel = "postgres"
+	require.ErrorContains(t, cfg.Validate(), "No Schema")
+	require.NotContains(t, cfg.Validate().Error(), "ClickHouse")
+	cfg.Postgres.PostgresURL = "postgres://lotline@127.0.0.1/lotline"
+	require.ErrorContains(t, cfg.Validate(), "leave it out with --read-model=postgres")
+	cfg.ReadModel = "write-side"
+	require.ErrorContains(t, cfg.Validate(), "without a projector")
+	cfg.ReadModel = "mongo"
+	require.ErrorContains(t, cfg.Validate(), `--read-model is "mongo"`)
 }

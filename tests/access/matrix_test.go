@@ -67,6 +67,7 @@ func operations() []operation {
 
 		{name: "join the allocators", do: joins(declared.AllocatorGroup), may: []topics.Role{allocatorRole}, done: []*kerr.Error{kerr.MemberIDRequired}},
 		{name: "join the projectors", do: joins(declared.ProjectorGroup), may: []topics.Role{projectorRole}, done: []*kerr.Error{kerr.MemberIDRequired}},
+		{name: "join the projectors of another store", do: joins(declared.ProjectorGroupOf("postgres")), may: []topics.Role{projectorRole}, done: []*kerr.Error{kerr.MemberIDRequired}},
 		{name: "join a warehouse's group", do: joins(warehouse), may: []topics.Role{consumerRole}, done: []*kerr.Error{kerr.MemberIDRequired}},
 		{name: "join another's group", do: joins("shop")},
 		{name: "commit the allocators' offsets", do: commits(declared.AllocatorGroup, commands), may: []topics.Role{allocatorRole}},
@@ -74,6 +75,7 @@ func operations() []operation {
 		{name: "commit a warehouse's offsets", do: commits(warehouse, events), may: []topics.Role{consumerRole}},
 		{name: "see the allocators' offsets", do: offsets(declared.AllocatorGroup), may: []topics.Role{allocatorRole, operatorRole}, done: []*kerr.Error{kerr.GroupIDNotFound}},
 		{name: "see the projectors' offsets", do: offsets(declared.ProjectorGroup), may: []topics.Role{projectorRole, operatorRole}, done: []*kerr.Error{kerr.GroupIDNotFound}},
+		{name: "see the offsets of another store's projectors", do: offsets(declared.ProjectorGroupOf("postgres")), may: []topics.Role{projectorRole, operatorRole}, done: []*kerr.Error{kerr.GroupIDNotFound}},
 		{name: "delete the allocators' group", do: func(ctx context.Context, a actor) error {
 			_, err := a.adm.DeleteGroup(ctx, declared.AllocatorGroup)
 			return err

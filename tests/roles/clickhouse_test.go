@@ -12,8 +12,6 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/stretchr/testify/require"
-
-	"github.com/lotline/lotline/services/projector"
 )
 
 // Codes of ClickHouse's errors.
@@ -124,7 +122,7 @@ func TestClickHouseRights(t *testing.T) {
 func TestClickHouseMigrationIsRefused(t *testing.T) {
 	ch := startClickHouse(t)
 	require.NoError(t, ch.owner(t).Exec(t.Context(), "DROP TABLE goose_db_version"))
-	require.ErrorContains(t, projector.Migrate(t.Context(), ch.as("lotline_bi")), "user lotline_bi was refused: may it read and create tables in database lotline?")
+	require.ErrorContains(t, ch.migrate(t, "lotline_bi"), "user lotline_bi was refused: may it read and create tables in database lotline?")
 }
 
 // A password that is replaced while the process runs counts for the next connection, without a restart.

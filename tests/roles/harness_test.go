@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/lotline/lotline/pkg/clickhouseclient"
+	"github.com/lotline/lotline/pkg/readmodel/stores"
 	"github.com/lotline/lotline/services/projector"
 	"github.com/lotline/lotline/tests/servers"
 )
@@ -70,7 +71,7 @@ func startClickHouseWith(t *testing.T, newPassword func() string, change ...func
 	ch.Server, err = servers.StartClickHouse(t.Context(), servers.Options{DataDir: dir})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, ch.Stop()) })
-	require.NoError(t, projector.Migrate(t.Context(), ch.as("lotline_migrate")))
+	require.NoError(t, ch.migrate(t, "lotline_migrate"))
 	return ch
 }
 
@@ -84,6 +85,12 @@ func secretFile(t *testing.T, secret string) string {
 // as is how a service reaches the server as a user.
 func (ch clickHouse) as(user string) clickhouseclient.Config {
 	return clickhouseclient.Config{Addrs: []string{ch.Addr}, Database: database, User: user, PasswordFile: ch.passwords[user]}
+}
+
+func (ch clickHouse) migrate(t *testing.T, user string) error {
+	t.Helper()
+	_, err := projector.Migrate(t.Context(), stores.Config{ReadModel: stores.ClickHouse, ClickHouse: stores.ClickHouseSettings(ch.as(user))})
+	return err
 }
 
 func (ch clickHouse) connect(t *testing.T, user string) driver.Conn {

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/lotline/lotline/pkg/postgresclient"
+	"github.com/lotline/lotline/pkg/readmodel/stores"
 	"github.com/lotline/lotline/services/allocator"
 	"github.com/lotline/lotline/services/cli"
 	"github.com/lotline/lotline/tests/servers"
@@ -48,7 +49,8 @@ func TestThePipelineWithTheLeastRights(t *testing.T) {
 	require.NoError(t, err)
 	config.Allocator.Settings = login("allocator_1", "lotline_allocator")
 	config.ClickHouseOwner = ch.as("lotline_migrate")
-	config.Projector.ClickHouse, config.Gateway.ClickHouse = ch.as("lotline_writer"), ch.as("lotline_reader")
+	config.Projector.ClickHouse = stores.ClickHouseSettings(ch.as("lotline_writer"))
+	config.Gateway.ClickHouse = stores.ClickHouseSettings(ch.as("lotline_reader"))
 	people := login("analyst", "lotline_bi")
 	config.Projector.Postgres.PostgresURL, config.Projector.Postgres.PostgresPasswordFile = people.PostgresURL, people.PostgresPasswordFile
 	config.Projector.AuditInterval = time.Second

@@ -17,6 +17,7 @@ import (
 
 	"github.com/lotline/lotline/pkg/clickhouseclient"
 	"github.com/lotline/lotline/pkg/kafkaclient"
+	"github.com/lotline/lotline/pkg/readmodel/stores"
 	"github.com/lotline/lotline/services/allocator"
 	"github.com/lotline/lotline/services/gateway"
 	"github.com/lotline/lotline/services/projector"
@@ -37,13 +38,14 @@ type Servers struct {
 	PostgresURL string // of a database that exists, for a superuser; the services get users of their own
 	ClickHouse  string // host:port, native protocol
 	Database    string // in ClickHouse; made if it is missing
+	ReadModel   string // as of --read-model; "": ClickHouse
 	Replication int16  // of the topics
 }
 
 // Config is the configuration of every service in a stack.
 type Config struct {
 	Owner           string                  // URL of a Postgres superuser, who migrates
-	AllocatorUser   string                  // in Postgres; made if the allocator has no URL, and it stays
+	User            string                  // what the names begin with of users in Postgres, who are made for services without a URL, and stay
 	ClickHouseOwner clickhouseclient.Config // who migrates
 	KafkaAdmin      kafkaclient.Config      // who applies the topics
 	Allocator       allocator.Config
@@ -52,18 +54,21 @@ type Config struct {
 	Replication     int16 // of the topics
 }
 
-// Configure returns the services' default configuration on the given servers, with free ports on 127.0.0.1. The allocator
-// has no Postgres URL yet: Prepare makes a user for it.
+// Configure returns the services' default configuration on the given servers, with free ports on 127.0.0.1. They have no
+// Postgres URLs yet: Prepare makes users for them.
 func Configure(s Servers) (Config, error) {
 	kafka := kafkaclient.Config{Brokers: s.Kafka, TopicPrefix: s.TopicPrefix}
 	c := Config{
 		Allocator: allocator.DefaultConfig(), Projector: projector.DefaultConfig(), Gateway: gateway.DefaultConfig(),
-		Owner: s.PostgresURL, AllocatorUser: AllocatorUser(s.Database), Replication: s.Replication,
+		Owner: s.PostgresURL, User: user(s.Database), Replication: s.Replication,
 	}
 	c.KafkaAdmin, c.Allocator.Kafka, c.Projector.Kafka, c.Gateway.Kafka = kafka, kafka, kafka, kafka
 	c.Projector.ClickHouse.Addrs, c.Projector.ClickHouse.Database = []string{s.ClickHouse}, s.Database
-	c.ClickHouseOwner = c.Projector.ClickHouse
-	c.Allocator.PostgresURL = ""
+	c.ClickHouseOwner = clickhouseclient.Config(c.Projector.ClickHouse)
+	c.Allocator.PostgresURL, c.Projector.ReadPostgres.URL, c.Gateway.ReadPostgres.URL, c.Gateway.WriteSide.PostgresURL = "", "", "", ""
+	if s.ReadModel != "" {
+		c.Projector.ReadModel, c.Gateway.ReadModel = s.ReadModel, s.ReadModel
+	}
 	c.Gateway.ClickHouse.Addrs, c.Gateway.ClickHouse.Database = []string{s.ClickHouse}, s.Database
 	for _, addr := range []*string{&c.Allocator.AdminAddr, &c.Projector.AdminAddr, &c.Gateway.AdminAddr, &c.Gateway.HTTPAddr} {
 		var err error
@@ -74,8 +79,12 @@ func Configure(s Servers) (Config, error) {
 	return c, nil
 }
 
-// AllocatorUser is the name in Postgres of the user whom Prepare makes for the allocator of a stack with that database.
-func AllocatorUser(database string) string { return "user_" + database + "_allocator" }
+func user(database string) string { return "user_" + database }
+
+// Users returns the names in Postgres of the users whom Prepare makes for a stack with that database.
+func Users(database string) []string {
+	return []string{user(database) + "_allocator", user(database) + "_projector", user(database) + "_gateway"}
+}
 
 func freeAddr() (string, error) {
 	port, err := ports.Free()
@@ -89,8 +98,8 @@ type Stack struct {
 	err    error // why the services ended; to be read once done is closed
 }
 
-// Prepare applies topics and migrations, and lets an allocator that has no Postgres URL log in as a user with no more rights
-// than it needs; it may be called again.
+// Prepare applies topics and migrations, and lets services that have no URL of the Postgres they need log in as users with no
+// more rights than they need; it may be called again.
 func Prepare(ctx context.Context, c *Config) error {
 	if err := applyTopics(ctx, *c); err != nil {
 		return err
@@ -102,12 +111,38 @@ func Prepare(ctx context.Context, c *Config) error {
 	if err != nil {
 		return err
 	}
-	if c.Allocator.PostgresURL == "" {
-		if c.Allocator.PostgresURL, err = Login(ctx, c.Owner, c.AllocatorUser, "lotline_allocator"); err != nil {
+	owner := c.Projector.Config
+	owner.ClickHouse, owner.ReadPostgres.URL = stores.ClickHouseSettings(c.ClickHouseOwner), c.Owner
+	if warning, err = projector.Migrate(ctx, owner); err == nil && warning != "" {
+		err = errors.New(warning)
+	}
+	if err != nil {
+		return err
+	}
+	return c.logIn(ctx)
+}
+
+// logIn gives each service the Postgres URL that it needs and has not.
+func (c *Config) logIn(ctx context.Context) error {
+	for _, login := range []struct {
+		needed        bool
+		url           *string
+		service, role string
+	}{
+		{true, &c.Allocator.PostgresURL, "_allocator", "lotline_allocator"},
+		{c.Projector.ReadModel == stores.Postgres, &c.Projector.ReadPostgres.URL, "_projector", "lotline_projector"},
+		{c.Gateway.ReadModel == stores.Postgres, &c.Gateway.ReadPostgres.URL, "_gateway", "lotline_gateway"},
+		{c.Gateway.ReadModel == stores.WriteSide, &c.Gateway.WriteSide.PostgresURL, "_gateway", "lotline_gateway"},
+	} {
+		if !login.needed || *login.url != "" {
+			continue
+		}
+		var err error
+		if *login.url, err = Login(ctx, c.Owner, c.User+login.service, login.role); err != nil {
 			return err
 		}
 	}
-	return projector.Migrate(ctx, c.ClickHouseOwner)
+	return nil
 }
 
 func applyTopics(ctx context.Context, c Config) error {
@@ -136,14 +171,18 @@ func Start(ctx context.Context, c Config) (*Stack, error) {
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	group, services := errgroup.WithContext(running)
 	group.Go(func() error { return named("allocator", allocator.Run(services, c.Allocator)) })
-	group.Go(func() error { return named("projector", projector.Run(services, c.Projector)) })
+	admins := []string{c.Allocator.AdminAddr, c.Gateway.AdminAddr}
+	if c.Projector.ReadModel != stores.WriteSide {
+		admins = append(admins, c.Projector.AdminAddr)
+		group.Go(func() error { return named("projector", projector.Run(services, c.Projector)) })
+	}
 	group.Go(func() error { return named("gateway", gateway.Run(services, c.Gateway)) })
 	s := &Stack{cancel: cancel, done: make(chan struct{})}
 	go func() {
 		s.err = group.Wait()
 		close(s.done)
 	}()
-	for _, addr := range []string{c.Allocator.AdminAddr, c.Projector.AdminAddr, c.Gateway.AdminAddr} {
+	for _, addr := range admins {
 		if err := s.awaitReady(ctx, "http://"+addr+"/readyz"); err != nil {
 			return nil, errors.Join(err, s.Stop())
 		}

@@ -76,26 +76,46 @@ func newServers(t *testing.T, broker string) stack.Servers {
 // brings its own Kafka.
 func Databases(t *testing.T) stack.Servers {
 	t.Helper()
-	name := "test_" + strings.ReplaceAll(uuid.NewString(), "-", "")
-	pg, native := Setting(t, "LOTLINE_TEST_POSTGRES"), Setting(t, "LOTLINE_TEST_CLICKHOUSE")
-	conn, err := pgx.Connect(t.Context(), pg)
+	database, err := url.Parse(PostgresDatabase(t))
 	require.NoError(t, err)
-	_, err = conn.Exec(t.Context(), "CREATE DATABASE "+name)
-	require.NoError(t, err)
+	name, native := database.Path[1:], Setting(t, "LOTLINE_TEST_CLICKHOUSE")
 	t.Cleanup(func() {
 		ctx := context.WithoutCancel(t.Context())
-		_, err := conn.Exec(ctx, "DROP DATABASE "+name+" WITH (FORCE)")
-		require.NoError(t, err)
-		_, err = conn.Exec(ctx, "DROP ROLE IF EXISTS "+stack.AllocatorUser(name))
-		require.NoError(t, err)
-		require.NoError(t, conn.Close(ctx))
+		for _, user := range stack.Users(name) {
+			DropRole(t, user)
+		}
 		ch, err := clickhouse.Open(&clickhouse.Options{Addr: []string{native}})
 		require.NoError(t, err)
 		require.NoError(t, ch.Exec(ctx, "DROP DATABASE IF EXISTS "+name))
 		require.NoError(t, ch.Close())
 	})
-	database, err := url.Parse(pg)
+	return stack.Servers{PostgresURL: database.String(), ClickHouse: native, Database: name}
+}
+
+// PostgresDatabase makes a database, removed after the test, and returns its URL for a superuser.
+func PostgresDatabase(t *testing.T) string {
+	t.Helper()
+	name := "test_" + strings.ReplaceAll(uuid.NewString(), "-", "")
+	onPostgres(t, "CREATE DATABASE "+name)
+	t.Cleanup(func() { onPostgres(t, "DROP DATABASE "+name+" WITH (FORCE)") })
+	database, err := url.Parse(Setting(t, "LOTLINE_TEST_POSTGRES"))
 	require.NoError(t, err)
 	database.Path = "/" + name
-	return stack.Servers{PostgresURL: database.String(), ClickHouse: native, Database: name}
+	return database.String()
+}
+
+// DropRole removes a role of Postgres, if it is there. Its rights in databases have to be gone.
+func DropRole(t *testing.T, role string) {
+	t.Helper()
+	onPostgres(t, "DROP ROLE IF EXISTS "+role)
+}
+
+func onPostgres(t *testing.T, sql string) {
+	t.Helper()
+	ctx := context.WithoutCancel(t.Context())
+	conn, err := pgx.Connect(ctx, Setting(t, "LOTLINE_TEST_POSTGRES"))
+	require.NoError(t, err)
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, sql)
+	require.NoError(t, err)
 }

@@ -48,9 +48,9 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON command_seen TO lotline_allocator;
 GRANT SELECT, INSERT, UPDATE, DELETE ON outbox TO lotline_allocator;
 GRANT EXECUTE ON FUNCTION refuse_unless(boolean, text) TO lotline_allocator;
 
--- What a question of a shop could be answered from. The gateway that ships asks ClickHouse alone and needs no login here.
+-- What a shop's questions are answered from where the gateway asks the write side itself (--read-model=write-side).
 GRANT SELECT ON products, batches TO lotline_gateway;
-GRANT SELECT (orderid, sku, qty, batchref) ON order_lines TO lotline_gateway;
+GRANT SELECT (orderid, sku, qty, batchref, allocated_version) ON order_lines TO lotline_gateway;
 
 -- What people may read, and `lotline verify`: the state, how far it is and how much waits to be published; not who sent
 -- which command, nor what is in the outbox.

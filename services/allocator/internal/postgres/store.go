@@ -36,7 +36,7 @@ func Migrate(ctx context.Context, url string, log *slog.Logger) (warning string,
 	if err := migrate.Postgres(ctx, url, files, log); err != nil {
 		return "", err
 	}
-	return grantRoles(ctx, url)
+	return migrate.PostgresRoles(ctx, url, roles, rolesSQL)
 }
 
 // sqlstateRefused is raised by the function refuse_unless of the migrations.

@@ -162,6 +162,8 @@ func (a *api) readFailed(ctx context.Context, err error) answer {
 	switch {
 	case errors.Is(err, reads.ErrTooLarge):
 		return refused(http.StatusUnprocessableEntity, fmt.Sprintf("The order has more than %d lines", readmodel.OrderLinesMax))
+	case errors.Is(err, readmodel.ErrNotKept):
+		return refused(http.StatusNotImplemented, "The read model of this installation does not keep what became of commands: wait for the answer to the POST, or read the events")
 	case errors.Is(err, reads.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return unavailable("The read model does not answer; try again")
 	default:

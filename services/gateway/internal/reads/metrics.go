@@ -2,9 +2,12 @@ package reads
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/lotline/lotline/pkg/readmodel"
 )
 
 // Metrics are what the loaders' queries cost. METRICS.md lists the names.
@@ -42,6 +45,9 @@ func measured[V any](m *Metrics, question string, query func(context.Context, []
 	return func(ctx context.Context, keys []string) (map[string]V, error) {
 		start := time.Now()
 		found, err := query(ctx, keys)
+		if errors.Is(err, readmodel.ErrNotKept) { // an answer, and at no cost
+			return nil, err
+		}
 		if err != nil {
 			failures.Inc()
 			return found, err

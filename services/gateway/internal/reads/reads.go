@@ -71,7 +71,7 @@ func (r *Reader) Availability(ctx context.Context, skus ...string) (map[string]r
 
 // Outcome returns what became of the command of that id, or of the first one if
 // several have it; its Type is empty if nothing is known. The error wraps
-// ErrUnavailable or is ctx's.
+// ErrUnavailable or readmodel.ErrNotKept, or is ctx's.
 func (r *Reader) Outcome(ctx context.Context, commandID string) (readmodel.Outcome, error) {
 	outcome, err := r.outcomes.load(ctx, commandID)
 	return outcome, r.failed(ctx, err)
@@ -92,6 +92,9 @@ func (r *Reader) failed(ctx context.Context, err error) error {
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
+	}
+	if errors.Is(err, readmodel.ErrNotKept) {
+		return err
 	}
 	now, last := time.Now().UnixNano(), r.logged.Load()
 	if now-last > int64(logInterval) && r.logged.CompareAndSwap(last, now) {

@@ -90,6 +90,9 @@ func TestStoreAway(t *testing.T) {
 	require.ErrorContains(t, err, "planted")
 	_, err = r.Outcome(t.Context(), "c1")
 	require.ErrorIs(t, err, ErrUnavailable)
+	_, err = newReader(&store{err: fmt.Errorf("wrapped: %w", readmodel.ErrNotKept)}).Outcome(t.Context(), "c1")
+	require.ErrorIs(t, err, readmodel.ErrNotKept)
+	require.NotErrorIs(t, err, ErrUnavailable, "asking again would not help")
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -1,4 +1,4 @@
-// Command projector keeps the read model in ClickHouse up to date with the events topic.
+// Command projector keeps the read model up to date with the events topic.
 package main
 
 import (
@@ -8,5 +8,5 @@ import (
 )
 
 func main() {
-	lifecycle.Main("projector", "Writes events from Kafka to the read model in ClickHouse.", projector.Run)
+	lifecycle.Main("projector", "Writes events from Kafka to the read model: ClickHouse, or the store that --read-model names.", projector.Run)
 }

@@ -1,0 +1,419 @@
+package readmodeltest
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lotline/lotline/pkg/readmodel"
+	"github.com/lotline/lotline/schemas"
+)
+
+// Store is a store that Conform holds to the contract.
+type Store struct {
+	// Open returns a place of the test's own on the real server, without a row in it.
+	Open func(t *testing.T) Place
+	// InOrder says that events reach the place once each, and in order: those that made them write it.
+	InOrder bool
+	// What the store keeps.
+	KeepsOutcomes, KeepsBatchVersions bool
+}
+
+// Place is where one test keeps and asks. Whoever opened it closes what is in it.
+type Place struct {
+	Writer func(t *testing.T) readmodel.Writer // another writer to the place
+	Reader readmodel.Reader
+}
+
+// Conform runs everything that a read model promises against a store. Each subtest has a place of its own.
+func Conform(t *testing.T, s Store) {
+	t.Run("view", s.view)
+	t.Run("moves", s.moves)
+	t.Run("odd ids", s.oddIDs)
+	t.Run("limits", s.limits)
+	t.Run("large order", s.largeOrder)
+	t.Run("many keys", s.manyKeys)
+	t.Run("first outcome", s.firstOutcome)
+	t.Run("any history", s.anyHistory)
+	if !s.InOrder {
+		t.Run("late rows", s.lateRows)
+		t.Run("any order", s.anyOrder)
+		t.Run("zombie", s.zombie)
+		t.Run("published twice", s.publishedTwice)
+	}
+	t.Run("never back", s.neverBack)
+}
+
+// told opens a place and tells it a history in order, in small blocks.
+func (s Store) told(t *testing.T, history []readmodel.Record) Place {
+	t.Helper()
+	p := s.Open(t)
+	require.NoError(t, tellTo(t.Context(), p.Writer(t), history, 500))
+	return p
+}
+
+func tellTo(ctx context.Context, w readmodel.Writer, history []readmodel.Record, blockMax int) error {
+	for block := range slices.Chunk(history, blockMax) {
+		if err := w.Apply(ctx, block); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// view is the test of the book's chapter on CQRS: an order of several SKUs, a batch that nothing is allocated to and an
+// order that nobody asks about.
+func (s Store) view(t *testing.T) {
+	h := newStory()
+	h.batch("sku1", "sku1batch", 50, "")
+	h.batch("sku2", "sku2batch", 50, "2031-01-02")
+	h.allocate("order1", "sku1", "sku1batch", 20)
+	h.allocate("order1", "sku2", "sku2batch", 20)
+	h.batch("sku1", "sku1batch-later", 50, "2031-01-02")
+	h.allocate("otherorder", "sku1", "sku1batch", 30)
+	h.allocate("otherorder", "sku2", "sku2batch", 10)
+	p := s.told(t, h.records)
+
+	orders, err := p.Reader.Orders(t.Context(), []string{"order1", "no order"})
+	require.NoError(t, err)
+	require.Equal(t, map[string][]readmodel.Line{"order1": {
+		{OrderID: "order1", SKU: "sku1", BatchRef: "sku1batch", Qty: 20, Version: 2},
+		{OrderID: "order1", SKU: "sku2", BatchRef: "sku2batch", Qty: 20, ETA: "2031-01-02", Version: 2},
+	}}, orders)
+	found, err := p.Reader.Availability(t.Context(), []string{"sku1"})
+	require.NoError(t, err)
+	require.Equal(t, []string{"sku1batch", "sku1batch-later"}, []string{found["sku1"].Batches[0].Ref, found["sku1"].Batches[1].Ref})
+	require.EqualValues(t, 50, found["sku1"].Available)
+	tell(h.records).require(t, s, p.Reader)
+}
+
+// moves has lines that leave a batch, come to another, come back, and an order whose lines change SKU.
+func (s Store) moves(t *testing.T) {
+	h := newStory()
+	for _, sku := range []string{"CHAIR", "TABLE"} {
+		h.batch(sku, "b1", 10, "")
+		h.batch(sku, "b2", 10, "2031-01-02")
+	}
+	h.allocate("o1", "CHAIR", "b1", 3)
+	h.deallocate("o1", "CHAIR")
+	h.change("CHAIR", "b1", 2)
+	h.allocate("o1", "CHAIR", "b2", 3) // the same line, elsewhere
+	h.allocate("o2", "CHAIR", "b1", 2)
+	h.deallocate("o2", "CHAIR")
+	h.allocate("o2", "TABLE", "b1", 2) // the same order, another SKU
+	h.outOfStock("o3", "CHAIR", 100)
+	h.allocate("o4", "TABLE", "b1", 1)
+	h.deallocate("o4", "TABLE") // and nothing of it is left
+	p := s.told(t, h.records)
+	orders, err := p.Reader.Orders(t.Context(), []string{"o1", "o2", "o3", "o4"})
+	require.NoError(t, err)
+	require.Equal(t, map[string][]readmodel.Line{
+		"o1": {{OrderID: "o1", SKU: "CHAIR", BatchRef: "b2", Qty: 3, ETA: "2031-01-02", Version: 6}},
+		"o2": {{OrderID: "o2", SKU: "TABLE", BatchRef: "b1", Qty: 2, Version: 3}},
+	}, orders)
+	tell(h.records).require(t, s, p.Reader)
+}
+
+// oddIDs would break a query or a key that was put together from text.
+var oddIDs = []string{
+	"o1", "a/b", `quote"s'`, `back\slash`, `\`, `\'`, `']`, `'], sleep(3), ['`, "{keys:String}", "a,b", "a b", "a:b", "a|b", "{a}", "{}", `\N`,
+	"100%", "$1", "NULL", "Größe 🪑", "e\u0301", "\u00e9", " ", "_", "-1", "00", "0", strings.Repeat("x", 255), strings.Repeat("ü", 127),
+}
+
+func (s Store) oddIDs(t *testing.T) {
+	h := newStory()
+	for _, id := range oddIDs {
+		h.batch(id, id, 10, "")
+		h.batch("SKU", id, 10, "2031-01-02")
+		h.allocate(id, id, id, 1)
+		h.allocate(id, "SKU", id, 1)
+		h.allocate("gone "+id, "SKU", id, 1)
+		h.deallocate("gone "+id, "SKU")
+		h.publish(schemas.Event{
+			Type: schemas.EventCommandRejected, SKU: id, Version: 2, CommandID: id, CommandSource: "/" + id, OrderID: id, BatchRef: id,
+			Last: true, Reason: "conflicting_line", Message: "Line " + id + " is allocated with another quantity",
+		})
+	}
+	tell(h.records).require(t, s, s.told(t, h.records).Reader)
+}
+
+// limits are the largest numbers and the first and last days that a read model holds.
+func (s Store) limits(t *testing.T) {
+	h := newStory()
+	const large = 1_000_000_000
+	for i, eta := range []string{"1970-01-01", "2299-12-31", "", "2028-02-29", "2000-01-01"} {
+		h.batch("MANY", fmt.Sprintf("b%d", i), large, eta)
+		h.allocate(fmt.Sprintf("o%d", i), "MANY", fmt.Sprintf("b%d", i), large-int32(i))
+	}
+	// Numbers of 64 bits that a double would take for one another.
+	h.batch("OLD", "b", 10, "")
+	h.sku("OLD").version = 1<<53 - 1
+	h.allocate("o1", "OLD", "b", 1)
+	h.deallocate("o1", "OLD")
+	h.allocate("o1", "OLD", "b", 2)
+	h.sku("OLD").version = math.MaxInt64 - 3
+	h.allocate("o2", "OLD", "b", 3)
+	h.deallocate("o2", "OLD")
+	h.allocate("o2", "OLD", "b", 4)
+	p := s.told(t, h.records)
+	tell(h.records).require(t, s, p.Reader)
+	if !s.InOrder {
+		reversed := slices.Clone(h.records)
+		slices.Reverse(reversed)
+		p = s.Open(t)
+		require.NoError(t, tellTo(t.Context(), p.Writer(t), reversed, 1))
+		tell(h.records).require(t, s, p.Reader)
+	}
+}
+
+func (s Store) largeOrder(t *testing.T) {
+	const lines = readmodel.OrderLinesMax + 10
+	h := newStory()
+	for i := range lines {
+		sku := fmt.Sprintf("SKU-%05d", i)
+		h.batch(sku, "b", 10, "")
+		h.allocate("large", sku, "b", 1)
+	}
+	p := s.Open(t)
+	require.NoError(t, tellTo(t.Context(), p.Writer(t), h.records, 10_000))
+	orders, err := p.Reader.Orders(t.Context(), []string{"large"})
+	require.NoError(t, err)
+	require.Len(t, orders["large"], readmodel.OrderLinesMax+1, "one more shows that there are too many")
+	require.True(t, slices.IsSortedFunc(orders["large"], func(a, b readmodel.Line) int { return strings.Compare(a.SKU, b.SKU) }))
+	found, err := p.Reader.SKUs(t.Context(), []string{"b"})
+	require.NoError(t, err)
+	require.Len(t, found["b"], readmodel.RefSKUsMax)
+	require.Equal(t, []string{"SKU-00000", "SKU-00099"}, []string{found["b"][0], found["b"][99]})
+}
+
+// manyKeys asks about as many keys as a question may have, half of which nobody knows, and about none.
+func (s Store) manyKeys(t *testing.T) {
+	h := newStory()
+	keys, lines := []string{}, []readmodel.LineKey{}
+	for i := range readmodel.KeysMax {
+		key := fmt.Sprintf("key-%03d", i)
+		keys, lines = append(keys, key), append(lines, readmodel.LineKey{OrderID: key, SKU: key})
+		if i%2 == 0 {
+			h.batch(key, key, 10, "")
+			h.allocate(key, key, key, 1)
+		}
+	}
+	r := s.told(t, h.records).Reader
+	for _, n := range []int{0, readmodel.KeysMax} {
+		orders, err := r.Orders(t.Context(), keys[:n])
+		require.NoError(t, err)
+		require.Len(t, orders, n/2)
+		single, err := r.Lines(t.Context(), lines[:n])
+		require.NoError(t, err)
+		require.Len(t, single, n/2)
+		available, err := r.Availability(t.Context(), keys[:n])
+		require.NoError(t, err)
+		require.Len(t, available, n/2)
+		skus, err := r.SKUs(t.Context(), keys[:n])
+		require.NoError(t, err)
+		require.Len(t, skus, n/2)
+		if s.KeepsOutcomes {
+			outcomes, err := r.Outcomes(t.Context(), keys[:n])
+			require.NoError(t, err)
+			require.Empty(t, outcomes)
+		}
+	}
+	orders, err := r.Orders(t.Context(), []string{"key-000", "key-000"})
+	require.NoError(t, err)
+	require.Len(t, orders["key-000"], 1, "a key that is asked twice is answered once")
+	lines = []readmodel.LineKey{{OrderID: "key-000", SKU: "key-002"}, {OrderID: "key-002", SKU: "key-000"}, {OrderID: "key-004", SKU: "key-004"}}
+	single, err := r.Lines(t.Context(), lines)
+	require.NoError(t, err)
+	require.Len(t, single, 1, "an order and a SKU of two different keys are no line")
+}
+
+// firstOutcome has commands that share an id: sent twice, and by two who did not know of each other.
+func (s Store) firstOutcome(t *testing.T) {
+	h := newStory()
+	h.batch("CHAIR", "b", 10, "")
+	at := h.at
+	outcome := func(kind schemas.EventType, after int, partition int32, offset int64) {
+		h.publish(schemas.Event{Type: kind, SKU: "CHAIR", Version: 1, CommandID: "twice", CommandSource: kind.String(), Last: true, Message: kind.String()})
+		r := &h.records[len(h.records)-1]
+		r.Time, r.Partition, r.Offset = at.Add(time.Duration(after)*time.Millisecond), partition, offset
+	}
+	outcome(schemas.EventCommandIgnored, 2, 0, 1)
+	outcome(schemas.EventCommandRejected, 1, 3, 10)
+	outcome(schemas.EventCommandIgnored, 1, 2, 10)
+	outcome(schemas.EventCommandRejected, 1, 2, 9)
+	p := s.told(t, h.records)
+	want := tell(h.records)
+	require.Equal(t, "CommandRejected", want.outcomes["twice"].Type)
+	want.require(t, s, p.Reader)
+	if s.InOrder {
+		return
+	}
+	slices.Reverse(h.records)
+	p = s.Open(t)
+	require.NoError(t, tellTo(t.Context(), p.Writer(t), h.records, 1))
+	want.require(t, s, p.Reader)
+}
+
+// anyHistory is a long history, told in order.
+func (s Store) anyHistory(t *testing.T) {
+	h := New(17, 3000)
+	tell(h.Records).require(t, s, s.told(t, h.Records).Reader)
+}
+
+// lateRows come after what they were overtaken by: in the same block, in a later one, and after a replay from zero. A
+// line that was deallocated stays so.
+func (s Store) lateRows(t *testing.T) {
+	h := newStory()
+	h.batch("CHAIR", "b1", 10, "")
+	h.allocate("o1", "CHAIR", "b1", 3)
+	h.deallocate("o1", "CHAIR")
+	h.allocate("o2", "CHAIR", "b1", 3)
+	h.deallocate("o2", "CHAIR")
+	h.allocate("o2", "CHAIR", "b1", 4)
+	want, late := tell(h.records), slices.Clone(h.records)
+	slices.Reverse(late)
+	for _, blockMax := range []int{1, 2, len(late)} {
+		p := s.Open(t)
+		w := p.Writer(t)
+		require.NoError(t, tellTo(t.Context(), w, late, blockMax))
+		want.require(t, s, p.Reader)
+		require.NoError(t, tellTo(t.Context(), w, h.records, blockMax))
+		want.require(t, s, p.Reader)
+		require.NoError(t, w.Apply(t.Context(), h.records[:2])) // from before o1 was deallocated
+		want.require(t, s, p.Reader)
+	}
+}
+
+// anyOrder has two writers at once, who write every event one to four times, in blocks of any size and in any order.
+func (s Store) anyOrder(t *testing.T) {
+	for seed := range uint64(2) {
+		h := New(seed, 2000)
+		blocks := shuffled(h.Records, seed)
+		p := s.Open(t)
+		var g errgroup.Group
+		for half := range 2 {
+			w := p.Writer(t)
+			g.Go(func() error {
+				for i := half; i < len(blocks); i += 2 {
+					if err := w.Apply(t.Context(), blocks[i]); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		}
+		require.NoError(t, g.Wait())
+		tell(h.Records).require(t, s, p.Reader)
+	}
+}
+
+func shuffled(records []readmodel.Record, seed uint64) (blocks [][]readmodel.Record) {
+	random := rand.New(rand.NewPCG(seed, 1))
+	var log []readmodel.Record
+	for _, r := range records {
+		for range 1 + random.IntN(4) {
+			log = append(log, r)
+		}
+	}
+	random.Shuffle(len(log), func(i, j int) { log[i], log[j] = log[j], log[i] })
+	for len(log) > 0 {
+		n := min(len(log), 1+random.IntN(400))
+		blocks = append(blocks, log[:n])
+		log = log[n:]
+	}
+	return blocks
+}
+
+// zombie is a writer whose partitions another has taken over, and who goes on with what it had read: old events, while
+// the other writes new ones and after it.
+func (s Store) zombie(t *testing.T) {
+	h := New(23, 2000)
+	old := h.Records[:len(h.Records)*2/3]
+	p := s.Open(t)
+	zombie, owner := p.Writer(t), p.Writer(t)
+	require.NoError(t, tellTo(t.Context(), zombie, old, 400))
+	var g errgroup.Group
+	g.Go(func() error { return tellTo(t.Context(), zombie, old[len(old)/2:], 90) })
+	g.Go(func() error { return tellTo(t.Context(), owner, h.Records[len(old)/2:], 130) })
+	require.NoError(t, g.Wait())
+	want := tell(h.Records)
+	want.require(t, s, p.Reader)
+	require.NoError(t, tellTo(t.Context(), zombie, old, len(old)))
+	want.require(t, s, p.Reader)
+	require.NoError(t, tellTo(t.Context(), owner, h.Records, 1000)) // from zero
+	want.require(t, s, p.Reader)
+}
+
+// publishedTwice: an event may have two offsets; what is answered must not depend on which copy came last.
+func (s Store) publishedTwice(t *testing.T) {
+	h := New(7, 300)
+	again := slices.Clone(h.Records)
+	for i := range again {
+		again[i].Offset += 1000
+	}
+	for _, order := range [][][]readmodel.Record{{h.Records, again}, {again, h.Records}} {
+		p := s.Open(t)
+		w := p.Writer(t)
+		for _, records := range order {
+			require.NoError(t, w.Apply(t.Context(), records))
+		}
+		tell(h.Records).require(t, s, p.Reader)
+	}
+}
+
+// neverBack: whoever asks again while events come, those of a zombie too, never sees an older version than before.
+func (s Store) neverBack(t *testing.T) {
+	h := newStory()
+	h.batch("CHAIR", "b", 1_000_000, "")
+	for i := range 300 {
+		h.allocate(fmt.Sprintf("o%d", i), "CHAIR", "b", 1)
+	}
+	p := s.Open(t)
+	w := p.Writer(t)
+	require.NoError(t, w.Apply(t.Context(), h.records[:2]))
+	var g errgroup.Group
+	var done atomic.Bool
+	g.Go(func() error {
+		defer done.Store(true)
+		return tellTo(t.Context(), w, h.records[2:], 10)
+	})
+	if !s.InOrder {
+		zombie := p.Writer(t)
+		g.Go(func() error {
+			for !done.Load() {
+				if err := zombie.Apply(t.Context(), h.records[:50]); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	g.Go(func() error {
+		for last := uint64(2); ; {
+			ended := done.Load()
+			found, err := p.Reader.Availability(t.Context(), []string{"CHAIR"})
+			if err != nil {
+				return err
+			}
+			if found["CHAIR"].Version < last {
+				return fmt.Errorf("version %d after version %d", found["CHAIR"].Version, last)
+			}
+			if last = found["CHAIR"].Version; ended {
+				if last != uint64(len(h.records)) {
+					return fmt.Errorf("version %d at the end, of %d", last, len(h.records))
+				}
+				return nil
+			}
+		}
+	})
+	require.NoError(t, g.Wait())
+}
