@@ -54,13 +54,19 @@ func serverKilled(server string) func(context.Context, *Field) error {
 	}
 }
 
-// allTell sees that every service that needs the server says that it is away, and that the others have stayed ready.
+// allTell waits until every service that needs the server says that it is away, which one with little to do may find out
+// late, and sees that the others have stayed ready.
 func (f *Field) allTell(ctx context.Context, server string) error {
 	for _, process := range processes {
-		says, other, err := f.tells(ctx, process, server)
 		needs := slices.Contains(waitsFor[server], process[0])
-		if err != nil || needs != (says != "") || !needs && len(other) > 0 {
-			return errors.Join(fmt.Errorf("%s was away, and %s %s says of it %q, and else %q", server, process[0], process[1], says, other), err)
+		for began := time.Now(); ; time.Sleep(lookEvery) {
+			says, other, err := f.tells(ctx, process, server)
+			if err == nil && (needs && says != "" || !needs && says == "" && len(other) == 0) {
+				break
+			}
+			if !needs || time.Since(began) > noticedWithin {
+				return errors.Join(fmt.Errorf("%s was away, and %s %s says of it %q, and else %q", server, process[0], process[1], says, other), err)
+			}
 		}
 	}
 	return nil
