@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run verify crash test test-fast lint generate build
+.PHONY: help run verify crash test test-fast test-bi dashboard lint generate build
 
 MODULES := $(shell sed -n 's|^[[:space:]]*\./||p' go.work)
 PACKAGES := $(MODULES:%=./%/...)
@@ -48,6 +48,13 @@ else
 	$(FETCH) --clients
 	$(SERVERS) --kafka -- go test -tags integration -timeout $(TEST_TIMEOUT) $(PACKAGES)
 endif
+
+test-bi: ## Hold the Superset dashboard and the dbt example to a live pipeline (1 GB from PyPI; bin/dashboard.png is the picture)
+	go test -tags bi -count=1 -v -timeout 30m ./tests/bi
+
+dashboard: ## Zip the Superset dashboard for importing, into bin
+	@mkdir -p bin && rm -f bin/lotline-dashboard.zip && cd compose && python3 -m zipfile -c ../bin/lotline-dashboard.zip superset/
+	@echo "Import bin/lotline-dashboard.zip in Superset (Dashboards, Import): it asks for the password of lotline_bi."
 
 test-fast: ## Run the tests that need no server
 	go test -timeout $(TEST_TIMEOUT) $(PACKAGES)
