@@ -39,7 +39,8 @@ type Writer interface {
 	// build's.
 	Check(ctx context.Context) error
 	// Apply returns nil once every record is kept: from then on each Reader answers with it. Records must have passed
-	// Record.Check. After an error any part of them may be kept; it is safe to apply them again.
+	// Record.Check. After an error any part of them may be kept; it is safe to apply them again. A RefusedError says that
+	// this is of no use before one of them is left out, an OverloadedError that it should be later; all others are outages.
 	Apply(ctx context.Context, records []Record) error
 	Close() error
 }

@@ -69,12 +69,16 @@ func Reproject(ctx context.Context, kafka kafkaclient.Config, to clickhouseclien
 	}); err != nil {
 		return events, fmt.Errorf("project what came for %d SKUs meanwhile: %w", len(skus), err)
 	}
-	return events, nil
+	return events, writer.Returned(ctx, skus)
 }
 
-// apply writes a block, however long that takes.
+// apply writes a block, however long that takes, unless the store refuses it for what is in it.
 func apply(ctx context.Context, to readmodel.Writer, block []readmodel.Record) error {
 	return fault.Retry(ctx, slog.Default(), "write a block to "+to.Name(), func(ctx context.Context) error {
-		return to.Apply(ctx, block)
+		err := to.Apply(ctx, block)
+		if refused := new(readmodel.RefusedError); errors.As(err, &refused) {
+			return fault.Permanent(err)
+		}
+		return err
 	})
 }

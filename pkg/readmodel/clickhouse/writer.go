@@ -63,7 +63,7 @@ func (w *Writer) Close() error {
 // block that were already written do no harm when it is written again.
 func (w *Writer) Apply(ctx context.Context, records []readmodel.Record) error {
 	if err := w.block.fill(records); err != nil {
-		return fmt.Errorf("make rows of %d events: %w", len(records), err)
+		return &readmodel.RefusedError{Err: fmt.Errorf("make rows of %d events: %w", len(records), err)}
 	}
 	ctx, cancel := context.WithTimeout(ctx, insertTimeout)
 	defer cancel()
@@ -95,15 +95,15 @@ func (w *Writer) insertColumns(ctx context.Context, table string, columns []colu
 	ctx = clickhouse.Context(ctx, options...)
 	batch, err := w.conn.PrepareBatch(ctx, "INSERT INTO "+table+" ("+strings.Join(names, ", ")+")")
 	if err != nil {
-		return fmt.Errorf("start an insert into %s: %w", table, err)
+		return classify(fmt.Errorf("start an insert into %s: %w", table, err))
 	}
 	for i, c := range columns {
 		if err := batch.Column(i).Append(c.values); err != nil {
-			return errors.Join(fmt.Errorf("fill column %s of %s: %w", c.name, table, err), batch.Abort())
+			return &readmodel.RefusedError{Err: errors.Join(fmt.Errorf("fill column %s of %s: %w", c.name, table, err), batch.Abort())}
 		}
 	}
 	if err := batch.Send(); err != nil {
-		return fmt.Errorf("insert into %s: %w", table, err)
+		return classify(fmt.Errorf("insert into %s: %w", table, err))
 	}
 	return nil
 }

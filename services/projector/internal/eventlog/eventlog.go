@@ -68,6 +68,7 @@ type Consumer struct {
 	log     *slog.Logger
 
 	insertTook atomic.Int64 // by the last block, in ns
+	pace       pace         // of write alone
 }
 
 // New returns a consumer that reaches Kafka by opts (addresses, client id, security) and hands its blocks to writer. It

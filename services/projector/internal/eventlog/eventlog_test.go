@@ -90,7 +90,9 @@ func TestAStoreThatRefusesIsNamedAndTriedAgain(t *testing.T) {
 	s.fail(errors.New("the table is read-only"))
 	p := b.start(s)
 	all := b.produce(0, "a", 5)
-	eventually(t, func() bool { return testutil.ToFloat64(p.consumer.metrics.insertRetries) >= 3 }, func() string { return "it is not tried again" })
+	eventually(t, func() bool {
+		return testutil.ToFloat64(p.consumer.metrics.insertRetries.WithLabelValues(reasonOutage)) >= 3
+	}, func() string { return "it is not tried again" })
 	require.Equal(t, "the table is read-only", p.health.Ready()["store"])
 	require.Empty(t, b.committed())
 	tries := s.blocks()

@@ -211,7 +211,7 @@ type projector struct {
 	done     chan error
 }
 
-func (b *broker) start(s *sink, change ...func(*Config)) *projector {
+func (b *broker) start(s readmodel.Writer, change ...func(*Config)) *projector {
 	b.t.Helper()
 	cfg := Config{Topic: topic, Group: group, BlockEventsMax: 1000, FlushInterval: 100 * time.Millisecond}
 	for _, c := range change {

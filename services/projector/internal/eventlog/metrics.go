@@ -29,7 +29,8 @@ type Metrics struct {
 	rebalances  *prometheus.CounterVec
 
 	insertSeconds prometheus.Histogram
-	insertRetries prometheus.Counter
+	insertRetries *prometheus.CounterVec
+	asides        prometheus.Gauge
 }
 
 // Values of the label change.
@@ -72,14 +73,21 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help:    "Time that the read model took to acknowledge a block, in seconds; failed attempts are not in it.",
 			Buckets: prometheus.ExponentialBuckets(0.005, 2, 12),
 		}),
-		insertRetries: prometheus.NewCounter(prometheus.CounterOpts{
+		insertRetries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "lotline_projector_insert_retries_total",
-			Help: "Attempts to write a block that failed and were made again.",
+			Help: "Attempts to write a block that failed and were made again, by what the read model asked for.",
+		}, []string{"reason"}),
+		asides: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "lotline_projector_set_aside_events",
+			Help: "Events that the read model refused and lacks.",
 		}),
 	}
-	reg.MustRegister(m.events, m.blockEvents, m.lag, m.stopped, m.ageSeconds, m.rebalances, m.insertSeconds, m.insertRetries)
+	reg.MustRegister(m.events, m.blockEvents, m.lag, m.stopped, m.ageSeconds, m.rebalances, m.insertSeconds, m.insertRetries, m.asides)
 	for _, change := range []string{changeAssigned, changeReleased} {
 		m.rebalances.WithLabelValues(change) // there from the start, so that a rate can be taken
+	}
+	for _, reason := range []string{reasonOutage, reasonOverloaded, reasonRefused} {
+		m.insertRetries.WithLabelValues(reason)
 	}
 	return m
 }

@@ -2,22 +2,30 @@ package eventlog
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/lotline/lotline/pkg/fault"
+	"github.com/lotline/lotline/pkg/readmodel"
 	"github.com/lotline/lotline/pkg/telemetry"
 )
 
 // write has full deliveries stored and commits them, in order.
 func (c *Consumer) write(ctx context.Context, ready <-chan *delivery, free chan<- *delivery) error {
+	look := time.NewTicker(asidesInterval)
+	defer look.Stop()
+	c.nameAsides(ctx)
 	for {
 		var d *delivery
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-look.C:
+			c.nameAsides(ctx)
+			continue
 		case d = <-ready:
 		}
 		err := c.apply(ctx, d)
@@ -33,25 +41,32 @@ func (c *Consumer) write(ctx context.Context, ready <-chan *delivery, free chan<
 	}
 }
 
-// apply returns nil once the store has acknowledged every event of d. Whatever it answers until then (away, overloaded,
-// a table missing), the same block is written again, for ever: events that were already written do no harm. It returns
-// an error only when ctx ends.
+// apply returns nil once the store has acknowledged every event of d, or has noted that it refuses it. Whatever it answers
+// until then (away, overloaded, a table missing), the same block is written again, for ever: events that were already
+// written do no harm. It returns an error only when ctx ends.
 func (c *Consumer) apply(ctx context.Context, d *delivery) error {
 	if len(d.records) == 0 {
 		return nil
 	}
 	ctx, span := telemetry.Together(ctx, "insert block", d.traced, trace.WithAttributes(attribute.Int("lotline.events", len(d.records))))
 	err := fault.Retry(ctx, c.log, "write a block to "+c.writer.Name(), func(ctx context.Context) error {
+		if err := c.pace.wait(ctx); err != nil {
+			return err
+		}
 		start := time.Now()
 		err := c.writer.Apply(ctx, d.records)
+		if ledger, refused := c.ledger(), new(readmodel.RefusedError); ledger != nil && errors.As(err, &refused) {
+			err = c.sift(ctx, ledger, d.records, err)
+		}
 		c.health.Set(c.writer.Name(), err)
+		c.pace.answered(err)
 		switch {
 		case err == nil:
 			took := time.Since(start)
 			c.insertTook.Store(int64(took))
 			c.metrics.insertSeconds.Observe(took.Seconds())
 		case ctx.Err() == nil:
-			c.metrics.insertRetries.Inc()
+			c.metrics.insertRetries.WithLabelValues(reasonOf(err)).Inc()
 		}
 		return err
 	})
@@ -66,4 +81,59 @@ func (c *Consumer) apply(ctx context.Context, d *delivery) error {
 		c.metrics.ageSeconds.Observe(float64(max(0, now-d.records[i].Time.UnixMilli())) / 1000)
 	}
 	return nil
+}
+
+// Values of the label reason.
+const (
+	reasonOutage     = "outage"
+	reasonOverloaded = "overloaded"
+	reasonRefused    = "refused"
+)
+
+func reasonOf(err error) string {
+	var overloaded *readmodel.OverloadedError
+	var refused *readmodel.RefusedError
+	switch {
+	case errors.As(err, &overloaded):
+		return reasonOverloaded
+	case errors.As(err, &refused):
+		return reasonRefused
+	default:
+		return reasonOutage
+	}
+}
+
+// Bounds of a pace.
+const (
+	paceMin = 200 * time.Millisecond
+	paceMax = 5 * time.Second
+)
+
+// pace is the pause before a block. A store that is overloaded doubles it, and each block that it takes halves it: blocks
+// come more slowly, and are longer for it, as long as there are many. Without it a store that merges too slowly would be
+// asked as often as before as soon as it had merged a little.
+type pace struct{ pause time.Duration }
+
+func (p *pace) wait(ctx context.Context) error {
+	if p.pause == 0 {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(p.pause):
+		return nil
+	}
+}
+
+func (p *pace) answered(err error) {
+	var overloaded *readmodel.OverloadedError
+	switch {
+	case errors.As(err, &overloaded):
+		p.pause = min(max(2*p.pause, paceMin), paceMax)
+	case err == nil:
+		if p.pause /= 2; p.pause < paceMin/2 {
+			p.pause = 0
+		}
+	}
 }

@@ -1,0 +1,74 @@
+//go:build integration
+
+package clickhouse
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/lotline/lotline/pkg/readmodel"
+	"github.com/lotline/lotline/pkg/readmodel/readmodeltest"
+)
+
+// What the real server says, of the table itself and of one that a view fills, and what is made of it.
+func TestErrorsAreToldApart(t *testing.T) {
+	cfg := migrated(t)
+	conn := connect(t, cfg)
+	w := newWriter(t, cfg)
+	records := readmodeltest.New(3, 200).Records
+	// A connection of its own, since merges would make what is planted here pass.
+	for _, sql := range []string{"SYSTEM STOP MERGES events", "SYSTEM STOP MERGES skus_g1"} {
+		require.NoError(t, conn.Exec(t.Context(), sql))
+	}
+	require.NoError(t, w.Apply(t.Context(), records))
+	for _, planted := range []struct{ plant, undo, says, kind string }{
+		{"ALTER TABLE events ADD CONSTRAINT c CHECK version < 3", "ALTER TABLE events DROP CONSTRAINT c", "469", "refused"},
+		{"ALTER TABLE skus_g1 ADD CONSTRAINT c CHECK version < 3", "ALTER TABLE skus_g1 DROP CONSTRAINT c", "469", "refused"},
+		{"ALTER TABLE outcomes ADD CONSTRAINT c CHECK throwIf(version = 3) = 0", "ALTER TABLE outcomes DROP CONSTRAINT c", "395", "refused"},
+		{"ALTER TABLE events MODIFY SETTING parts_to_throw_insert = 1", "ALTER TABLE events RESET SETTING parts_to_throw_insert", "252", "overloaded"},
+		{"ALTER TABLE skus_g1 MODIFY SETTING parts_to_throw_insert = 1", "ALTER TABLE skus_g1 RESET SETTING parts_to_throw_insert", "252", "overloaded"},
+		{"RENAME TABLE outcomes TO away", "RENAME TABLE away TO outcomes", "60", "outage"},
+	} {
+		require.NoError(t, conn.Exec(t.Context(), planted.plant))
+		err := w.Apply(t.Context(), records)
+		require.ErrorContains(t, err, "code: "+planted.says, planted.plant)
+		var refused *readmodel.RefusedError
+		var overloaded *readmodel.OverloadedError
+		switch planted.kind {
+		case "refused":
+			require.ErrorAs(t, err, &refused, planted.plant)
+		case "overloaded":
+			require.ErrorAs(t, err, &overloaded, planted.plant)
+		default:
+			require.NotErrorAs(t, err, &refused)
+			require.NotErrorAs(t, err, &overloaded)
+		}
+		require.NoError(t, conn.Exec(t.Context(), planted.undo))
+		require.NoError(t, w.Apply(t.Context(), records), planted.undo)
+	}
+}
+
+func TestTheLedgerKeepsWhatIsSetAside(t *testing.T) {
+	w := newWriter(t, migrated(t))
+	records := readmodeltest.New(3, 10).Records
+	var asides []readmodel.Aside
+	for i, sku := range []string{"B'ED", "CHAIR", "CHAIR"} {
+		asides = append(asides, readmodel.Aside{
+			What: readmodel.AsideRefused, SKU: sku, Version: uint64(i), EventID: records[i].ID, Reason: "why", Event: "{}",
+			Time: records[i].Time, Partition: 3, Offset: int64(i),
+		})
+	}
+	for range 2 { // noted again it is the same
+		require.NoError(t, w.SetAside(t.Context(), asides))
+		noted, all, err := w.Asides(t.Context(), 2)
+		require.NoError(t, err)
+		require.Equal(t, 3, all)
+		require.Equal(t, asides[:2], noted)
+	}
+	require.NoError(t, w.Returned(t.Context(), []string{"CHAIR", "none"}))
+	noted, all, err := w.Asides(t.Context(), 9)
+	require.NoError(t, err)
+	require.Equal(t, 1, all)
+	require.Equal(t, asides[:1], noted)
+}

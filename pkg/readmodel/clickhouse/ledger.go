@@ -1,0 +1,71 @@
+package clickhouse
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/lotline/lotline/pkg/readmodel"
+)
+
+const tableSetAside = "set_aside"
+
+var _ readmodel.Ledger = (*Writer)(nil)
+
+// SetAside notes what is lacking.
+func (w *Writer) SetAside(ctx context.Context, what []readmodel.Aside) error {
+	ctx, cancel := context.WithTimeout(clickhouse.Context(ctx, clickhouse.WithSettings(insertSettings)), insertTimeout)
+	defer cancel()
+	batch, err := w.conn.PrepareBatch(ctx, "INSERT INTO "+tableSetAside+" (sku, what, version, event_id, reason, event, event_time, kpartition, koffset, is_deleted)")
+	if err != nil {
+		return fmt.Errorf("start an insert into %s: %w", tableSetAside, err)
+	}
+	for _, a := range what {
+		if err := batch.Append(a.SKU, a.What, a.Version, a.EventID, a.Reason, a.Event, a.Time, a.Partition, a.Offset, uint8(0)); err != nil {
+			return fmt.Errorf("make a row of %s: %w", tableSetAside, err)
+		}
+	}
+	if err := batch.Send(); err != nil {
+		return fmt.Errorf("insert into %s: %w", tableSetAside, err)
+	}
+	return nil
+}
+
+// Asides returns what is noted.
+func (w *Writer) Asides(ctx context.Context, limit int) (noted []readmodel.Aside, all int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, insertTimeout)
+	defer cancel()
+	var count uint64
+	if err := w.conn.QueryRow(ctx, "SELECT count() FROM "+tableSetAside+" FINAL").Scan(&count); err != nil {
+		return nil, 0, fmt.Errorf("count the rows of %s: %w", tableSetAside, err)
+	}
+	rows, err := w.conn.Query(ctx, "SELECT sku, what, version, event_id, reason, event, event_time, kpartition, koffset FROM "+tableSetAside+
+		" FINAL ORDER BY sku, version, event_id LIMIT @limit", clickhouse.Named("limit", limit))
+	if err != nil {
+		return nil, 0, fmt.Errorf("read %s: %w", tableSetAside, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var a readmodel.Aside
+		if err := rows.Scan(&a.SKU, &a.What, &a.Version, &a.EventID, &a.Reason, &a.Event, &a.Time, &a.Partition, &a.Offset); err != nil {
+			return nil, 0, fmt.Errorf("read a row of %s: %w", tableSetAside, err)
+		}
+		noted = append(noted, a)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, 0, fmt.Errorf("read %s: %w", tableSetAside, err)
+	}
+	return noted, int(count), nil
+}
+
+// Returned takes back what is noted about SKUs.
+func (w *Writer) Returned(ctx context.Context, skus []string) error {
+	ctx, cancel := context.WithTimeout(clickhouse.Context(ctx, clickhouse.WithSettings(insertSettings)), insertTimeout)
+	defer cancel()
+	if err := w.conn.Exec(ctx, "INSERT INTO "+tableSetAside+" SELECT * REPLACE (now64(6) AS noted_at, 1 AS is_deleted) FROM "+tableSetAside+
+		" FINAL WHERE sku IN (@skus)", clickhouse.Named("skus", skus)); err != nil {
+		return fmt.Errorf("take %d SKUs out of %s: %w", len(skus), tableSetAside, err)
+	}
+	return nil
+}

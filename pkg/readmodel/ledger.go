@@ -1,0 +1,51 @@
+package readmodel
+
+import (
+	"context"
+	"time"
+)
+
+// RefusedError says that a store will not keep these records, now or later, because of what is in one or more of them.
+// Others may be kept.
+type RefusedError struct{ Err error }
+
+func (e *RefusedError) Error() string { return e.Err.Error() }
+func (e *RefusedError) Unwrap() error { return e.Err }
+
+// OverloadedError says that a store asks for fewer blocks, which may be larger, and that it will take the same records
+// later.
+type OverloadedError struct{ Err error }
+
+func (e *OverloadedError) Error() string { return e.Err.Error() }
+func (e *OverloadedError) Unwrap() error { return e.Err }
+
+// Ledger is a store that remembers what it lacks, so that whoever projects next still knows, and so do people. A Writer
+// may be one; then its methods must not be called concurrently with those of Writer.
+type Ledger interface {
+	// SetAside notes what is lacking, and returns once the note survives a crash. The same may be noted again.
+	SetAside(ctx context.Context, what []Aside) error
+	// Asides returns what is noted, in the order of SKU and version, at most max, and how much there is.
+	Asides(ctx context.Context, max int) (noted []Aside, all int, err error)
+	// Returned takes back what is noted about SKUs: it is there now.
+	Returned(ctx context.Context, skus []string) error
+}
+
+// Kinds of what is set aside.
+const (
+	// AsideRefused is an event that the store refuses.
+	AsideRefused = "refused"
+)
+
+// Aside is something that a read model lacks.
+type Aside struct {
+	What    string // one of the kinds above
+	SKU     string
+	Version uint64 // of the event; of an outcome that changed nothing the SKU's
+	EventID string
+	Reason  string // for people
+	Event   string // as JSON
+	// Time is the event's; Partition and Offset are its place in the events topic.
+	Time      time.Time
+	Partition int32
+	Offset    int64
+}

@@ -1,0 +1,96 @@
+package eventlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lotline/lotline/pkg/readmodel"
+	"github.com/lotline/lotline/schemas"
+)
+
+const (
+	// refusedMax is how many events of a block may be refused for what is in them. If more are, it is the table that is
+	// not as it should be, and the block waits.
+	refusedMax = 10
+	// asidesInterval is how often the store is asked what it lacks, and asidesTimeout bounds that question.
+	asidesInterval = 5 * time.Second
+	asidesTimeout  = 5 * time.Second
+	// asideComponent names what is set aside in the readiness report.
+	asideComponent = "set aside"
+)
+
+// ledger returns the writer's, or nil if it has none.
+func (c *Consumer) ledger() readmodel.Ledger {
+	ledger, _ := c.writer.(readmodel.Ledger)
+	return ledger
+}
+
+// sift finds the events for which the store refuses a block, by halving it, writes the others and notes these. why is what
+// the store said of all of them.
+func (c *Consumer) sift(ctx context.Context, ledger readmodel.Ledger, records []readmodel.Record, why error) error {
+	asides, err := c.halve(ctx, records, why, nil)
+	if err != nil {
+		return err
+	}
+	if err := ledger.SetAside(ctx, asides); err != nil {
+		return err
+	}
+	for _, a := range asides {
+		c.log.ErrorContext(ctx, "an event was refused and set aside; the read model lacks it", "sku", a.SKU, "version", a.Version, "event", a.EventID,
+			"topic", c.cfg.Topic, "partition", a.Partition, "offset", a.Offset, "reason", a.Reason,
+			"todo", "mend what refuses it, then run lotline verify --repair")
+	}
+	c.nameAsides(ctx)
+	return nil
+}
+
+// halve writes all of records that the store takes, and returns the others after those given.
+func (c *Consumer) halve(ctx context.Context, records []readmodel.Record, why error, asides []readmodel.Aside) ([]readmodel.Aside, error) {
+	if len(records) == 1 {
+		if len(asides) == refusedMax {
+			return nil, fmt.Errorf("more than %d events of a block are refused, so it is not for what is in them: %w", refusedMax, why)
+		}
+		r := &records[0]
+		return append(asides, readmodel.Aside{
+			What: readmodel.AsideRefused, SKU: r.Event.SKU, Version: r.Event.Version, EventID: r.ID, Reason: why.Error(),
+			Event: string(schemas.AppendEvent(nil, &r.Event)), Time: r.Time, Partition: r.Partition, Offset: r.Offset,
+		}), nil
+	}
+	for _, half := range [][]readmodel.Record{records[:len(records)/2], records[len(records)/2:]} {
+		err := c.writer.Apply(ctx, half)
+		if refused := new(readmodel.RefusedError); errors.As(err, &refused) {
+			asides, err = c.halve(ctx, half, err, asides)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return asides, nil
+}
+
+// nameAsides says what the store lacks, whoever noted it, for as long as it does.
+func (c *Consumer) nameAsides(ctx context.Context) {
+	ledger := c.ledger()
+	if ledger == nil {
+		return
+	}
+	asking, cancel := context.WithTimeout(ctx, asidesTimeout)
+	defer cancel()
+	noted, all, err := ledger.Asides(asking, 1)
+	if err != nil {
+		if ctx.Err() == nil {
+			c.log.WarnContext(ctx, "could not ask what is set aside", "error", err)
+		}
+		return
+	}
+	c.metrics.asides.Set(float64(all))
+	if all == 0 {
+		c.health.Set(asideComponent, nil)
+		return
+	}
+	a := noted[0]
+	c.health.Set(asideComponent, fmt.Errorf("%s lacks %d events that it refused, the first of SKU %q at version %d (%s/%d@%d): %s. Mend the cause, then run lotline verify --repair",
+		c.writer.Name(), all, a.SKU, a.Version, c.cfg.Topic, a.Partition, a.Offset, a.Reason))
+}
