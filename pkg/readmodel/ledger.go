@@ -24,16 +24,20 @@ func (e *OverloadedError) Unwrap() error { return e.Err }
 type Ledger interface {
 	// SetAside notes what is lacking, and returns once the note survives a crash. The same may be noted again.
 	SetAside(ctx context.Context, what []Aside) error
-	// Asides returns what is noted, in the order of SKU and version, at most max, and how much there is.
-	Asides(ctx context.Context, max int) (noted []Aside, all int, err error)
-	// Returned takes back what is noted about SKUs: it is there now.
-	Returned(ctx context.Context, skus []string) error
+	// Asides returns what is noted, in the order of SKU and version, at most limit, and how much there is.
+	Asides(ctx context.Context, limit int) (noted []Aside, all int, err error)
+	// Returned takes back what is noted about SKUs, of a kind or, if that is empty, of any: it is there now.
+	Returned(ctx context.Context, skus []string, kind string) error
+	// Missing returns those of some versions of SKUs of which the store keeps no event, of events since a time.
+	Missing(ctx context.Context, of []Aside, since time.Time) ([]Aside, error)
 }
 
 // Kinds of what is set aside.
 const (
 	// AsideRefused is an event that the store refuses.
 	AsideRefused = "refused"
+	// AsideMissing is an event that nobody has: a later one of the SKU came, and the topic does not have it.
+	AsideMissing = "missing"
 )
 
 // Aside is something that a read model lacks.
@@ -41,10 +45,11 @@ type Aside struct {
 	What    string // one of the kinds above
 	SKU     string
 	Version uint64 // of the event; of an outcome that changed nothing the SKU's
-	EventID string
+	EventID string // "" if it is missing
 	Reason  string // for people
-	Event   string // as JSON
-	// Time is the event's; Partition and Offset are its place in the events topic.
+	Event   string // as JSON; "" if it is missing
+	// Time is the event's; Partition and Offset are its place in the events topic. Of one that is missing they are those of
+	// the event that came after it.
 	Time      time.Time
 	Partition int32
 	Offset    int64

@@ -32,6 +32,9 @@ import (
 // auditorsPartition is the partition of the events whose owner audits: one of several projectors.
 const auditorsPartition = 0
 
+// holeGrace is how long versions of a SKU that were jumped over may take to come over another partition.
+const holeGrace = 5 * time.Second
+
 // Config is what an operator sets.
 type Config struct {
 	Kafka            kafkaclient.Config `embed:"" prefix:"kafka-"`
@@ -137,6 +140,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 			Group:          declared.ProjectorGroupOf(writer.Name()),
 			BlockEventsMax: cfg.BlockEventsMax,
 			FlushInterval:  cfg.FlushIntervalMax,
+			HoleGrace:      holeGrace,
 		}, cfg.Kafka.Opts("lotline-projector"), writer, health, eventlog.NewMetrics(registry), tracing.Tracer(), log)
 		if err != nil {
 			return err

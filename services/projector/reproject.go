@@ -69,7 +69,7 @@ func Reproject(ctx context.Context, kafka kafkaclient.Config, to clickhouseclien
 	}); err != nil {
 		return events, fmt.Errorf("project what came for %d SKUs meanwhile: %w", len(skus), err)
 	}
-	return events, writer.Returned(ctx, skus)
+	return events, writer.Returned(ctx, skus, readmodel.AsideRefused)
 }
 
 // apply writes a block, however long that takes, unless the store refuses it for what is in it.

@@ -4,6 +4,7 @@ package clickhouse
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -66,9 +67,34 @@ func TestTheLedgerKeepsWhatIsSetAside(t *testing.T) {
 		require.Equal(t, 3, all)
 		require.Equal(t, asides[:2], noted)
 	}
-	require.NoError(t, w.Returned(t.Context(), []string{"CHAIR", "none"}))
+	require.NoError(t, w.Returned(t.Context(), []string{"CHAIR", "none"}, readmodel.AsideRefused))
 	noted, all, err := w.Asides(t.Context(), 9)
 	require.NoError(t, err)
 	require.Equal(t, 1, all)
 	require.Equal(t, asides[:1], noted)
+}
+
+func TestMissingAreTheVersionsThatTheLogDoesNotHave(t *testing.T) {
+	w := newWriter(t, migrated(t))
+	records := readmodeltest.New(3, 300).Records
+	require.NoError(t, w.Apply(t.Context(), records))
+	var first *readmodel.Record
+	for i := range records {
+		if records[i].Event.Type.ChangesState() {
+			first = &records[i]
+			break
+		}
+	}
+	there := readmodel.Aside{What: readmodel.AsideMissing, SKU: first.Event.SKU, Version: first.Event.Version, Time: first.Time}
+	never, ghost := there, there
+	never.Version, ghost.SKU = 100_000, "GHOST"
+	of := []readmodel.Aside{there, never, ghost}
+	for _, since := range []time.Time{{}, first.Time} {
+		missing, err := w.Missing(t.Context(), of, since)
+		require.NoError(t, err)
+		require.Equal(t, []readmodel.Aside{never, ghost}, missing)
+	}
+	missing, err := w.Missing(t.Context(), of, first.Time.Add(time.Hour))
+	require.NoError(t, err)
+	require.Equal(t, of, missing, "only events since then are looked at")
 }

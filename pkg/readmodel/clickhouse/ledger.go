@@ -3,6 +3,8 @@ package clickhouse
 import (
 	"context"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 
@@ -60,12 +62,44 @@ func (w *Writer) Asides(ctx context.Context, limit int) (noted []readmodel.Aside
 }
 
 // Returned takes back what is noted about SKUs.
-func (w *Writer) Returned(ctx context.Context, skus []string) error {
+func (w *Writer) Returned(ctx context.Context, skus []string, kind string) error {
 	ctx, cancel := context.WithTimeout(clickhouse.Context(ctx, clickhouse.WithSettings(insertSettings)), insertTimeout)
 	defer cancel()
 	if err := w.conn.Exec(ctx, "INSERT INTO "+tableSetAside+" SELECT * REPLACE (now64(6) AS noted_at, 1 AS is_deleted) FROM "+tableSetAside+
-		" FINAL WHERE sku IN (@skus)", clickhouse.Named("skus", skus)); err != nil {
+		" FINAL WHERE sku IN (@skus) AND (what = @kind OR @kind = '')", clickhouse.Named("skus", skus), clickhouse.Named("kind", kind)); err != nil {
 		return fmt.Errorf("take %d SKUs out of %s: %w", len(skus), tableSetAside, err)
 	}
 	return nil
+}
+
+// Missing returns those versions of which events has no row since a time.
+func (w *Writer) Missing(ctx context.Context, of []readmodel.Aside, since time.Time) ([]readmodel.Aside, error) {
+	ctx, cancel := context.WithTimeout(ctx, insertTimeout)
+	defer cancel()
+	type event struct {
+		sku     string
+		version uint64
+	}
+	skus, versions := make([]string, len(of)), make([]uint64, len(of))
+	for i, a := range of {
+		skus[i], versions[i] = a.SKU, a.Version
+	}
+	rows, err := w.conn.Query(ctx, "SELECT DISTINCT sku, version FROM events WHERE event_time >= fromUnixTimestamp64Milli(@since) AND sku IN (@skus) AND version IN (@versions)",
+		clickhouse.Named("since", max(since.UnixMilli(), 0)), clickhouse.Named("skus", skus), clickhouse.Named("versions", versions))
+	if err != nil {
+		return nil, fmt.Errorf("look for %d events: %w", len(of), err)
+	}
+	defer rows.Close()
+	there := make(map[event]bool)
+	for rows.Next() {
+		var e event
+		if err := rows.Scan(&e.sku, &e.version); err != nil {
+			return nil, fmt.Errorf("read an event: %w", err)
+		}
+		there[e] = true
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("look for %d events: %w", len(of), err)
+	}
+	return slices.DeleteFunc(slices.Clone(of), func(a readmodel.Aside) bool { return there[event{a.SKU, a.Version}] }), nil
 }

@@ -149,6 +149,62 @@ func TestAnOutageEndsWithTheOutage(t *testing.T) {
 	require.Eventually(t, func() bool { return w.Apply(t.Context(), h.Records) == nil }, 10*time.Second, 10*time.Millisecond)
 }
 
+// The server got the block and wrote it, and the connection ended before its answer: nobody knows, and so it is written again.
+func TestAnUnknownOutcomeIsWrittenAgain(t *testing.T) {
+	cfg := migrated(t)
+	conn := connect(t, cfg)
+	require.NoError(t, conn.Exec(t.Context(), "ALTER TABLE events MODIFY SETTING non_replicated_deduplication_window = 100"))
+	gate := newGate(t, cfg.Addrs[0])
+	gate.open()
+	through := cfg
+	through.Addrs = []string{gate.addr}
+	h := readmodeltest.New(29, 500)
+	w := newWriter(t, through)
+	require.NoError(t, w.Check(t.Context())) // connected
+	gate.muteAfter(10_000)                   // of the block's bytes, which are many more
+	done := make(chan error, 1)
+	go func() { done <- w.Apply(t.Context(), h.Records) }()
+	written := func() bool { return lines(t, conn, "SELECT toString(count() > 0) FROM events")[0] == "1" }
+	require.Eventually(t, written, 20*time.Second, 10*time.Millisecond)
+	select {
+	case err := <-done:
+		require.Fail(t, "the answer came through", "%v", err)
+	default:
+	}
+	gate.cut()
+	require.Error(t, <-done)
+	before := lines(t, conn, "SELECT toString(count()) FROM events")
+	gate.muteAfter(0)
+	require.NoError(t, w.Apply(t.Context(), h.Records))
+	require.NotEqual(t, before, lines(t, conn, "SELECT toString(count()) FROM events"), "the server must not know the block again")
+	requireReadModel(t, conn, h)
+}
+
+// Old blocks come once more when all has been merged, in months that nobody writes to any more, from a projector that slept.
+func TestRedeliveryLongAfterwards(t *testing.T) {
+	cfg := migrated(t)
+	conn := connect(t, cfg)
+	h := readmodeltest.New(31, 6000) // over the end of a month
+	w, zombie := newWriter(t, cfg), newWriter(t, cfg)
+	require.NoError(t, w.Apply(t.Context(), h.Records))
+	months := lines(t, conn, "SELECT DISTINCT partition FROM system.parts WHERE database = currentDatabase() AND table = 'events' AND active")
+	require.Greater(t, len(months), 1)
+	merge := func() {
+		t.Helper()
+		for _, table := range []string{"events", "outcomes", "order_lines_g1", "stock_g1", "skus_g1", "batches_by_ref_g1"} {
+			require.NoError(t, conn.Exec(t.Context(), "OPTIMIZE TABLE "+table+" FINAL"))
+		}
+	}
+	merge()
+	requireReadModel(t, conn, h)
+	for _, part := range [][]readmodel.Record{h.Records[:1000], h.Records[500:700], h.Records[2000:]} {
+		require.NoError(t, zombie.Apply(t.Context(), part))
+		requireReadModel(t, conn, h)
+	}
+	merge()
+	requireReadModel(t, conn, h)
+}
+
 func TestCheckAsksForTheMigration(t *testing.T) {
 	cfg := newDatabase(t)
 	server := cfg
@@ -169,6 +225,8 @@ type gate struct {
 	mu     sync.Mutex
 	opened bool
 	conns  []net.Conn
+	left   int // bytes to the server before nothing comes back any more; 0: always
+	muted  bool
 }
 
 func newGate(t *testing.T, server string) *gate {
@@ -201,8 +259,43 @@ func (g *gate) pass(from net.Conn) {
 		return
 	}
 	g.conns = append(g.conns, from, to)
-	go io.Copy(to, from)
-	go io.Copy(from, to)
+	go io.Copy(writer(func(b []byte) (int, error) {
+		g.sent(len(b))
+		return to.Write(b)
+	}), from)
+	go io.Copy(writer(func(b []byte) (int, error) {
+		if g.isMuted() {
+			return len(b), nil
+		}
+		return from.Write(b)
+	}), to)
+}
+
+type writer func([]byte) (int, error)
+
+func (w writer) Write(b []byte) (int, error) { return w(b) }
+
+// muteAfter lets nothing of the server's through once so many more bytes have gone to it; 0: all is let through.
+func (g *gate) muteAfter(bytes int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.left, g.muted = bytes, false
+}
+
+func (g *gate) sent(bytes int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.left > 0 {
+		if g.left -= bytes; g.left <= 0 {
+			g.left, g.muted = 0, true
+		}
+	}
+}
+
+func (g *gate) isMuted() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.muted
 }
 
 func (g *gate) open() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/lotline/lotline/pkg/readmodel"
@@ -90,7 +91,54 @@ func (c *Consumer) nameAsides(ctx context.Context) {
 		c.health.Set(asideComponent, nil)
 		return
 	}
-	a := noted[0]
-	c.health.Set(asideComponent, fmt.Errorf("%s lacks %d events that it refused, the first of SKU %q at version %d (%s/%d@%d): %s. Mend the cause, then run lotline verify --repair",
-		c.writer.Name(), all, a.SKU, a.Version, c.cfg.Topic, a.Partition, a.Offset, a.Reason))
+	a, todo := noted[0], "Mend the cause, then run lotline verify --repair"
+	if a.What == readmodel.AsideMissing {
+		todo = "lotline verify says what else is wrong with it"
+	}
+	c.health.Set(asideComponent, fmt.Errorf("%s lacks %d events, the first of SKU %q: %s is version %d (%s/%d@%d): %s. %s",
+		c.writer.Name(), all, a.SKU, a.What, a.Version, c.cfg.Topic, a.Partition, a.Offset, a.Reason, todo))
+}
+
+// lookForMissing takes back what was noted as missing and is there now, however it came.
+func (c *Consumer) lookForMissing(ctx context.Context) {
+	ledger := c.ledger()
+	if ledger == nil {
+		return
+	}
+	asking, cancel := context.WithTimeout(ctx, asidesTimeout)
+	defer cancel()
+	there, err := noLongerMissing(asking, ledger)
+	if err == nil && len(there) > 0 {
+		err = ledger.Returned(asking, there, readmodel.AsideMissing)
+	}
+	if err != nil && ctx.Err() == nil {
+		c.log.WarnContext(ctx, "could not look for events that were missing", "error", err)
+	}
+}
+
+// noLongerMissing returns the SKUs of which something was noted as missing, and nothing is.
+func noLongerMissing(ctx context.Context, ledger readmodel.Ledger) ([]string, error) {
+	noted, _, err := ledger.Asides(ctx, holesMax)
+	if err != nil {
+		return nil, err
+	}
+	noted = slices.DeleteFunc(slices.Clone(noted), func(a readmodel.Aside) bool { return a.What != readmodel.AsideMissing })
+	if len(noted) == 0 {
+		return nil, nil
+	}
+	still, err := ledger.Missing(ctx, noted, time.Time{})
+	if err != nil {
+		return nil, err
+	}
+	missing := make(map[string]bool)
+	for _, a := range still {
+		missing[a.SKU] = true
+	}
+	var there []string
+	for _, a := range noted {
+		if !missing[a.SKU] {
+			there = append(there, a.SKU)
+		}
+	}
+	return slices.Compact(there), nil
 }

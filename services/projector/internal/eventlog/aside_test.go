@@ -45,7 +45,11 @@ func (p *picky) Asides(context.Context, int) ([]readmodel.Aside, int, error) {
 	return p.noted, len(p.noted), nil
 }
 
-func (p *picky) Returned(context.Context, []string) error { return nil }
+func (p *picky) Missing(context.Context, []readmodel.Aside, time.Time) ([]readmodel.Aside, error) {
+	return nil, nil
+}
+
+func (p *picky) Returned(context.Context, []string, string) error { return nil }
 
 func TestRefusedEventsAreSetAsideAndTheRestFlows(t *testing.T) {
 	b := newBroker(t)
@@ -67,7 +71,7 @@ func TestRefusedEventsAreSetAsideAndTheRestFlows(t *testing.T) {
 	}
 	require.ElementsMatch(t, []string{"0-a0", "0-a63", "1-a5"}, noted)
 	require.Less(t, len(s.blocks()), 60, "halved, not tried one by one")
-	require.Contains(t, p.health.Ready()[asideComponent], `store lacks 3 events that it refused, the first of SKU "LAMP" at version 1`)
+	require.Contains(t, p.health.Ready()[asideComponent], `store lacks 3 events, the first of SKU "LAMP": refused is version 1`)
 	require.InDelta(t, 3, testutil.ToFloat64(p.consumer.metrics.asides), 0)
 	p.stop()
 

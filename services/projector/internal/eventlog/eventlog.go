@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -54,6 +55,8 @@ type Config struct {
 	// FlushInterval is how long an event waits for a block to fill, at most, while the writer is free; less if the
 	// store is fast.
 	FlushInterval time.Duration
+	// HoleGrace is how long versions of a SKU that were jumped over may take to come over another partition.
+	HoleGrace time.Duration
 }
 
 // Consumer reads the events topic. Create it with New, call Run once.
@@ -69,13 +72,18 @@ type Consumer struct {
 
 	insertTook atomic.Int64 // by the last block, in ns
 	pace       pace         // of write alone
+	holes      *holes       // nil if the store has no ledger
+	kafka      []kgo.Opt    // for a client that reads events again
 }
 
 // New returns a consumer that reaches Kafka by opts (addresses, client id, security) and hands its blocks to writer. It
 // waits neither for Kafka nor for the store.
 func New(cfg Config, opts []kgo.Opt, writer readmodel.Writer, health *admin.Health, metrics *Metrics, tracer trace.Tracer, log *slog.Logger) (*Consumer, error) {
-	c := &Consumer{cfg: cfg, writer: writer, metrics: metrics, health: health, tracer: tracer, log: log}
+	c := &Consumer{cfg: cfg, kafka: slices.Clone(opts), writer: writer, metrics: metrics, health: health, tracer: tracer, log: log}
 	c.owned = newOwnership(cfg.Topic, health, metrics, log)
+	if c.ledger() != nil { // what is missing for good has to be noted somewhere
+		c.holes = newHoles()
+	}
 	client, err := kgo.NewClient(append(opts,
 		kgo.ConsumerGroup(cfg.Group),
 		kgo.ConsumeTopics(cfg.Topic),
@@ -89,8 +97,8 @@ func New(cfg Config, opts []kgo.Opt, writer readmodel.Writer, health *admin.Heal
 		// A poll and the note of who owned its partitions must not be parted by a rebalance.
 		kgo.BlockRebalanceOnPoll(),
 		kgo.OnPartitionsAssigned(c.assigned),
-		kgo.OnPartitionsRevoked(c.owned.released),
-		kgo.OnPartitionsLost(c.owned.released),
+		kgo.OnPartitionsRevoked(c.released),
+		kgo.OnPartitionsLost(c.released),
 		kgo.SessionTimeout(sessionTimeout),
 		kgo.HeartbeatInterval(heartbeatInterval),
 		kgo.FetchMaxBytes(fetchMaxBytes),
@@ -106,7 +114,22 @@ func New(cfg Config, opts []kgo.Opt, writer readmodel.Writer, health *admin.Heal
 // assigned is called by the client at each assignment, also of nothing: it is in the group.
 func (c *Consumer) assigned(ctx context.Context, client *kgo.Client, added map[string][]int32) {
 	c.health.Set(c.cfg.Group, nil)
+	c.forgetVersions(added)
 	c.owned.assigned(ctx, client, added)
+}
+
+// released is called by the client when partitions go.
+func (c *Consumer) released(ctx context.Context, client *kgo.Client, gone map[string][]int32) {
+	c.forgetVersions(gone)
+	c.owned.released(ctx, client, gone)
+}
+
+// forgetVersions forgets what SKUs were at when partitions come or go: of what comes another projector may have read more
+// already, and less has been, and will be, read here of what goes.
+func (c *Consumer) forgetVersions(changed map[string][]int32) {
+	if c.holes != nil && len(changed[c.cfg.Topic]) > 0 {
+		c.holes.forget()
+	}
 }
 
 // Owns reports whether this process has a partition at the moment. It may be called concurrently.
@@ -124,7 +147,11 @@ func (c *Consumer) Run(ctx context.Context) error {
 
 	g, running := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.fill(running, free, ready) })
-	g.Go(func() error { return c.write(running, ready, free) })
+	again := make(chan *delivery)
+	g.Go(func() error { return c.write(running, ready, again, free) })
+	if c.holes != nil {
+		g.Go(func() error { return c.mendHoles(running, again) })
+	}
 	g.Go(func() error { return c.watchLag(running, kadm.NewClient(c.client)) })
 	if err := g.Wait(); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("project %s: %w", c.cfg.Topic, err)

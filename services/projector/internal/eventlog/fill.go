@@ -27,6 +27,10 @@ type delivery struct {
 	since   time.Time // when the first record came
 
 	traced []trace.Span // of events that somebody follows; normally none
+
+	// Of one that was not polled: whom to tell that it is written, and what to ask the store instead, if anything.
+	done chan error
+	ask  func(context.Context, readmodel.Ledger) error
 }
 
 func newDelivery() *delivery { return &delivery{next: make(map[int32]position)} }
@@ -145,6 +149,9 @@ func (c *Consumer) take(d *delivery, partition int32, records []*kgo.Record) {
 				return
 			}
 			d.records = append(d.records, record)
+			if c.holes != nil {
+				c.holes.see(&record)
+			}
 			c.follow(d, r)
 		}
 		d.bytes += len(r.Value)

@@ -79,7 +79,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, []string{"reason"}),
 		asides: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "lotline_projector_set_aside_events",
-			Help: "Events that the read model refused and lacks.",
+			Help: "Events that the read model lacks: it refused them, or nobody has them.",
 		}),
 	}
 	reg.MustRegister(m.events, m.blockEvents, m.lag, m.stopped, m.ageSeconds, m.rebalances, m.insertSeconds, m.insertRetries, m.asides)

@@ -14,9 +14,11 @@ import (
 )
 
 // write has full deliveries stored and commits them, in order.
-func (c *Consumer) write(ctx context.Context, ready <-chan *delivery, free chan<- *delivery) error {
-	look := time.NewTicker(asidesInterval)
+func (c *Consumer) write(ctx context.Context, ready, again <-chan *delivery, free chan<- *delivery) error {
+	look, search := time.NewTicker(asidesInterval), time.NewTicker(rereadPauses*c.cfg.HoleGrace)
 	defer look.Stop()
+	defer search.Stop()
+	c.lookForMissing(ctx)
 	c.nameAsides(ctx)
 	for {
 		var d *delivery
@@ -25,6 +27,13 @@ func (c *Consumer) write(ctx context.Context, ready <-chan *delivery, free chan<
 			return ctx.Err()
 		case <-look.C:
 			c.nameAsides(ctx)
+			continue
+		case <-search.C:
+			c.lookForMissing(ctx)
+			c.nameAsides(ctx)
+			continue
+		case d = <-again:
+			d.done <- c.writeAgain(ctx, d)
 			continue
 		case d = <-ready:
 		}
@@ -39,6 +48,16 @@ func (c *Consumer) write(ctx context.Context, ready <-chan *delivery, free chan<
 		d.reset()
 		free <- d
 	}
+}
+
+// writeAgain writes what was read once more, or asks the store.
+func (c *Consumer) writeAgain(ctx context.Context, d *delivery) error {
+	if d.ask == nil {
+		return c.apply(ctx, d)
+	}
+	err := d.ask(ctx, c.ledger())
+	c.nameAsides(ctx)
+	return err
 }
 
 // apply returns nil once the store has acknowledged every event of d, or has noted that it refuses it. Whatever it answers
