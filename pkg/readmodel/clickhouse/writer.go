@@ -22,6 +22,8 @@ import (
 var insertSettings = clickhouse.Settings{
 	"async_insert":                    0,
 	"insert_deduplicate":              0,
+	"deduplicate_insert":              "disable", // which overrides the one above, and is on unless it is said
+	"deduplicate_insert_select":       "disable",
 	"max_partitions_per_insert_block": 0,
 }
 
