@@ -119,6 +119,7 @@ func (s *session) backOff(ctx context.Context) {
 // end ends the transaction, if there is one, and learns from how it went. done is what a commit covers.
 // ctx must be one of grace: an end that is cut off leaves the client unusable.
 func (s *session) end(ctx context.Context, want kgo.TransactionEndTry, done []piece) (committed bool, err error) {
+	s.settling.Wait()
 	if !s.last.pending { // which is true only of an end that ends nothing
 		s.last = ending{pending: true, cuts: s.cuts.Load()}
 	}

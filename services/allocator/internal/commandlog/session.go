@@ -32,7 +32,9 @@ type session struct {
 	logged time.Time       // when that was last logged
 
 	cuts cuts   // connections lost
-	last ending // the last transaction
+	last ending // the last transaction; not to be touched while it is settled beside
+
+	settling sync.WaitGroup // of settleBeside
 
 	haltsChecked time.Time // when halted partitions were last looked after
 
@@ -93,10 +95,8 @@ func (s *session) step(ctx context.Context) error {
 		return s.idle(ctx)
 	}
 	start := time.Now()
-	for _, p := range polls {
-		if err := s.apply(ctx, p, generation); err != nil {
-			return s.giveUp(ctx, err)
-		}
+	if err := s.applyAll(ctx, polls, generation); err != nil {
+		return s.giveUp(ctx, err)
 	}
 	applied := time.Now()
 	queue, err := s.collect(ctx, polls)
@@ -110,6 +110,17 @@ func (s *session) step(ctx context.Context) error {
 	s.metrics.stepSeconds.WithLabelValues(stepPublish).Observe(time.Since(applied).Seconds())
 	s.health.Set(s.name, nil)
 	s.trim(ctx)
+	return nil
+}
+
+// applyAll brings a poll to its end in Postgres, partition by partition.
+func (s *session) applyAll(ctx context.Context, polls []*polled, generation int32) error {
+	s.settleBeside(ctx)
+	for _, p := range polls {
+		if err := s.apply(ctx, p, generation); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -235,10 +235,16 @@ type ending struct {
 	waiting time.Time // since when its markers are known not to be there; zero = not known
 }
 
-// settled waits until the last transaction has its markers. It is the price of a request a transaction: that the
-// coordinator takes the next one proves only that it noted the last as complete. A marker is forgotten only by a broker
-// that restarts or has lost a partition's leader, so it looks no further where the connections lasted and it was quick.
+// settled waits until the last transaction has its markers. It is the price of a request a transaction, normally beside
+// applying: that the coordinator takes the next one proves only that it noted the last as complete. A marker is forgotten only
+// by a broker that restarts or has lost a partition's leader, so it looks no further where the connections lasted and it was
+// quick.
 func (s *session) settled(ctx context.Context) error {
+	s.settling.Wait()
+	return s.awaitMarkers(ctx)
+}
+
+func (s *session) awaitMarkers(ctx context.Context) error {
 	since := time.Now()
 	for pause := settlePauseMin; s.last.pending; pause = min(2*pause, settlePauseMax) {
 		last, err := s.lastTransaction(ctx)
@@ -271,6 +277,17 @@ func (s *session) settled(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// settleBeside asks for the markers of the last transaction while something else is done, which takes longer than the answer:
+// the next transaction then begins at once. What goes wrong is left to that, where it goes wrong again.
+func (s *session) settleBeside(ctx context.Context) {
+	s.settling.Wait()
+	s.settling.Go(func() {
+		asking, cancel := s.grace(ctx)
+		defer cancel()
+		_ = s.awaitMarkers(asking)
+	})
 }
 
 // cuts counts lost connections to brokers. It is a hook of the client.
