@@ -60,7 +60,7 @@ test-fast: ## Run the tests that need no server
 	go test -timeout $(TEST_TIMEOUT) $(PACKAGES)
 
 lint: ## Check the code, the wire's definition and that every go.mod is tidy
-	lint="$$($(TOOL) golangci-lint)"; status=0; for module in $(MODULES); do (cd $$module && "$$lint" run --allow-parallel-runners --build-tags integration ./...) || status=1; done; exit $$status
+	lint="$$($(TOOL) golangci-lint)"; status=0; for module in $(MODULES); do (cd $$module && "$$lint" run --allow-parallel-runners --build-tags integration,bi ./...) || status=1; done; exit $$status
 	buf="$$($(TOOL) buf)"; cd schemas && "$$buf" format -d --exit-code && "$$buf" lint && "$$buf" breaking --against $(WIRE)
 	@buf="$$($(TOOL) buf)"; cd schemas && "$$buf" build --exclude-source-info -o - | cmp - $(WIRE) || { echo "schemas/proto and schemas/$(WIRE) must be changed together, by \`make generate\`." >&2; exit 1; }
 	@for module in $(MODULES); do (cd $$module && GOWORK=off go mod tidy -diff); done

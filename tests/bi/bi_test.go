@@ -33,6 +33,7 @@ import (
 
 	"github.com/lotline/lotline/pkg/clickhouseclient"
 	"github.com/lotline/lotline/pkg/cloudevents"
+	"github.com/lotline/lotline/pkg/readmodel/stores"
 	"github.com/lotline/lotline/schemas"
 	"github.com/lotline/lotline/tests/internal/cache"
 	"github.com/lotline/lotline/tests/internal/ports"
@@ -88,7 +89,8 @@ func start(t *testing.T) *pipeline {
 	})
 	require.NoError(t, err)
 	config.ClickHouseOwner = p.as(t, "lotline_migrate")
-	config.Projector.ClickHouse, config.Gateway.ClickHouse = p.as(t, "lotline_writer"), p.as(t, "lotline_reader")
+	config.Projector.ClickHouse = stores.ClickHouseSettings(p.as(t, "lotline_writer"))
+	config.Gateway.ClickHouse = stores.ClickHouseSettings(p.as(t, "lotline_reader"))
 	require.NoError(t, stack.Prepare(t.Context(), &config))
 	past := newShop(time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, -days), days).events
 	publish(t, kafka.Addr, past)
