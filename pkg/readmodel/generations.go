@@ -46,6 +46,9 @@ type Logged interface {
 	LogParts(ctx context.Context, below map[int32]int64) (parts []LogPart, err error)
 	// LoadLog adds to a generation what a part's events below the offsets come to.
 	LoadLog(ctx context.Context, generation int, below map[int32]int64, part string) error
+	// CompleteLines puts right what the write side does not know of lines that were loaded from it, as far as the log has
+	// it: for one that a cut moved to another batch, the cut's command and time.
+	CompleteLines(ctx context.Context, generation int) error
 }
 
 // LogPart is a part of a store's log.

@@ -1,9 +1,9 @@
 // Package cli is the operator's `lotline` command: send, tail, topics, dlq, offsets,
-// verify, migrate.
+// verify, rebuild, migrate.
 //
 // It holds flags and wiring; reading files and rendering records are in
 // internal packages. It may import schemas, topics, pkg and, for their
-// migrations, repairs and offsets, two services' roots. cmd/lotline and the tests call Main.
+// migrations, repairs, rebuilds and offsets, two services' roots. cmd/lotline and the tests call Main.
 package cli
 
 import (
@@ -47,6 +47,7 @@ type lotline struct {
 	Topics  topicsCmd  `cmd:"" help:"Compare or bring the cluster's topics to what Lotline declares."`
 	DLQ     dlqCmd     `cmd:"" name:"dlq" help:"List, replay or discard dead letters: commands that could not be read."`
 	Offsets offsetsCmd `cmd:"" help:"Show where the allocators' partitions stand, and move one past what cannot be read."`
+	Rebuild rebuildCmd `cmd:"" help:"Make the next generation of the read model, compare it with the write side, and switch to it."`
 	Verify  verifyCmd  `cmd:"" help:"Compare Postgres and ClickHouse with the events, down to the row, while everything runs."`
 	Migrate migrateCmd `cmd:"" help:"Bring the schemas of Postgres and of the read model to what this version expects. Can be repeated."`
 }

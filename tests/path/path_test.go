@@ -13,6 +13,7 @@ import (
 
 const (
 	createBatch = "lotline.command.v1.CreateBatch"
+	deallocate  = "lotline.command.v1.Deallocate"
 	allocate    = "lotline.command.v1.Allocate"
 	changeQty   = "lotline.command.v1.ChangeBatchQuantity"
 )

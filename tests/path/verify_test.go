@@ -59,7 +59,7 @@ func (p *pipeline) history(skus ...string) {
 			add(allocate, sku, `{"orderid":"o-%d","sku":%s,"qty":2}`, i, name)
 		}
 		add(changeQty, sku, `{"ref":"b-1","sku":%s,"qty":6}`, name)
-		add("lotline.command.v1.Deallocate", sku, `{"orderid":"o-7","sku":%s}`, name)
+		add(deallocate, sku, `{"orderid":"o-7","sku":%s}`, name)
 		add(allocate, sku, `{"orderid":"o-8","sku":%s,"qty":1000}`, name)
 	}
 	p.produce(records)
@@ -330,7 +330,10 @@ func (p *pipeline) busy() (stop func() (sent int)) {
 		for ; ctx.Err() == nil; sent++ {
 			sku := fmt.Sprintf("BUSY-%d", sent%20)
 			r := record(fmt.Sprintf("busy-%d", sent), allocate, sku, fmt.Sprintf(`{"orderid":"o-%d","sku":%q,"qty":1}`, sent, sku))
-			if sent < 20 {
+			switch {
+			case sent%40 >= 20 && sent%3 == 0 && sent > 40: // gives back what the SKU's command before this one allocated
+				r = record(fmt.Sprintf("busy-%d", sent), deallocate, sku, fmt.Sprintf(`{"orderid":"o-%d","sku":%q}`, sent-20, sku))
+			case sent < 20:
 				r = record(fmt.Sprintf("busy-%d", sent), createBatch, sku, fmt.Sprintf(`{"ref":"b","sku":%q,"qty":1000000,"eta":null}`, sku))
 			}
 			client.Produce(ctx, r, nil)
@@ -338,7 +341,7 @@ func (p *pipeline) busy() (stop func() (sent int)) {
 		}
 		done <- sent
 	}()
-	p.answers("/commands/busy-100", `"outcome":"Allocated"`)
+	p.answers("/commands/busy-120", `"outcome":"Allocated"`)
 	return func() int {
 		cancel()
 		return <-done

@@ -114,6 +114,34 @@ func TestThePipelineWithTheLeastRights(t *testing.T) {
 	}, strings.NewReader(""), &migrated, &migrated)
 	require.Zero(t, code, migrated.String())
 	require.Equal(t, "postgres is up to date\nclickhouse is up to date\n", migrated.String())
+
+	rebuild := func(clickHouseUser string, flags ...string) (code int, printed string) {
+		var out bytes.Buffer
+		code = cli.Main(t.Context(), append([]string{
+			"rebuild", "--kafka-brokers=" + kafka.Addr, "--kafka-topic-prefix=roles",
+			"--postgres-url=" + mover.PostgresURL, "--postgres-password-file=" + mover.PostgresPasswordFile,
+			"--clickhouse-addrs=" + ch.Addr, "--clickhouse-user=" + clickHouseUser, "--clickhouse-password-file=" + ch.passwords[clickHouseUser],
+		}, flags...), strings.NewReader(""), &out, &out)
+		return code, out.String()
+	}
+	code, printed = rebuild("lotline_operator", "--from=state")
+	require.Equal(t, 2, code, printed)
+	require.Contains(t, printed, "Not enough privileges", "people who read make no tables")
+	for _, from := range []string{"state", "events"} {
+		code, printed = rebuild("lotline_migrate", "--from="+from)
+		require.Zero(t, code, printed)
+		require.Contains(t, printed, "Switched")
+		code, printed = rebuild("lotline_migrate", "--drop")
+		require.Zero(t, code, printed)
+		// The projector's views are others now, and the gateway's tables.
+		post("/allocate", `{"orderid":"o-after-`+from+`","sku":"TABLE","qty":1}`, http.StatusAccepted)
+		require.EventuallyWithT(t, func(c *assert.CollectT) {
+			require.NoError(c, stack.Probe(t.Context(), gateway+"/allocations/o-after-"+from))
+		}, answerWithin, 20*time.Millisecond)
+		code, printed = verify("lotline_operator")
+		require.Zero(t, code, printed)
+		require.NoError(t, ch.connect(t, "lotline_bi").Exec(t.Context(), "SELECT * FROM bi_order_lines"))
+	}
 }
 
 // requireAudited waits until the projector has held every row against Postgres once, and found nothing.

@@ -229,10 +229,8 @@ func (g *Generations) Switch(ctx context.Context, generation int) error {
 		pairs = append(pairs, alias+" AND "+other)
 	}
 	if len(pairs) > 0 {
-		quiet, cancel := context.WithTimeout(ctx, quietMax)
-		err := g.waitFor(quiet, func(running []string) bool { return len(running) == 0 })
-		cancel()
-		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		began := time.Now()
+		if err := g.waitFor(ctx, func(running []string) bool { return len(running) == 0 || time.Since(began) > quietMax }); err != nil {
 			return err
 		}
 		if err := g.exec(ctx, "EXCHANGE TABLES "+strings.Join(pairs, ", ")); err != nil {

@@ -199,19 +199,31 @@ func (g *Generations) LoadLog(ctx context.Context, generation int, below map[int
 	if err != nil {
 		return fmt.Errorf("the part %q of the log is no day: %w", part, err)
 	}
-	from := fmt.Sprintf("FROM (SELECT * FROM events WHERE event_time >= toDateTime64('%s 00:00:00', 3, 'UTC') AND event_time < toDateTime64('%s 00:00:00', 3, 'UTC') AND %s) AS events",
+	where := fmt.Sprintf("event_time >= toDateTime64('%s 00:00:00', 3, 'UTC') AND event_time < toDateTime64('%s 00:00:00', 3, 'UTC') AND %s",
 		day.Format(time.DateOnly), day.AddDate(0, 0, 1).Format(time.DateOnly), belowSQL(below))
 	for _, table := range generationTables {
-		selects, columns, err := g.view(ctx, "mv_"+of(table, generation))
-		if err != nil {
-			return err
-		}
-		ctx := clickhouse.Context(ctx, clickhouse.WithSettings(insertSettings))
-		if err := g.exec(ctx, "INSERT INTO "+of(table, generation)+" ("+columns+") "+eventsSource.ReplaceAllLiteralString(selects, from)); err != nil {
+		if err := g.fromLog(ctx, table, generation, where); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// CompleteLines loads the lines that a cut moved once more, as the log has them: of two rows of a version the one that was
+// inserted last counts. Only a cut allocates in an event that is not its command's first.
+func (g *Generations) CompleteLines(ctx context.Context, generation int) error {
+	return g.fromLog(ctx, tableLines, generation, "type = 'Allocated' AND seq > 0")
+}
+
+// fromLog runs what a view selects over some events, into the table that it feeds.
+func (g *Generations) fromLog(ctx context.Context, table string, generation int, where string) error {
+	selects, columns, err := g.view(ctx, "mv_"+of(table, generation))
+	if err != nil {
+		return err
+	}
+	from := "FROM (SELECT * FROM events WHERE " + where + ") AS events"
+	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(insertSettings))
+	return g.exec(ctx, "INSERT INTO "+of(table, generation)+" ("+columns+") "+eventsSource.ReplaceAllLiteralString(selects, from))
 }
 
 // eventsSource is how ClickHouse writes down where a view selects from.

@@ -17,21 +17,30 @@ const replayIdleMax = 30 * time.Second
 
 // Starts is where the topic begins in each partition, after what its retention has deleted.
 func Starts(ctx context.Context, topic string, opts []kgo.Opt) (map[int32]int64, error) {
+	return offsets(ctx, topic, opts, "start", (*kadm.Client).ListStartOffsets)
+}
+
+// Ends is where what can be read of the topic ends in each partition.
+func Ends(ctx context.Context, topic string, opts []kgo.Opt) (map[int32]int64, error) {
+	return offsets(ctx, topic, opts, "end", (*kadm.Client).ListCommittedOffsets)
+}
+
+func offsets(ctx context.Context, topic string, opts []kgo.Opt, which string, list func(*kadm.Client, context.Context, ...string) (kadm.ListedOffsets, error)) (map[int32]int64, error) {
 	client, err := kgo.NewClient(opts...)
 	if err != nil {
 		return nil, fmt.Errorf("set up the Kafka client: %w", err)
 	}
 	defer client.Close()
-	listed, err := kadm.NewClient(client).ListStartOffsets(ctx, topic)
+	listed, err := list(kadm.NewClient(client), ctx, topic)
 	if err = errors.Join(err, listed.Error()); err != nil {
-		return nil, fmt.Errorf("list the start offsets of %s: %w", topic, err)
+		return nil, fmt.Errorf("list the %s offsets of %s: %w", which, topic, err)
 	}
-	starts := make(map[int32]int64)
-	listed.Each(func(start kadm.ListedOffset) { starts[start.Partition] = start.Offset })
-	return starts, nil
+	found := make(map[int32]int64)
+	listed.Each(func(at kadm.ListedOffset) { found[at.Partition] = at.Offset })
+	return found, nil
 }
 
-// Replay hands the events of some SKUs to each once more, from the given offsets to the ends that the topic has now, in
+// Replay hands the events of some SKUs, or of all if skus is nil, to each once more, from the given offsets to the ends that the topic has now, in
 // blocks that each may keep, and returns these ends. It needs no group and disturbs none. Records that cannot be
 // projected are left out: the consumer that stops at them names them.
 func Replay(ctx context.Context, topic string, skus []string, from map[int32]int64, opts []kgo.Opt, each func([]readmodel.Record) error) (ends map[int32]int64, err error) {
@@ -60,7 +69,7 @@ func Replay(ctx context.Context, topic string, skus []string, from map[int32]int
 			if r.Offset+1 >= left[r.Partition] {
 				delete(left, r.Partition)
 			}
-			if r.Attrs.IsControl() || !wanted[string(r.Key)] {
+			if r.Attrs.IsControl() || skus != nil && !wanted[string(r.Key)] {
 				return
 			}
 			if record, err := decode(r); err == nil { // see above

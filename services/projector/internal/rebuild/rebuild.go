@@ -1,0 +1,226 @@
+// Package rebuild makes the next generation of a read model beside the one that is asked, holds it against the write side
+// and switches readers to it. DESIGN.md, "Rebuild", argues why what it makes is right while everything runs.
+//
+// The projector's root calls it for the operator's `lotline rebuild`. It knows stores by readmodel alone, reads the write
+// side's tables by SQL of its own, and may import readmodel, eventlog, pkg and the Postgres client.
+package rebuild
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/lotline/lotline/pkg/fault"
+	"github.com/lotline/lotline/pkg/readmodel"
+)
+
+// Sources of a generation.
+const (
+	FromState  = "state"
+	FromEvents = "events"
+)
+
+// Options say what to rebuild. The connections are the caller's to close.
+type Options struct {
+	Store readmodel.Generations
+	// Writer is the store's, by which events reach all of its generations.
+	Writer readmodel.Writer
+	// PostgresURL is the write side's.
+	PostgresURL string
+	Kafka       []kgo.Opt
+	EventsTopic string
+	// CommandsTopic is part of the ids of commands that came without one.
+	CommandsTopic string
+	// From is FromState or FromEvents.
+	From string
+	// Workers is how many parts of the state are read and loaded at once.
+	Workers int
+	// RowsPerSecondMax bounds what is loaded, in rows or events; 0: no bound.
+	RowsPerSecondMax int
+	// Wait is how long the new generation is given to catch up before it is judged.
+	Wait time.Duration
+	// SKUsMax bounds the SKUs that differ and whose rows are listed, in each generation.
+	SKUsMax int
+	// Progress is told how far the filling is, from several goroutines but never at once.
+	Progress func(Progress)
+}
+
+// Progress is how far the filling is. Total is an estimate.
+type Progress struct {
+	Done, Total int64
+	Unit        string // rows, events
+}
+
+// Marks of a generation.
+const (
+	markFrom     = "from"     // what it is filled from
+	markFilled   = "filled"   // everything is loaded
+	markSwitched = "switched" // it has been the live one
+)
+
+type rebuild struct {
+	Options
+	log        *slog.Logger
+	generation int
+	marks      map[string]string
+	pace       *pace
+	done       counter
+}
+
+// Run makes a generation, or goes on with one that was broken off, compares it and switches if nothing speaks against it.
+// An error says that it could not; what differs is in the report.
+func Run(ctx context.Context, o Options, log *slog.Logger) (*Report, error) {
+	began := time.Now()
+	r := &rebuild{Options: o, log: log, pace: &pace{perSecond: o.RowsPerSecondMax}}
+	live, err := r.choose(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.fill(ctx); err != nil {
+		return nil, fmt.Errorf("fill generation %d of %s: %w (run it again to go on)", r.generation, o.Store.Name(), err)
+	}
+	filled := time.Now()
+	w, err := openWriteSide(ctx, o.PostgresURL, o.CommandsTopic, o.Workers)
+	if err != nil {
+		return nil, err
+	}
+	defer w.close()
+	report, err := compare(ctx, o, w, r.generation, live)
+	if err != nil {
+		return nil, fmt.Errorf("compare generation %d of %s: %w (run it again to go on)", r.generation, o.Store.Name(), err)
+	}
+	report.Rows, report.Unit = r.done.rows, r.done.unit
+	report.FillSeconds, report.CompareSeconds = filled.Sub(began).Seconds(), time.Since(filled).Seconds()
+	if !report.OK() {
+		return report, nil
+	}
+	if err := o.Store.Switch(ctx, r.generation); err != nil {
+		return nil, fmt.Errorf("switch %s to generation %d: %w", o.Store.Name(), r.generation, err)
+	}
+	report.Switched = true
+	return report, o.Store.Mark(ctx, r.generation, markSwitched, "")
+}
+
+// choose begins the next generation, or finds the one that is being made.
+func (r *rebuild) choose(ctx context.Context) (live int, err error) {
+	all, live, err := r.Store.List(ctx)
+	if err != nil {
+		return 0, err
+	}
+	next := 1
+	for _, n := range all {
+		next = max(next, n+1)
+	}
+	for _, n := range all {
+		if n == live {
+			continue
+		}
+		marks, err := r.Store.Marks(ctx, n)
+		if err != nil {
+			return 0, err
+		}
+		if _, switched := marks[markSwitched]; switched || n < live {
+			return 0, fmt.Errorf("generation %d of %s is still there beside the live one, %d: end it with --drop, or go back to it with --rollback", n, r.Store.Name(), live)
+		}
+		if from := marks[markFrom]; from != "" && from != r.From {
+			return 0, fmt.Errorf("generation %d of %s is being made with --from=%s: go on with that, or end it with --drop", n, r.Store.Name(), from)
+		}
+		next = n
+	}
+	r.generation = next
+	if err := r.Store.Begin(ctx, next); err != nil {
+		return 0, fmt.Errorf("begin generation %d of %s: %w", next, r.Store.Name(), err)
+	}
+	if r.marks, err = r.Store.Marks(ctx, next); err != nil {
+		return 0, err
+	}
+	return live, r.Store.Mark(ctx, next, markFrom, r.From)
+}
+
+func (r *rebuild) fill(ctx context.Context) error {
+	if _, filled := r.marks[markFilled]; filled {
+		return nil
+	}
+	from := r.fromState
+	if r.From == FromEvents {
+		from = r.fromEvents
+	}
+	if err := from(ctx); err != nil {
+		return err
+	}
+	return r.Store.Mark(ctx, r.generation, markFilled, "")
+}
+
+// outageMax is how long the store may be away before the rebuild gives up. It can be gone on with.
+const outageMax = 2 * time.Minute
+
+// retry does what is safe to repeat until it succeeds.
+func (r *rebuild) retry(ctx context.Context, what string, do func(context.Context) error) error {
+	var since time.Time
+	return fault.Retry(ctx, r.log, what+" of "+r.Store.Name(), func(ctx context.Context) error {
+		err := do(ctx)
+		if err != nil && since.IsZero() {
+			since = time.Now()
+		}
+		if err != nil && time.Since(since) > outageMax {
+			return fault.Permanent(err)
+		}
+		return err
+	})
+}
+
+// progress tells how far it is.
+func (r *rebuild) progress(rows, total int64, unit string) {
+	r.done = counter{rows, unit}
+	if r.Progress != nil {
+		r.Progress(Progress{Done: rows, Total: max(rows, total), Unit: unit})
+	}
+}
+
+type counter struct {
+	rows int64
+	unit string
+}
+
+// Back switches readers to the generation that soaks beside the live one, and returns which that is.
+func Back(ctx context.Context, store readmodel.Generations) (int, error) {
+	other, live, err := beside(ctx, store)
+	if err != nil {
+		return 0, err
+	}
+	marks, err := store.Marks(ctx, other)
+	if err != nil {
+		return 0, err
+	}
+	if _, switched := marks[markSwitched]; !switched && other > live {
+		return 0, fmt.Errorf("generation %d of %s was never live: it is still being made, or was not taken", other, store.Name())
+	}
+	return other, store.Switch(ctx, other)
+}
+
+// Drop ends the generation beside the live one, and returns which that was.
+func Drop(ctx context.Context, store readmodel.Generations) (int, error) {
+	other, _, err := beside(ctx, store)
+	if err != nil {
+		return 0, err
+	}
+	return other, store.Drop(ctx, other)
+}
+
+func beside(ctx context.Context, store readmodel.Generations) (other, live int, err error) {
+	all, live, err := store.List(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	all = slices.DeleteFunc(all, func(n int) bool { return n == live })
+	if len(all) == 0 {
+		return 0, 0, errors.New("there is no generation of " + store.Name() + " beside the live one, " + strconv.Itoa(live))
+	}
+	return all[0], live, nil
+}

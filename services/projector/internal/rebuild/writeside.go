@@ -1,0 +1,237 @@
+package rebuild
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/lotline/lotline/pkg/postgresclient"
+	"github.com/lotline/lotline/pkg/readmodel"
+)
+
+// chunkPages is how much of a table is read at once, in pages: about 100,000 order lines.
+const chunkPages = 2048
+
+// postgresEpoch is where Postgres begins to count, in its binary form.
+var postgresEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// writeSide reads the tables of the allocator as rows of a read model.
+type writeSide struct {
+	pool *pgxpool.Pool
+	// topic is the commands', see Options.
+	topic string
+}
+
+// openWriteSide connects so that as many chunks can be read at once as there are workers.
+func openWriteSide(ctx context.Context, url, commandsTopic string, workers int) (*writeSide, error) {
+	cfg, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("read the Postgres URL %s: %w", postgresclient.Redacted(url), err)
+	}
+	cfg.MaxConns = int32(workers)
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err == nil {
+		err = pool.Ping(ctx)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("connect to Postgres at %s: %w", postgresclient.Redacted(url), err)
+	}
+	return &writeSide{pool, commandsTopic}, nil
+}
+
+func (w *writeSide) close() { w.pool.Close() }
+
+// chunk is a range of a table's pages.
+type chunk struct {
+	table string
+	// file is the table's on disk: another one after it was written anew, and then pages mean something else.
+	file  int64
+	index int64
+	last  bool
+}
+
+// name tells chunks apart, also after the table was written anew.
+func (c chunk) name() string { return fmt.Sprintf("%s/%d/%d", c.table, c.file, c.index) }
+
+// where is the condition of the chunk's rows. The last one has no end.
+func (c chunk) where(alias string) string {
+	from := fmt.Sprintf("%s.ctid >= '(%d,0)'::tid", alias, c.index*chunkPages)
+	if c.last {
+		return from
+	}
+	return from + fmt.Sprintf(" AND %s.ctid < '(%d,0)'::tid", alias, (c.index+1)*chunkPages)
+}
+
+// chunks returns what the tables are made of now, order lines last, and about how many order lines there are.
+func (w *writeSide) chunks(ctx context.Context) (all []chunk, lines int64, err error) {
+	for _, table := range []string{"products", "batches", "order_lines"} {
+		var file, pages int64
+		if err := w.pool.QueryRow(ctx, `SELECT pg_relation_filenode($1::regclass)::bigint, pg_relation_size($1::regclass) / current_setting('block_size')::bigint`,
+			table).Scan(&file, &pages); err != nil {
+			return nil, 0, fmt.Errorf("look up how large the table %s is: %w", table, err)
+		}
+		count := max(1, (pages+chunkPages-1)/chunkPages)
+		for i := range count {
+			all = append(all, chunk{table: table, file: file, index: i, last: i == count-1})
+		}
+	}
+	err = w.pool.QueryRow(ctx, `SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = 'order_lines'::regclass`).Scan(&lines)
+	if err != nil {
+		return nil, 0, fmt.Errorf("estimate how many order lines there are: %w", err)
+	}
+	return all, lines, nil
+}
+
+// SQL of the write side's rows, less their condition. What a row says and its version are of one snapshot.
+const (
+	productsSQL = `SELECT p.sku, p.version, p.available FROM products p`
+	batchesSQL  = `SELECT b.sku, b.ref, p.version, b.qty, b.qty - b.allocated, b.eta FROM batches b JOIN products p ON p.sku = b.sku`
+	linesSQL    = `SELECT l.orderid, l.sku, coalesce(l.batchref, ''), CASE WHEN l.command_id <> '' THEN l.command_id ELSE 'TOPIC/' || l.command_partition || '/' || l.command_offset END,
+		l.allocated_version, l.qty, b.eta, l.command_time FROM order_lines l LEFT JOIN batches b ON b.sku = l.sku AND b.ref = l.batchref`
+)
+
+// readChunk returns the rows of a chunk, in a snapshot of its own.
+func (w *writeSide) readChunk(ctx context.Context, c chunk) (*readmodel.State, error) {
+	rows := new(readmodel.State)
+	err := w.snapshot(ctx, func(tx pgx.Tx, at time.Time) error {
+		var err error
+		switch c.table {
+		case "products":
+			err = w.products(ctx, tx, rows, at, c.where("p"))
+		case "batches":
+			err = w.batches(ctx, tx, rows, at, c.where("b"))
+		default:
+			err = w.lines(ctx, tx, rows, c.where("l"))
+		}
+		if err != nil {
+			return err
+		}
+		// The rows that were read keep the table from being written anew until the transaction ends.
+		var file int64
+		if err := tx.QueryRow(ctx, `SELECT pg_relation_filenode($1::regclass)::bigint`, c.table).Scan(&file); err != nil {
+			return err
+		}
+		if file != c.file {
+			return errors.New("the table was written anew meanwhile (VACUUM FULL, CLUSTER): run it again")
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read part %d of %s: %w", c.index, c.table, err)
+	}
+	return rows, nil
+}
+
+// readSKUs returns the rows of some SKUs, in one snapshot; lines that have no batch any more are among them.
+func (w *writeSide) readSKUs(ctx context.Context, skus []string) (*readmodel.State, error) {
+	rows := new(readmodel.State)
+	if err := w.snapshot(ctx, func(tx pgx.Tx, at time.Time) error {
+		return errors.Join(w.products(ctx, tx, rows, at, "p.sku = ANY ($1::text[])", skus),
+			w.batches(ctx, tx, rows, at, "b.sku = ANY ($1::text[])", skus), w.lines(ctx, tx, rows, "l.sku = ANY ($1::text[])", skus))
+	}); err != nil {
+		return nil, fmt.Errorf("read the rows of %d SKUs from Postgres: %w", len(skus), err)
+	}
+	return rows, nil
+}
+
+func (w *writeSide) snapshot(ctx context.Context, read func(tx pgx.Tx, at time.Time) error) error {
+	return pgx.BeginTxFunc(ctx, w.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		var at time.Time
+		if err := tx.QueryRow(ctx, `SELECT date_trunc('milliseconds', now())`).Scan(&at); err != nil {
+			return err
+		}
+		return read(tx, at.UTC())
+	})
+}
+
+// scan hands over each row of a query in Postgres' binary form; args are those of the condition.
+func scan(ctx context.Context, tx pgx.Tx, sql string, args []any, keep func(row [][]byte)) error {
+	// Described anew each time: a chunk's condition is in the text, and would fill the cache of statements.
+	rows, err := tx.Query(ctx, sql, append([]any{pgx.QueryExecModeDescribeExec}, args...)...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		keep(rows.RawValues())
+	}
+	return rows.Err()
+}
+
+func int64Of(b []byte) int64 { return int64(binary.BigEndian.Uint64(b)) }
+func int32Of(b []byte) int32 { return int32(binary.BigEndian.Uint32(b)) }
+
+// days writes each distinct day once.
+type days map[int32]string
+
+func (d days) of(b []byte) string {
+	if b == nil {
+		return ""
+	}
+	n := int32Of(b)
+	day, known := d[n]
+	if !known {
+		day = postgresEpoch.AddDate(0, 0, int(n)).Format(time.DateOnly)
+		d[n] = day
+	}
+	return day
+}
+
+func (w *writeSide) products(ctx context.Context, tx pgx.Tx, to *readmodel.State, at time.Time, where string, args ...any) error {
+	return scan(ctx, tx, productsSQL+" WHERE "+where, args, func(v [][]byte) {
+		to.SKUs = append(to.SKUs, readmodel.SKURow{SKU: string(v[0]), Version: uint64(int64Of(v[1])), Available: int64Of(v[2]), EventTime: at})
+	})
+}
+
+// batches takes the SKU's version for a batch's: the write side keeps none for a batch, and its state is the one at the
+// SKU's version as well.
+func (w *writeSide) batches(ctx context.Context, tx pgx.Tx, to *readmodel.State, at time.Time, where string, args ...any) error {
+	etas := make(days)
+	return scan(ctx, tx, batchesSQL+" WHERE "+where, args, func(v [][]byte) {
+		sku, ref := string(v[0]), string(v[1])
+		to.Batches = append(to.Batches, readmodel.BatchRow{SKU: sku, EventTime: at, Batch: readmodel.Batch{
+			Ref: ref, Version: uint64(int64Of(v[2])), Qty: int32Of(v[3]), Available: int32Of(v[4]), ETA: etas.of(v[5]),
+		}})
+		to.Refs = append(to.Refs, readmodel.RefRow{Ref: ref, SKU: sku})
+	})
+}
+
+// lines makes a line that was deallocated one version newer than its last allocation: older than all that followed, and
+// newer than each event that allocated it.
+func (w *writeSide) lines(ctx context.Context, tx pgx.Tx, to *readmodel.State, where string, args ...any) error {
+	const texts = 4
+	var all []byte // of all rows: one string for them is much cheaper than each its own
+	var ends []int
+	etas := make(days)
+	sql := strings.ReplaceAll(linesSQL, "TOPIC", strings.ReplaceAll(w.topic, "'", "''"))
+	first := len(to.Lines)
+	if err := scan(ctx, tx, sql+" WHERE "+where, args, func(v [][]byte) {
+		for _, text := range v[:texts] {
+			all = append(all, text...)
+			ends = append(ends, len(all))
+		}
+		l := readmodel.LineRow{Line: readmodel.Line{Version: uint64(int64Of(v[4])), Qty: int32Of(v[5]), ETA: etas.of(v[6])}}
+		l.EventTime = postgresEpoch.Add(time.Duration(int64Of(v[7])) * time.Microsecond)
+		if len(v[2]) == 0 {
+			l.Version++
+		}
+		to.Lines = append(to.Lines, l)
+	}); err != nil {
+		return err
+	}
+	text, from := string(all), 0
+	for i := range to.Lines[first:] {
+		l := &to.Lines[first+i]
+		for j, field := range []*string{&l.OrderID, &l.SKU, &l.BatchRef, &l.CommandID} {
+			end := ends[i*texts+j]
+			*field, from = text[from:end], end
+		}
+	}
+	return nil
+}
