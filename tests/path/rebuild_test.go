@@ -172,7 +172,7 @@ func TestRebuildUnderLoad(t *testing.T) {
 					"Switched: readers are answered from generation 2.",
 				}
 				if from == "state" {
-					want = append(want, `live 1: "CHAIR" line o-0 is missing; the write side says 2 in batch "b-1", in stock`)
+					want = append(want, " rows loaded;", `live 1: "CHAIR" line o-0 is missing; the write side says 2 in batch "b-1", in stock`)
 				}
 				stopAsking, stopOld := p.asked(), p.redelivers()
 				printed := p.rebuilds("--from=" + from)

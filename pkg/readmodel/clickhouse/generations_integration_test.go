@@ -5,9 +5,11 @@ package clickhouse
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -272,4 +274,75 @@ func TestForgetReachesEveryGeneration(t *testing.T) {
 			require.NotContains(t, skus, sku, strings.Join(skus, " "))
 		}
 	}
+}
+
+// A change of a table's shape goes through a rebuild: the next generation has a column more, which the views fill and the
+// log fills for what was there before. Readers of the old shape ask all the time and are always answered, those of the new
+// one from the switch on.
+func TestAColumnIsAddedByARebuild(t *testing.T) {
+	cfg := migrated(t)
+	g, w := newGenerations(t, cfg), newWriter(t, cfg)
+	planted := fstest.MapFS{}
+	for _, table := range generationTables {
+		name := "generations/" + table + ".sql"
+		text, err := fs.ReadFile(shape, name)
+		require.NoError(t, err)
+		sql := string(text)
+		if table == tableLines {
+			sql = strings.NewReplacer(
+				"    commandid  String", "    commandsource String COMMENT 'Who sent that command',\n    commandid  String",
+				"commandid, event_time\nFROM", "commandsource, commandid, event_time\nFROM").Replace(sql)
+			require.Equal(t, 3, strings.Count(sql, "commandsource")+1, sql)
+		}
+		planted[name] = &fstest.MapFile{Data: []byte(sql)}
+	}
+	g.shape = planted
+
+	ctx, stop := context.WithCancel(t.Context())
+	failed := make(chan error, 1)
+	go func() {
+		failed <- func() error {
+			r, err := NewReader(cfg, 10*time.Second)
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			for i := 0; ctx.Err() == nil; i++ {
+				if _, err := r.Orders(context.WithoutCancel(ctx), []string{fmt.Sprintf("o%d", i%3000)}); err != nil {
+					return err
+				}
+			}
+			return nil
+		}()
+	}()
+	h := readmodeltest.New(3, 6000)
+	apply(t, w, h.Records[:2000])
+	require.NoError(t, g.Begin(t.Context(), 2))
+	written := make(chan error, 1)
+	go func() { // a projector
+		written <- func() error {
+			for part := range slices.Chunk(h.Records[2000:], 200) {
+				if err := w.Apply(ctx, part); err != nil {
+					return err
+				}
+			}
+			return nil
+		}()
+	}()
+	below := map[int32]int64{0: 1 << 40, 1: 1 << 40, 2: 1 << 40}
+	parts, err := g.LogParts(t.Context(), below)
+	require.NoError(t, err)
+	for _, p := range parts {
+		require.NoError(t, g.LoadLog(t.Context(), 2, below, p.Name))
+	}
+	conn := connect(t, cfg)
+	require.Error(t, conn.Exec(t.Context(), "SELECT commandsource FROM order_lines FINAL"), "not before the switch")
+	require.NoError(t, g.Switch(t.Context(), 2))
+	require.Equal(t, []string{"/test"}, lines(t, conn, "SELECT DISTINCT commandsource FROM order_lines FINAL"))
+	require.NoError(t, <-written)
+	require.NoError(t, g.Drop(t.Context(), 1))
+	stop()
+	require.NoError(t, <-failed)
+	requireTables(t, cfg, h)
+	require.Equal(t, []string{"/test"}, lines(t, conn, "SELECT DISTINCT commandsource FROM order_lines FINAL"))
 }

@@ -315,15 +315,19 @@ func (j *judge) lookLive(ctx context.Context, skus []string) (wrong []string, er
 // rows reads SKUs from a generation, and then from the write side.
 func (j *judge) rows(ctx context.Context, generation int, skus []string) (found, should sides, err error) {
 	found, should = make(sides), make(sides)
+	var lines []readmodel.LineKey
 	if generation > 0 {
 		if err := j.Store.Read(ctx, generation, skus, func(rows *readmodel.State) error {
 			found.add(rows)
+			for i := range rows.Lines {
+				lines = append(lines, readmodel.LineKey{OrderID: rows.Lines[i].OrderID, SKU: rows.Lines[i].SKU})
+			}
 			return nil
 		}); err != nil {
 			return nil, nil, err
 		}
 	}
-	rows, err := j.write.readSKUs(ctx, skus)
+	rows, err := j.write.readSKUs(ctx, skus, lines)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -42,15 +42,16 @@ func (r *rebuild) fromState(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if err := r.load(ctx, rows); err != nil {
+			n := rows.Len()
+			if err := r.load(ctx, *rows); err != nil {
 				return err
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			loaded += int64(rows.Len())
+			loaded += int64(n)
 			r.progress(loaded, lines, "rows")
 			return r.retry(ctx, "mark a part", func(ctx context.Context) error {
-				return r.Store.Mark(ctx, r.generation, c.name(), strconv.Itoa(rows.Len()))
+				return r.Store.Mark(ctx, r.generation, c.name(), strconv.Itoa(n))
 			})
 		})
 	}
@@ -65,7 +66,7 @@ func (r *rebuild) fromState(ctx context.Context) error {
 }
 
 // load adds rows to the generation, no faster than it may.
-func (r *rebuild) load(ctx context.Context, rows *readmodel.State) error {
+func (r *rebuild) load(ctx context.Context, rows readmodel.State) error {
 	for rows.Len() > 0 {
 		var part readmodel.State
 		left := r.pace.most(rows.Len())

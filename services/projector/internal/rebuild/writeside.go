@@ -128,12 +128,30 @@ func (w *writeSide) readChunk(ctx context.Context, c chunk) (*readmodel.State, e
 	return rows, nil
 }
 
-// readSKUs returns the rows of some SKUs, in one snapshot; lines that have no batch any more are among them.
-func (w *writeSide) readSKUs(ctx context.Context, skus []string) (*readmodel.State, error) {
+// readSKUs returns the rows of some SKUs, in one snapshot. Of the lines that have no batch any more it returns those that
+// are asked for by name: only lines with a batch are found by their SKU without reading the whole table.
+func (w *writeSide) readSKUs(ctx context.Context, skus []string, asked []readmodel.LineKey) (*readmodel.State, error) {
 	rows := new(readmodel.State)
 	if err := w.snapshot(ctx, func(tx pgx.Tx, at time.Time) error {
-		return errors.Join(w.products(ctx, tx, rows, at, "p.sku = ANY ($1::text[])", skus),
-			w.batches(ctx, tx, rows, at, "b.sku = ANY ($1::text[])", skus), w.lines(ctx, tx, rows, "l.sku = ANY ($1::text[])", skus))
+		if err := errors.Join(w.products(ctx, tx, rows, at, "p.sku = ANY ($1::text[])", skus),
+			w.batches(ctx, tx, rows, at, "b.sku = ANY ($1::text[])", skus),
+			w.lines(ctx, tx, rows, "l.batchref IS NOT NULL AND l.sku = ANY ($1::text[])", skus)); err != nil {
+			return err
+		}
+		known := make(map[readmodel.LineKey]bool, len(rows.Lines))
+		for _, l := range rows.Lines {
+			known[readmodel.LineKey{OrderID: l.OrderID, SKU: l.SKU}] = true
+		}
+		var orders, of []string
+		for _, key := range asked {
+			if !known[key] {
+				orders, of = append(orders, key.OrderID), append(of, key.SKU)
+			}
+		}
+		if len(orders) == 0 {
+			return nil
+		}
+		return w.lines(ctx, tx, rows, "(l.orderid, l.sku) IN (SELECT * FROM unnest($1::text[], $2::text[]))", orders, of)
 	}); err != nil {
 		return nil, fmt.Errorf("read the rows of %d SKUs from Postgres: %w", len(skus), err)
 	}

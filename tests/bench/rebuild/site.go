@@ -1,0 +1,155 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/lotline/lotline/tests/stack"
+)
+
+// linesOfSKU is how many order lines each SKU has.
+const linesOfSKU = 100
+
+// site is a database in Postgres and one in ClickHouse, topics, and a pipeline.
+type site struct {
+	flags
+	on       stack.Servers
+	running  *stack.Stack
+	postgres *pgx.Conn
+	conn     driver.Conn
+	dir      string // of the binary
+}
+
+func newSite(ctx context.Context, f flags) (*site, error) {
+	name := "r" + strings.ToLower(rand.Text()[:12])
+	admin, err := pgx.Connect(ctx, f.Postgres)
+	if err != nil {
+		return nil, err
+	}
+	_, err = admin.Exec(ctx, "CREATE DATABASE "+name)
+	if err = errors.Join(err, admin.Close(ctx)); err != nil {
+		return nil, err
+	}
+	at, err := url.Parse(f.Postgres)
+	if err != nil {
+		return nil, err
+	}
+	at.Path = "/" + name
+	s := &site{flags: f, on: stack.Servers{
+		Kafka: f.Kafka, TopicPrefix: name, PostgresURL: at.String(), ClickHouse: f.ClickHouse, Database: name, Replication: 1,
+	}}
+	if s.dir, err = os.MkdirTemp("", "lotline-bench-"); err != nil {
+		return nil, err
+	}
+	build := exec.CommandContext(ctx, "go", "build", "-o", s.dir+"/", "github.com/lotline/lotline/services/cli/cmd/lotline")
+	if out, err := build.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("build lotline: %w: %s", err, out)
+	}
+	config, err := stack.Configure(s.on)
+	if err != nil {
+		return nil, err
+	}
+	if s.running, err = stack.Start(ctx, config); err != nil {
+		return nil, err
+	}
+	if s.postgres, err = pgx.Connect(ctx, at.String()); err != nil {
+		return nil, err
+	}
+	s.conn, err = clickhouse.Open(&clickhouse.Options{Addr: []string{f.ClickHouse}, Auth: clickhouse.Auth{Database: name, Username: "default"}})
+	return s, err
+}
+
+// close removes what was made, and adds what went wrong to err.
+func (s *site) close(err error) error {
+	ctx := context.Background()
+	err = errors.Join(err, s.running.Stop(), s.conn.Exec(ctx, "DROP DATABASE "+s.on.Database), s.conn.Close(), s.postgres.Close(ctx), os.RemoveAll(s.dir))
+	admin, connect := pgx.Connect(ctx, s.Postgres)
+	if connect != nil {
+		return errors.Join(err, connect)
+	}
+	_, drop := admin.Exec(ctx, "DROP DATABASE "+s.on.Database+" WITH (FORCE)")
+	return errors.Join(err, drop, admin.Close(ctx))
+}
+
+// fill puts order lines into Postgres: of each SKU a batch, and every tenth line given back.
+func (s *site) fill(ctx context.Context) error {
+	skus := s.Lines / linesOfSKU
+	for _, sql := range []string{
+		"INSERT INTO products (sku, version, available) SELECT 'SKU-' || lpad(n::text, 8, '0'), 111, 910 FROM generate_series(1, $1::bigint) n",
+		"INSERT INTO batches (sku, ref, eta, created_version, created_qty, qty, allocated) SELECT 'SKU-' || lpad(n::text, 8, '0'), 'batch-' || n, CASE WHEN n % 2 = 0 THEN date '2031-01-02' + (n % 300)::int END, 1, 1000, 1000, 90 FROM generate_series(1, $1::bigint) n",
+		`INSERT INTO order_lines (orderid, sku, qty, batchref, allocated_version, command_source, command_id, command_partition, command_offset, command_time)
+			SELECT 'order-' || lpad(((n * 7919) % $1)::text, 9, '0'), 'SKU-' || lpad((1 + n % ($1 / 100))::text, 8, '0'), 1, CASE WHEN (n / ($1 / 100)) % 10 <> 0 THEN 'batch-' || 1 + n % ($1 / 100) END,
+				2 + n / ($1 / 100), '/bench', 'command-' || n, 0, n, now() FROM generate_series(0, $1::bigint - 1) n`,
+		"ANALYZE",
+	} {
+		args := []any{int64(skus)}
+		if strings.Contains(sql, "order_lines") {
+			args = []any{int64(s.Lines)}
+		}
+		if sql == "ANALYZE" {
+			args = nil
+		}
+		if _, err := s.postgres.Exec(ctx, sql, args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// report is what `lotline rebuild --json` prints, as far as it is used here.
+type report struct {
+	Rows           int64   `json:"rows"`
+	FillSeconds    float64 `json:"fill_seconds"`
+	CompareSeconds float64 `json:"compare_seconds"`
+	Switched       bool    `json:"switched"`
+}
+
+func (s *site) rebuild(ctx context.Context) (r report, err error) {
+	var out bytes.Buffer
+	c := exec.CommandContext(ctx, filepath.Join(s.dir, "lotline"), "rebuild", "--from=state", "--json", "--skus-max=5", fmt.Sprintf("--workers=%d", s.Workers),
+		"--kafka-brokers="+strings.Join(s.on.Kafka, ","), "--kafka-topic-prefix="+s.on.TopicPrefix,
+		"--clickhouse-addrs="+s.on.ClickHouse, "--clickhouse-database="+s.on.Database)
+	c.Env = append(os.Environ(), "LOTLINE_POSTGRES_URL="+s.on.PostgresURL)
+	c.Stdout, c.Stderr = &out, os.Stderr
+	if err := c.Run(); err != nil {
+		return r, fmt.Errorf("lotline rebuild: %w: %s", err, out.String())
+	}
+	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
+		return r, err
+	}
+	if !r.Switched {
+		return r, fmt.Errorf("it did not switch: %s", out.String())
+	}
+	return r, nil
+}
+
+// check compares the lines that readers find with those of Postgres, by means of its own.
+func (s *site) check(ctx context.Context) error {
+	var has, must struct {
+		lines    uint64
+		versions int64
+	}
+	if err := s.postgres.QueryRow(ctx, "SELECT count(*), sum(allocated_version * length(orderid || batchref)) FROM order_lines WHERE batchref IS NOT NULL").Scan(&must.lines, &must.versions); err != nil {
+		return err
+	}
+	if err := s.conn.QueryRow(ctx, "SELECT count(), toInt64(sum(version * length(concat(orderid, batchref)))) FROM order_lines FINAL").Scan(&has.lines, &has.versions); err != nil {
+		return err
+	}
+	if has != must {
+		return fmt.Errorf("readers find %+v lines, and Postgres has %+v", has, must)
+	}
+	return nil
+}
