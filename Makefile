@@ -8,7 +8,7 @@ MODULES := $(shell sed -n 's|^[[:space:]]*\./||p' go.work)
 PACKAGES := $(MODULES:%=./%/...)
 
 # Servers and tools come into the user's cache directory, once.
-SERVERS := go run ./tests/cmd/servers --postgres --clickhouse
+SERVERS := go run ./tests/cmd/servers --postgres --clickhouse --redis
 TOOL := go run ./tests/cmd/tools
 FETCH := go run ./tests/cmd/fetch
 
@@ -36,6 +36,8 @@ crash: ## Inject faults of every kind into the pipeline, on real servers, and ve
 	go run ./tests/cmd/crash drill $(DRILLS)
 
 test: build ## Run all tests on real servers (KAFKA=kfake leaves out Apache Kafka, which needs a JVM, and the clients)
+	@python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "The tests on Redis, and of the Python clients, need python3, 3.11 or newer, with venv (Debian: python3-venv)." >&2; exit 1; }
 ifeq ($(KAFKA),kfake)
 	@echo "KAFKA=kfake: the tests of Apache Kafka itself and of clients in other languages are left out, and kfake stands in for it in others."
 	$(FETCH)
@@ -43,8 +45,6 @@ ifeq ($(KAFKA),kfake)
 else
 	@for tool in java javac mvn; do command -v $$tool >/dev/null || { \
 		echo "The tests on Apache Kafka need $$tool: install a JDK, 17 or newer, and Maven (Debian: default-jdk-headless maven), or leave them out with KAFKA=kfake." >&2; exit 1; }; done
-	@python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' || { \
-		echo "The tests of the Python clients need python3, 3.11 or newer, with venv (Debian: python3-venv), or leave them and Apache Kafka out with KAFKA=kfake." >&2; exit 1; }
 	$(FETCH) --clients
 	$(SERVERS) --kafka -- go test -tags integration -timeout $(TEST_TIMEOUT) $(PACKAGES)
 endif

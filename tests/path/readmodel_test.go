@@ -17,10 +17,10 @@ import (
 // TestTheJourneyThroughEachReadModel is the book's: batches come, orders are allocated, a quantity is cut and a line has to
 // move; whoever asks gets the same answers, whichever store they come from.
 func TestTheJourneyThroughEachReadModel(t *testing.T) {
-	for _, store := range []string{"clickhouse", "postgres", "write-side"} {
+	for _, store := range []string{"clickhouse", "postgres", "redis", "write-side"} {
 		t.Run(store, func(t *testing.T) {
 			isolation.OnKfake(t, func(t *testing.T, on stack.Servers) {
-				on.ReadModel = store
+				on.ReadModel, on.Redis = store, isolation.Setting(t, "LOTLINE_TEST_REDIS")
 				onServers(t, on, journey)
 			})
 		})

@@ -11,7 +11,7 @@ import (
 	"github.com/lotline/lotline/tests/internal/cache"
 )
 
-//go:embed package.json package-lock.json kafka clickhouse
+//go:embed package.json package-lock.json kafka clickhouse redis.txt
 var files embed.FS
 
 var (

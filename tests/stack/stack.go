@@ -39,6 +39,7 @@ type Servers struct {
 	ClickHouse  string // host:port, native protocol
 	Database    string // in ClickHouse; made if it is missing
 	ReadModel   string // as of --read-model; "": ClickHouse
+	Redis       string // host:port, for that read model
 	Replication int16  // of the topics
 }
 
@@ -68,6 +69,8 @@ func Configure(s Servers) (Config, error) {
 	c.Allocator.PostgresURL, c.Projector.ReadPostgres.URL, c.Gateway.ReadPostgres.URL, c.Gateway.WriteSide.PostgresURL = "", "", "", ""
 	if s.ReadModel != "" {
 		c.Projector.ReadModel, c.Gateway.ReadModel = s.ReadModel, s.ReadModel
+		c.Projector.Redis.Addr, c.Projector.Redis.Prefix = s.Redis, s.Database
+		c.Gateway.Redis = c.Projector.Redis
 	}
 	c.Gateway.ClickHouse.Addrs, c.Gateway.ClickHouse.Database = []string{s.ClickHouse}, s.Database
 	for _, addr := range []*string{&c.Allocator.AdminAddr, &c.Projector.AdminAddr, &c.Gateway.AdminAddr, &c.Gateway.HTTPAddr} {

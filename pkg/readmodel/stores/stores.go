@@ -15,6 +15,7 @@ import (
 	"github.com/lotline/lotline/pkg/readmodel"
 	"github.com/lotline/lotline/pkg/readmodel/clickhouse"
 	"github.com/lotline/lotline/pkg/readmodel/postgres"
+	"github.com/lotline/lotline/pkg/readmodel/redis"
 	"github.com/lotline/lotline/pkg/readmodel/writeside"
 )
 
@@ -22,6 +23,7 @@ import (
 const (
 	ClickHouse = "clickhouse"
 	Postgres   = "postgres"
+	Redis      = "redis"
 	WriteSide  = "write-side"
 )
 
@@ -32,14 +34,18 @@ type ClickHouseSettings clickhouseclient.Config
 // PostgresSettings are those of the store.
 type PostgresSettings postgres.Config
 
+// RedisSettings are those of the store.
+type RedisSettings redis.Config
+
 // WriteSideSettings are those of the store.
 type WriteSideSettings postgresclient.Settings
 
 // Config is what an operator says about the read model. Embedded without a prefix.
 type Config struct {
-	ReadModel    string             `help:"Which store the read model is in: clickhouse or postgres; a gateway may also ask the write side itself (write-side), with no projection at all. Only the flags of that store matter." default:"clickhouse" placeholder:"STORE"`
+	ReadModel    string             `help:"Which store the read model is in: clickhouse, postgres or redis; a gateway may also ask the write side itself (write-side), with no projection at all. Only the flags of that store matter." default:"clickhouse" placeholder:"STORE"`
 	ClickHouse   ClickHouseSettings `embed:"" prefix:"clickhouse-"`
 	ReadPostgres PostgresSettings   `embed:"" prefix:"read-postgres-"`
+	Redis        RedisSettings      `embed:"" prefix:"redis-"`
 }
 
 // Check names every fault of the settings of the store that is chosen, a sentence each.
@@ -49,10 +55,12 @@ func (c Config) Check() error {
 		return clickhouseclient.Config(c.ClickHouse).Validate()
 	case Postgres:
 		return postgres.Config(c.ReadPostgres).Validate()
+	case Redis:
+		return redis.Config(c.Redis).Validate()
 	case WriteSide:
 		return nil
 	}
-	return fmt.Errorf("--read-model is %q and must be %s, %s or %s", c.ReadModel, ClickHouse, Postgres, WriteSide)
+	return fmt.Errorf("--read-model is %q and must be %s, %s, %s or %s", c.ReadModel, ClickHouse, Postgres, Redis, WriteSide)
 }
 
 // CheckKept is Check for who keeps a read model: the write side is none.
@@ -68,8 +76,11 @@ func (c Config) NewWriter() (readmodel.Writer, error) {
 	if err := c.CheckKept(); err != nil {
 		return nil, err
 	}
-	if c.ReadModel == Postgres {
+	switch c.ReadModel {
+	case Postgres:
 		return postgres.NewWriter(postgres.Config(c.ReadPostgres))
+	case Redis:
+		return redis.NewWriter(redis.Config(c.Redis)), nil
 	}
 	return clickhouse.NewWriter(clickhouseclient.Config(c.ClickHouse))
 }
@@ -83,7 +94,7 @@ func (c Config) Migrate(ctx context.Context, log *slog.Logger) (warning string, 
 	case Postgres:
 		return postgres.Migrate(ctx, postgres.Config(c.ReadPostgres), log)
 	}
-	return "", c.Check() // the write side's tables are the allocator's to migrate
+	return "", c.Check() // Redis has no tables, and the write side's are the allocator's to migrate
 }
 
 // ReaderConfig is Config for who asks.
@@ -109,6 +120,8 @@ func (c ReaderConfig) NewReader(timeout time.Duration) (readmodel.Reader, error)
 	switch c.ReadModel {
 	case Postgres:
 		return postgres.NewReader(postgres.Config(c.ReadPostgres), timeout)
+	case Redis:
+		return redis.NewReader(redis.Config(c.Redis), timeout), nil
 	case WriteSide:
 		return writeside.NewReader(postgresclient.Settings(c.WriteSide), timeout)
 	}

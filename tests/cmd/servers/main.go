@@ -1,9 +1,9 @@
 // Command servers starts real servers in a temporary directory and runs a command under them:
 //
-//	go run ./tests/cmd/servers --postgres --clickhouse --kafka -- go test -tags integration ./...
+//	go run ./tests/cmd/servers --postgres --clickhouse --redis --kafka -- go test -tags integration ./...
 //
 // The command finds them in LOTLINE_TEST_POSTGRES (a superuser's URL), LOTLINE_TEST_CLICKHOUSE and
-// LOTLINE_TEST_CLICKHOUSE_HTTP (host:port), and LOTLINE_TEST_KAFKA (brokers). Its exit code is the command's. Without a
+// LOTLINE_TEST_CLICKHOUSE_HTTP (host:port), LOTLINE_TEST_REDIS (host:port), and LOTLINE_TEST_KAFKA (brokers). Its exit code is the command's. Without a
 // command it prints the variables and waits for Ctrl-C.
 package main
 
@@ -31,6 +31,7 @@ type flags struct {
 	ClickHouse bool     `name:"clickhouse" help:"Start ClickHouse."`
 	Kafka      bool     `help:"Start Apache Kafka (needs a JVM)." xor:"kafka"`
 	Kfake      bool     `help:"Start kfake in its place: a Kafka in Go, without a JVM." xor:"kafka"`
+	Redis      bool     `help:"Start Redis."`
 	Data       string   `help:"Keep the servers' data in this directory instead of a temporary one." type:"path"`
 	Command    []string `arg:"" optional:"" passthrough:"" help:"What to run under them, after --."`
 }
@@ -100,6 +101,7 @@ func (f flags) start(ctx context.Context, dir string) ([]*servers.Server, error)
 	}{
 		{f.Postgres, "postgres", servers.StartPostgres},
 		{f.ClickHouse, "clickhouse", servers.StartClickHouse},
+		{f.Redis, "redis", servers.StartRedis},
 		{f.Kafka, "kafka", servers.StartKafka},
 		{f.Kfake, "kfake", servers.StartKfake},
 	} {
@@ -129,6 +131,8 @@ func environment(running []*servers.Server) []string {
 			env = append(env, "LOTLINE_TEST_POSTGRES="+s.DSN)
 		case "clickhouse":
 			env = append(env, "LOTLINE_TEST_CLICKHOUSE="+s.Addr, "LOTLINE_TEST_CLICKHOUSE_HTTP="+s.HTTPAddr)
+		case "redis":
+			env = append(env, "LOTLINE_TEST_REDIS="+s.Addr)
 		case "kafka", "kfake":
 			env = append(env, "LOTLINE_TEST_KAFKA="+s.Addr)
 		}
