@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run verify crash test test-fast test-bi dashboard lint generate build
+.PHONY: help run verify crash bench test test-fast test-bi dashboard lint generate build
 
 MODULES := $(shell sed -n 's|^[[:space:]]*\./||p' go.work)
 PACKAGES := $(MODULES:%=./%/...)
@@ -34,6 +34,9 @@ verify: ## Hold Postgres and ClickHouse of the running `make run` against its ev
 
 crash: ## Inject faults of every kind into the pipeline, on real servers, and verify what is left (DRILLS="kafka-killed …")
 	go run ./tests/cmd/crash drill $(DRILLS)
+
+bench: ## Measure the four read models side by side, and the repository way; every answer is checked
+	go run ./tests/bench/readmodels $(BENCH)
 
 test: build ## Run all tests on real servers (KAFKA=kfake leaves out Apache Kafka, which needs a JVM, and the clients)
 	@python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' || { \
