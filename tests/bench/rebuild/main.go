@@ -5,8 +5,7 @@
 //
 // Order lines are put into Postgres as allocators would have left them; ClickHouse has none of them. A whole pipeline runs
 // and gets commands at a steady rate: how long after a command was acknowledged by Kafka is its row there to be read, before
-// the rebuild and meanwhile? It fails if the rebuild is slower than it must be, if the 99th percentile grew too much,
-// if the rebuild did not switch, or if the read model then has other lines than Postgres.
+// the rebuild and meanwhile? It fails if the rebuild did not switch, or if the read model then has other lines than Postgres.
 package main
 
 import (
@@ -28,8 +27,6 @@ type flags struct {
 	Rate       int           `default:"500" help:"Commands a second."`
 	Before     time.Duration `default:"15s" help:"How long the live path is measured before the rebuild."`
 	Workers    int           `default:"4" help:"Of the rebuild."`
-	LinesMin   float64       `default:"300000" help:"Lines a second that must be reached."`
-	GrowthMax  float64       `default:"2" help:"How often its value before the live path's p99 may be meanwhile."`
 }
 
 func main() {
@@ -86,13 +83,7 @@ func run(ctx context.Context, f flags) (err error) {
 			ms(part.of.at(0.5)), ms(part.of.at(0.99)), ms(part.of.at(1)), len(part.of))
 	}
 	fmt.Printf("  %-52s %10.2f\n", "p99 meanwhile, as a multiple of before", growth)
-	if err := s.check(ctx); err != nil {
-		return err
-	}
-	if rate < f.LinesMin || growth > f.GrowthMax {
-		return fmt.Errorf("%.0f lines/s and not %.0f, or p99 grew %.2f-fold and not at most %.2f", rate, f.LinesMin, growth, f.GrowthMax)
-	}
-	return nil
+	return s.check(ctx)
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
