@@ -16,7 +16,7 @@ FETCH := go run ./tests/cmd/fetch
 WIRE := testdata/published.binpb
 
 # A package's tests may take this long on a busy two-core machine; go stops what hangs.
-TEST_TIMEOUT := 10m
+TEST_TIMEOUT := 15m
 # Without Apache Kafka its own tests, named …OnApacheKafka or a subtest kafka, are left out; others that need a Kafka get kfake.
 NO_APACHE := -skip 'OnApacheKafka$$|.*/^kafka$$'
 
