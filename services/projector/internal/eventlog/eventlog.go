@@ -31,14 +31,10 @@ const (
 	// time that an event waits.
 	QuietPeriod = 50 * time.Millisecond
 
-	// flushPerInsert is how many times as long as the last block took to be written the next one fills at least: the
-	// store is left alone for four fifths of the time.
-	flushPerInsert = 4
-
 	// maxBlockBytes bounds the values in a block whatever the number of events.
 	maxBlockBytes = 32 << 20
 	// fetchMaxBytes bounds what the client holds for a broker beside the blocks, before decompression.
-	fetchMaxBytes = 8 << 20
+	fetchMaxBytes = 2 << 20
 	// sessionTimeout is after how long a dead projector's partitions are given to another.
 	sessionTimeout = 10 * time.Second
 	// heartbeatInterval bounds how long a projector goes on without knowing that another has left or come, and with it

@@ -86,10 +86,10 @@ func (c *Consumer) fillOne(ctx context.Context, d *delivery, ready chan<- *deliv
 	}
 }
 
-// flushAfter is how long the first event of a block waits for others: in proportion to what a block costs the store,
-// so that a fast one shows events soon, and a busy one is spared blocks and the parts that they leave.
+// flushAfter is how long the first event of a block waits for others: as long as the last block took to be written, so
+// that a fast store shows events soon, and a busy one is spared blocks and the parts that they leave.
 func (c *Consumer) flushAfter() time.Duration {
-	return min(max(flushPerInsert*time.Duration(c.insertTook.Load()), QuietPeriod), c.cfg.FlushInterval)
+	return min(max(time.Duration(c.insertTook.Load()), QuietPeriod), c.cfg.FlushInterval)
 }
 
 // poll adds what has arrived to d, and waits for it a while. quiet says that nothing came.
