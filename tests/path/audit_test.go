@@ -259,6 +259,7 @@ func TestTheProjectorAudits(t *testing.T) {
 		require.Zero(t, code, printed)
 		p.gauge("audit_drifting_skus", func(value float64) bool { return value == 0 })
 	}, func(c *stack.Config) {
+		require.NoError(t, stack.Prepare(t.Context(), c)) // makes the roles, if this is the first test on the server
 		reader, err := stack.Login(t.Context(), c.Owner, "audit_"+c.Projector.ClickHouse.Database, "lotline_bi")
 		require.NoError(t, err)
 		c.Projector.Postgres.PostgresURL, c.Projector.AuditInterval = reader, time.Second
