@@ -12,6 +12,9 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"path"
+	"strconv"
+	"strings"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/jackc/pgx/v5"
@@ -103,4 +106,15 @@ func up(ctx context.Context, dialect goose.Dialect, db *sql.DB, fsys fs.FS, log 
 		log.InfoContext(ctx, "migration applied", "database", string(dialect), "file", r.Source.Path, "duration", r.Duration)
 	}
 	return err
+}
+
+// Newest returns the number of the newest migration in a directory of a build's files: what a database must have reached
+// before the build may use it.
+func Newest(files fs.FS, dir string) (int64, error) {
+	names, err := fs.Glob(files, dir+"/*.sql") // sorted
+	if err != nil || len(names) == 0 {
+		return 0, fmt.Errorf("list the migrations: %w", err)
+	}
+	number, _, _ := strings.Cut(path.Base(names[len(names)-1]), "_")
+	return strconv.ParseInt(number, 10, 64)
 }

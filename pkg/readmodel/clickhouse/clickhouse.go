@@ -10,8 +10,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -59,14 +57,4 @@ func options(cfg clickhouseclient.Config) (*clickhouse.Options, error) {
 	opts.DialTimeout = dialTimeout
 	opts.ReadTimeout = insertTimeout
 	return opts, nil
-}
-
-// newestMigration returns the number of the newest migration of this build.
-func newestMigration() (int64, error) {
-	files, err := fs.Glob(embedded, "migrations/*.sql") // sorted by name
-	if err != nil || len(files) == 0 {
-		return 0, fmt.Errorf("list the migrations: %w", err)
-	}
-	number, _, _ := strings.Cut(strings.TrimPrefix(files[len(files)-1], "migrations/"), "_")
-	return strconv.ParseInt(number, 10, 64)
 }

@@ -323,18 +323,10 @@ func tablesOf(ctx context.Context, conn driver.Conn) (map[string]string, error) 
 
 // each calls keep for each row of a query, with its fields scanned.
 func each(ctx context.Context, conn driver.Conn, sql string, args, fields []any, keep func() error) error {
-	rows, err := conn.Query(ctx, sql, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close() // its error, if any, is Err's
-	for rows.Next() {
-		if err := rows.Scan(fields...); err != nil {
+	return eachRow(ctx, conn, sql, args, func(row driver.Rows) error {
+		if err := row.Scan(fields...); err != nil {
 			return err
 		}
-		if err := keep(); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
+		return keep()
+	})
 }

@@ -196,7 +196,12 @@ func (r *Reader) each(ctx context.Context, sql string, keys, skus []string, fn f
 	if skus != nil {
 		args = append(args, clickhouse.Named("skus", skus))
 	}
-	rows, err := r.conn.Query(ctx, sql, args...)
+	return eachRow(ctx, r.conn, sql, args, fn)
+}
+
+// eachRow calls fn for each row of a query.
+func eachRow(ctx context.Context, conn driver.Conn, sql string, args []any, fn func(driver.Rows) error) error {
+	rows, err := conn.Query(ctx, sql, args...)
 	if err != nil {
 		return fmt.Errorf("query: %w", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/lotline/lotline/pkg/clickhouseclient"
+	"github.com/lotline/lotline/pkg/migrate"
 	"github.com/lotline/lotline/pkg/readmodel"
 	"github.com/lotline/lotline/pkg/telemetry"
 )
@@ -113,7 +114,7 @@ func (w *Writer) insertColumns(ctx context.Context, table string, columns []colu
 // Check refuses tables older than this build's: rows written before a view exists would never reach the
 // view's table.
 func (w *Writer) Check(ctx context.Context) error {
-	newest, err := newestMigration()
+	newest, err := migrate.Newest(embedded, "migrations")
 	if err != nil {
 		return err
 	}

@@ -13,8 +13,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"regexp"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -104,16 +102,6 @@ func createSchema(ctx context.Context, url, schema string) error {
 		return fmt.Errorf("create the schema %s: %w", schema, err)
 	}
 	return nil
-}
-
-// newestMigration returns the number of the newest migration of this build.
-func newestMigration() (int64, error) {
-	files, err := fs.Glob(embedded, "migrations/*.sql") // sorted by name
-	if err != nil || len(files) == 0 {
-		return 0, fmt.Errorf("list the migrations: %w", err)
-	}
-	number, _, _ := strings.Cut(strings.TrimPrefix(files[len(files)-1], "migrations/"), "_")
-	return strconv.ParseInt(number, 10, 64)
 }
 
 const lineColumns = `l.orderid, l.sku, l.batchref, l.qty, coalesce(to_char(l.eta, 'YYYY-MM-DD'), ''), l.version`

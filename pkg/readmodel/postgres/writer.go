@@ -10,6 +10,7 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/lotline/lotline/pkg/migrate"
 	"github.com/lotline/lotline/pkg/readmodel"
 	"github.com/lotline/lotline/pkg/readmodel/internal/pgreader"
 	"github.com/lotline/lotline/pkg/telemetry"
@@ -62,7 +63,7 @@ func (w *Writer) Close() error {
 
 // Check refuses tables older than this build's.
 func (w *Writer) Check(ctx context.Context) error {
-	newest, err := newestMigration()
+	newest, err := migrate.Newest(embedded, "migrations")
 	if err != nil {
 		return err
 	}
