@@ -21,17 +21,15 @@ type fold struct {
 type product struct {
 	version   uint64
 	available int64
-	lines     int64
-	state     uint64 // of lines and batches
-	readModel uint64
+	parts     [parts]part // of all but the SKU's own row
 	batches   map[string]batch
 	// changes has the checksum of each line's last event by that of its order: when the line goes, it is taken out.
 	changes map[uint64]uint64
 	// later are events that came before their turn: once partitions were added a SKU's events are on two, and
 	// partitions are read side by side. What is left here at the end follows a hole.
 	later map[uint64]logged
-	// at gets the sums at the versions that it has as keys; nil while nobody asks for any.
-	at map[uint64]sum
+	// since are the sums at the version that it had when it was asked to keep them, and at each since; nil if nobody asked.
+	since []sum
 }
 
 type batch struct {
@@ -94,40 +92,42 @@ func (f *fold) add(e *logged) {
 
 func (f *fold) apply(p *product, e *logged) {
 	p.version, p.available = e.Version, e.Available
-	p.readModel ^= f.hasher.row(eventRow, e.SKU, strconv.FormatUint(e.Version, 10), e.Type.String(), e.OrderID,
+	p.parts[eventPart].put(f.hasher.row(eventRow, e.SKU, strconv.FormatUint(e.Version, 10), e.Type.String(), e.OrderID,
 		strconv.Itoa(int(e.Qty)), e.BatchRef, strconv.Itoa(int(e.BatchQty)), strconv.Itoa(int(e.BatchAvailable)), e.ETA,
-		strconv.FormatInt(e.Available, 10), e.CommandID, e.Reason)
+		strconv.FormatInt(e.Available, 10), e.CommandID, e.Reason), 1)
 	switch e.Type {
 	case schemas.EventAllocated:
-		p.lines++
 		f.change(p, e.OrderID, f.hasher.change(e))
-		p.state ^= f.hasher.line(e.OrderID, e.SKU, e.BatchRef, e.Qty)
-	case schemas.EventDeallocated: // XOR takes out what was put in
-		p.lines--
+		p.parts[linePart].put(f.hasher.line(e.OrderID, e.SKU, e.BatchRef, e.Qty), 1)
+	case schemas.EventDeallocated:
 		f.change(p, e.OrderID, 0)
-		p.state ^= f.hasher.line(e.OrderID, e.SKU, e.BatchRef, e.Qty)
+		p.parts[linePart].put(f.hasher.line(e.OrderID, e.SKU, e.BatchRef, e.Qty), -1)
 	}
 	if e.BatchRef != "" {
 		if before, had := p.batches[e.BatchRef]; had {
-			p.state ^= f.hasher.batch(e.SKU, e.BatchRef, before)
+			p.parts[batchPart].put(f.hasher.batch(e.SKU, e.BatchRef, before), -1)
 		} else {
-			p.readModel ^= f.hasher.row(refRow, e.SKU, e.BatchRef)
+			p.parts[refPart].put(f.hasher.row(refRow, e.SKU, e.BatchRef), 1)
 		}
 		after := batch{e.BatchQty, e.BatchAvailable, e.ETA}
-		p.state ^= f.hasher.batch(e.SKU, e.BatchRef, after)
+		p.parts[batchPart].put(f.hasher.batch(e.SKU, e.BatchRef, after), 1)
 		p.batches[e.BatchRef] = after
 	}
-	if _, wanted := p.at[p.version]; wanted {
-		p.at[p.version] = f.sum(e.SKU, p)
+	if p.since != nil {
+		p.since = append(p.since, f.sum(e.SKU, p))
 	}
 }
 
 // change puts the checksum of a line's last event in the place of the one before; 0: the line has gone.
 func (f *fold) change(p *product, orderID string, checksum uint64) {
 	key := maphash.String(f.orders, orderID)
-	p.readModel ^= p.changes[key] ^ checksum
-	if p.changes[key] = checksum; checksum == 0 {
+	if before, had := p.changes[key]; had {
+		p.parts[changePart].put(before, -1)
 		delete(p.changes, key)
+	}
+	if checksum != 0 {
+		p.parts[changePart].put(checksum, 1)
+		p.changes[key] = checksum
 	}
 }
 
@@ -136,11 +136,9 @@ func (f *fold) sum(sku string, p *product) sum {
 	if p.version == 0 {
 		return sum{}
 	}
-	return sum{
-		skus: 1, batches: int64(len(p.batches)), lines: p.lines, version: p.version,
-		state:     p.state ^ f.hasher.product(sku, p.version, p.available),
-		readModel: p.readModel, events: p.version,
-	}
+	s := sum{version: p.version, parts: p.parts}
+	s.parts[skuPart].put(f.hasher.product(sku, p.version, p.available), 1)
+	return s
 }
 
 func (f *fold) byBucket() map[sumKey]sum {

@@ -3,6 +3,7 @@ package verify
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"slices"
 	"strconv"
 )
 
@@ -42,30 +43,59 @@ func (h *hasher) row(kind string, fields ...string) uint64 {
 	return binary.BigEndian.Uint64(digest[:8])
 }
 
+// The kinds of rows, as a sum has them: those that Postgres and ClickHouse both have, and then what ClickHouse has
+// besides. ClickHouse answers for each from one part of one table.
+const (
+	skuPart = iota
+	batchPart
+	linePart
+	refPart
+	changePart
+	eventPart
+	parts
+	sharedParts = refPart
+)
+
 // sum is what a group of rows comes to.
 type sum struct {
-	skus, batches, lines int64
-	version              uint64 // the highest of any row of a SKU; in a bucket their total
-	state                uint64 // of the rows that Postgres and ClickHouse both have
-	readModel            uint64 // of the rows that ClickHouse has besides
-	events               uint64 // versions in ClickHouse's log of events
+	version uint64 // the highest of any row of a SKU; in a bucket their total
+	parts   [parts]part
+}
+
+// part is what the rows of one kind come to.
+type part struct {
+	rows     int64
+	checksum uint64
+}
+
+// put puts a row in, or, the second time, takes it out.
+func (p *part) put(checksum uint64, rows int64) {
+	p.checksum ^= checksum
+	p.rows += rows
 }
 
 // sameState leaves out what Postgres does not have.
 func (s sum) sameState(other sum) bool {
-	s.readModel, s.events = other.readModel, other.events
-	return s == other
+	return s.version == other.version && slices.Equal(s.parts[:sharedParts], other.parts[:sharedParts])
+}
+
+// isWithin reports whether the rows of each kind come to what they came to at one of the versions, for each kind perhaps
+// at another one.
+func (s sum) isWithin(versions []sum) bool {
+	for kind, is := range s.parts {
+		if !slices.ContainsFunc(versions, func(at sum) bool { return at.parts[kind] == is }) {
+			return false
+		}
+	}
+	return true
 }
 
 // add adds a SKU to a bucket.
 func (s *sum) add(other sum) {
-	s.skus += other.skus
-	s.batches += other.batches
-	s.lines += other.lines
 	s.version += other.version
-	s.state ^= other.state
-	s.readModel ^= other.readModel
-	s.events += other.events
+	for kind, p := range other.parts {
+		s.parts[kind].put(p.checksum, p.rows)
+	}
 }
 
 // sumKey names a group: a bucket, or a SKU (then bucket is 0).

@@ -81,7 +81,7 @@ func (j *judge) listOutcomes(ctx context.Context, buckets []int32, should rowSet
 			skus[key.sku] = true
 		}
 	}
-	return differences(storeClickHouse, slices.Sorted(maps.Keys(skus)), is, should), nil
+	return (&folded{rows: should}).differences(storeClickHouse, slices.Sorted(maps.Keys(skus)), is), nil
 }
 
 func (j *judge) outcomeSums(ctx context.Context) (map[int32]outcomeSum, error) {

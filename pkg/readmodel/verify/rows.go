@@ -71,27 +71,20 @@ func (j *judge) listRows(ctx context.Context, r *Report, outcomeBuckets []int32)
 	if len(skus) == 0 && len(outcomeBuckets) == 0 {
 		return nil
 	}
+	// The stores before the events, so that what they have is among them.
+	inPostgres, err := j.postgresRows(ctx, postgres)
+	if err != nil {
+		return fmt.Errorf("read the rows that differ from Postgres: %w", err)
+	}
+	inClickHouse, err := j.clickHouseRows(ctx, clickHouse)
+	if err != nil {
+		return fmt.Errorf("read the rows that differ from ClickHouse: %w", err)
+	}
 	should, outcomes, err := j.readAgain(ctx, skus, outcomeBuckets)
 	if err != nil {
 		return err
 	}
-	var listed []Fault
-	for _, store := range []struct {
-		name string
-		skus []string
-		rows func(context.Context, []string) (rowSet, error)
-	}{
-		{storePostgres, postgres, j.postgresRows}, {storeClickHouse, clickHouse, j.clickHouseRows},
-	} {
-		if len(store.skus) == 0 {
-			continue
-		}
-		is, err := store.rows(ctx, store.skus)
-		if err != nil {
-			return fmt.Errorf("read the rows that differ from %s: %w", store.name, err)
-		}
-		listed = append(listed, differences(store.name, store.skus, is, should)...)
-	}
+	listed := slices.Concat(should.differences(storePostgres, postgres, inPostgres), should.differences(storeClickHouse, clickHouse, inClickHouse))
 	// A SKU whose rows agree by now, or that differs in what has no row here, keeps its sentence.
 	named := make(map[[2]string]bool)
 	for _, f := range listed {
@@ -115,12 +108,19 @@ func (j *judge) listRows(ctx context.Context, r *Report, outcomeBuckets []int32)
 
 func first(skus []string, n int) []string { return skus[:min(n, len(skus))] }
 
+// folded are the rows that the events come to.
+type folded struct {
+	rows rowSet
+	// moved are those that changed after the SKU was last looked at: a store may have what they were before, or since.
+	moved map[row]bool
+}
+
 // differences compares both ways, for the SKUs given.
-func differences(store string, skus []string, is, should rowSet) []Fault {
-	keys := make(map[row]bool, len(is))
+func (f *folded) differences(store string, skus []string, is rowSet) []Fault {
+	should, keys := f.rows, make(map[row]bool, len(is))
 	for _, set := range []rowSet{is, should} {
 		for key := range set {
-			if _, ok := slices.BinarySearch(skus, key.sku); ok && is[key] != should[key] && (store == storeClickHouse || !key.ofReadModel()) {
+			if _, ok := slices.BinarySearch(skus, key.sku); ok && is[key] != should[key] && !f.moved[key] && (store == storeClickHouse || !key.ofReadModel()) {
 				keys[key] = true
 			}
 		}
@@ -138,17 +138,17 @@ func differences(store string, skus []string, is, should rowSet) []Fault {
 }
 
 // readAgain reads the events once more, for the rows of a few SKUs and the outcomes in a few buckets.
-func (j *judge) readAgain(ctx context.Context, skus []string, outcomeBuckets []int32) (rows, outcomes rowSet, err error) {
+func (j *judge) readAgain(ctx context.Context, skus []string, outcomeBuckets []int32) (should *folded, outcomes rowSet, err error) {
 	events, err := openEventLog(ctx, j.Kafka, j.EventsTopic)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer events.close()
-	rows, outcomes = make(rowSet), make(rowSet)
+	should, outcomes = &folded{rows: make(rowSet), moved: make(map[row]bool)}, make(rowSet)
 	var failed error
 	add := func(e *logged) {
 		if _, wanted := slices.BinarySearch(skus, e.SKU); wanted && failed == nil {
-			failed = rows.addEvent(e)
+			failed = should.add(e, e.Version > j.open[e.SKU].mark)
 		}
 	}
 	if len(skus) > 0 {
@@ -162,31 +162,39 @@ func (j *judge) readAgain(ctx context.Context, skus []string, outcomeBuckets []i
 			failed = outcomes.addOutcome(e)
 		}
 	}, func(string, error) {}) // reported when it was read first
-	return rows, outcomes, errors.Join(err, failed)
+	return should, outcomes, errors.Join(err, failed)
 }
 
-// addEvent takes the rows of state over an event.
-func (s rowSet) addEvent(e *logged) error {
+// add takes the rows of state over an event.
+func (f *folded) add(e *logged, moved bool) error {
 	if !e.Type.ChangesState() {
 		return nil
 	}
-	errs := []error{
-		s.add(e.SKU, rowSKU, skuSays(e.Version, e.Available)),
-		s.add(e.SKU, fmt.Sprintf("event %d", e.Version), eventSays(e.Type.String(), e.OrderID, e.Qty, e.BatchRef, e.Available)),
+	var errs []error
+	set := func(name, says string) {
+		if moved {
+			f.moved[row{e.SKU, name}] = true
+		}
+		if says == "" {
+			delete(f.rows, row{e.SKU, name})
+			return
+		}
+		errs = append(errs, f.rows.add(e.SKU, name, says))
 	}
-	line := linePrefix + e.OrderID
+	set(rowSKU, skuSays(e.Version, e.Available))
+	set(fmt.Sprintf("event %d", e.Version), eventSays(e.Type.String(), e.OrderID, e.Qty, e.BatchRef, e.Available))
 	switch e.Type {
 	case schemas.EventAllocated:
-		errs = append(errs, s.add(e.SKU, line, lineSays(e.BatchRef, e.Qty)),
-			s.add(e.SKU, lastChange+e.OrderID, changeSays(e.Version, e.ETA, e.CommandID, e.time)))
+		set(linePrefix+e.OrderID, lineSays(e.BatchRef, e.Qty))
+		set(lastChange+e.OrderID, changeSays(e.Version, e.ETA, e.CommandID, e.time))
 	case schemas.EventDeallocated:
-		delete(s, row{e.SKU, line})
-		delete(s, row{e.SKU, lastChange + e.OrderID})
+		set(linePrefix+e.OrderID, "")
+		set(lastChange+e.OrderID, "")
 	case schemas.EventBatchCreated:
-		errs = append(errs, s.add(e.SKU, refPrefix+e.BatchRef, "there"))
+		set(refPrefix+e.BatchRef, "there")
 	}
 	if e.BatchRef != "" {
-		errs = append(errs, s.add(e.SKU, batchPrefix+e.BatchRef, batchSays(e.BatchQty, e.BatchAvailable, e.ETA)))
+		set(batchPrefix+e.BatchRef, batchSays(e.BatchQty, e.BatchAvailable, e.ETA))
 	}
 	return errors.Join(errs...)
 }

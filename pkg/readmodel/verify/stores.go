@@ -43,24 +43,46 @@ const (
 	clickHouseBucket = "toInt32(bitShiftRight(reinterpretAsUInt16(reverse(substring(SHA256(sku), 1, 2))), 6))"
 )
 
-var postgresRows = `SELECT sku, version, 1 AS skus, 0 AS batches, 0 AS lines, ` + postgresText(skuRow, "sku", "version::text", "available::text") + ` AS row FROM products WHERE true AND_SKU
-	UNION ALL SELECT sku, 0, 0, 1, 0, ` + postgresText(batchRow, "sku", "ref", "qty::text", "(qty - allocated)::text", "coalesce(to_char(eta, 'YYYY-MM-DD'), '')") + ` FROM batches WHERE true AND_SKU
-	UNION ALL SELECT sku, 0, 0, 0, 1, ` + postgresText(lineRow, "orderid", "sku", "batchref", "qty::text") + ` FROM order_lines WHERE batchref IS NOT NULL AND_SKU`
+// kinds are the letters of the kinds of rows, in the order of a sum's parts.
+var kinds = [parts]string{skuRow, batchRow, lineRow, refRow, changeRow, eventRow}
 
-var postgresPerSKU = `SELECT sku, max(version) AS version, sum(skus)::bigint AS skus, sum(batches)::bigint AS batches, sum(lines)::bigint AS lines,
-	bit_xor(('x' || encode(substr(sha256(convert_to(row, 'UTF8')), 1, 8), 'hex'))::bit(64)::bigint) AS state
-	FROM (` + postgresRows + `) AS rows GROUP BY sku`
+// columns makes two for each of the first n parts of a sum, each from a format that gets the kind's letter.
+func columns(n int, rows, checksum string) string {
+	var all strings.Builder
+	for i, kind := range kinds[:n] {
+		fmt.Fprintf(&all, ", "+rows+" AS rows%[2]d, "+checksum+" AS checksum%[2]d", kind, i)
+	}
+	return all.String()
+}
+
+// totals makes columns of those that columns made, each from a format that gets its name.
+func totals(n int, rows, checksum string) string {
+	var all strings.Builder
+	for i := range n {
+		fmt.Fprintf(&all, ", "+rows+", "+checksum, fmt.Sprintf("rows%d", i), fmt.Sprintf("checksum%d", i))
+	}
+	return all.String()
+}
+
+var postgresRows = `SELECT sku, version, 'S' AS kind, ` + postgresText(skuRow, "sku", "version::text", "available::text") + ` AS row FROM products WHERE true AND_SKU
+	UNION ALL SELECT sku, 0, 'B', ` + postgresText(batchRow, "sku", "ref", "qty::text", "(qty - allocated)::text", "coalesce(to_char(eta, 'YYYY-MM-DD'), '')") + ` FROM batches WHERE true AND_SKU
+	UNION ALL SELECT sku, 0, 'L', ` + postgresText(lineRow, "orderid", "sku", "batchref", "qty::text") + ` FROM order_lines WHERE batchref IS NOT NULL AND_SKU`
+
+var postgresPerSKU = `SELECT sku, max(version) AS version` +
+	columns(sharedParts, "count(*) FILTER (WHERE kind = '%[1]s')", "coalesce(bit_xor(hash) FILTER (WHERE kind = '%[1]s'), 0)") + `
+	FROM (SELECT sku, version, kind, ('x' || encode(substr(sha256(convert_to(row, 'UTF8')), 1, 8), 'hex'))::bit(64)::bigint AS hash FROM (` + postgresRows + `) AS texts) AS hashes GROUP BY sku`
 
 // postgresSums asks for sums in one snapshot. quiet: the outbox was empty in it, so that all of it is published.
 func postgresSums(ctx context.Context, conn *pgx.Conn, s scope) (sums map[sumKey]sum, quiet bool, err error) {
-	sql, args := strings.ReplaceAll(postgresPerSKU, "AND_SKU", ""), []any{}
+	perSKU, each, args := strings.ReplaceAll(postgresPerSKU, "AND_SKU", ""), `SELECT sku, 0, version`+totals(sharedParts, "%s", "%s"), []any{}
+	var sql string
 	switch {
 	case s.everything():
-		sql = `SELECT '', ` + postgresBucket + `, sum(version)::bigint, sum(skus)::bigint, sum(batches)::bigint, sum(lines)::bigint, bit_xor(state) FROM (` + sql + `) AS skus GROUP BY 2`
+		sql = `SELECT '', ` + postgresBucket + `, sum(version)::bigint` + totals(sharedParts, "sum(%s)::bigint", "bit_xor(%s)") + ` FROM (` + perSKU + `) AS skus GROUP BY 2`
 	case s.skus != nil:
-		sql, args = `SELECT sku, 0, version, skus, batches, lines, state FROM (`+strings.ReplaceAll(postgresPerSKU, "AND_SKU", "AND sku = ANY($1)")+`) AS skus`, []any{s.skus}
+		sql, args = each+` FROM (`+strings.ReplaceAll(postgresPerSKU, "AND_SKU", "AND sku = ANY($1)")+`) AS skus`, []any{s.skus}
 	default:
-		sql, args = `SELECT sku, 0, version, skus, batches, lines, state FROM (`+sql+`) AS skus WHERE `+postgresBucket+` = ANY($1)`, []any{s.buckets}
+		sql, args = each+` FROM (`+perSKU+`) AS skus WHERE `+postgresBucket+` = ANY($1)`, []any{s.buckets}
 	}
 	sums = make(map[sumKey]sum)
 	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
@@ -70,9 +92,15 @@ func postgresSums(ctx context.Context, conn *pgx.Conn, s scope) (sums map[sumKey
 		}
 		var key sumKey
 		var one sum
-		var version, state int64
-		if _, err := pgx.ForEachRow(rows, []any{&key.sku, &key.bucket, &version, &one.skus, &one.batches, &one.lines, &state}, func() error {
-			one.version, one.state = uint64(version), uint64(state)
+		var checksums [sharedParts]int64 // Postgres has no unsigned integers
+		fields := []any{&key.sku, &key.bucket, &one.version}
+		for i := range checksums {
+			fields = append(fields, &one.parts[i].rows, &checksums[i])
+		}
+		if _, err := pgx.ForEachRow(rows, fields, func() error {
+			for i, checksum := range checksums {
+				one.parts[i].checksum = uint64(checksum)
+			}
 			sums[key] = one
 			return nil
 		}); err != nil {
@@ -86,8 +114,7 @@ func postgresSums(ctx context.Context, conn *pgx.Conn, s scope) (sums map[sumKey
 	return sums, quiet, nil
 }
 
-var clickHousePerSKU = `SELECT sku, max(v) AS version, toInt64(countIf(kind = 'S')) AS skus, toInt64(countIf(kind = 'B')) AS batches, toInt64(countIf(kind = 'L')) AS lines,
-	groupBitXorIf(hash, kind IN ('S', 'B', 'L')) AS state, groupBitXorIf(hash, kind IN ('R', 'E', 'D')) AS read_model, countIf(kind = 'E') AS events
+var clickHousePerSKU = `SELECT sku, max(v) AS version` + columns(parts, "toInt64(countIf(kind = '%[1]s'))", "groupBitXorIf(hash, kind = '%[1]s')") + `
 	FROM (SELECT sku, v, kind, reinterpretAsUInt64(reverse(substring(SHA256(row), 1, 8))) AS hash FROM (
 		SELECT sku, version AS v, 'S' AS kind, ` + clickHouseText(skuRow, "sku", "toString(version)", "toString(available)") + ` AS row FROM skus FINAL WHERE 1 AND_SKU
 		UNION ALL SELECT sku, version AS v, 'B' AS kind, ` + clickHouseText(batchRow, "sku", "ref", "toString(qty)", "toString(available)", "ifNull(toString(eta), '')") + ` AS row FROM stock FINAL WHERE 1 AND_SKU
@@ -98,23 +125,27 @@ var clickHousePerSKU = `SELECT sku, max(v) AS version, toInt64(countIf(kind = 'S
 	"toString(batch_qty)", "toString(batch_available)", "ifNull(toString(eta), '')", "toString(available)", "commandid", "reason") + ` AS row FROM events FINAL WHERE 1 AND_SKU
 	)) GROUP BY sku`
 
+// clickHouseSums asks for sums. Each table is read at a moment of its own.
 func clickHouseSums(ctx context.Context, conn driver.Conn, s scope) (map[sumKey]sum, error) {
-	sql, args := strings.ReplaceAll(clickHousePerSKU, "AND_SKU", ""), []any{}
+	perSKU, each, args := strings.ReplaceAll(clickHousePerSKU, "AND_SKU", ""), `SELECT sku, toInt32(0), version`+totals(parts, "%s", "%s"), []any{}
+	var sql string
 	switch {
 	case s.everything():
-		sql = `SELECT '' AS none, ` + clickHouseBucket + ` AS bucket, sum(version), sum(skus), sum(batches), sum(lines), groupBitXor(state), groupBitXor(read_model), sum(events) FROM (` + sql + `) GROUP BY bucket`
+		sql = `SELECT '' AS none, ` + clickHouseBucket + ` AS bucket, sum(version)` + totals(parts, "sum(%s)", "groupBitXor(%s)") + ` FROM (` + perSKU + `) GROUP BY bucket`
 	case s.skus != nil:
-		sql = `SELECT sku, toInt32(0), version, skus, batches, lines, state, read_model, events FROM (` + strings.ReplaceAll(clickHousePerSKU, "AND_SKU", "AND sku IN (@skus)") + `)`
+		sql = each + ` FROM (` + strings.ReplaceAll(clickHousePerSKU, "AND_SKU", "AND sku IN (@skus)") + `)`
 		args = []any{clickhouse.Named("skus", s.skus)}
 	default:
-		sql, args = `SELECT sku, toInt32(0), version, skus, batches, lines, state, read_model, events FROM (`+sql+`) WHERE `+clickHouseBucket+` IN (@buckets)`, []any{clickhouse.Named("buckets", s.buckets)}
+		sql, args = each+` FROM (`+perSKU+`) WHERE `+clickHouseBucket+` IN (@buckets)`, []any{clickhouse.Named("buckets", s.buckets)}
 	}
 	sums := make(map[sumKey]sum)
 	var key sumKey
 	var one sum
-	err := eachRow(ctx, conn, sql, args, []any{&key.sku, &key.bucket, &one.version, &one.skus, &one.batches, &one.lines, &one.state, &one.readModel, &one.events},
-		func() { sums[key] = one })
-	if err != nil {
+	fields := []any{&key.sku, &key.bucket, &one.version}
+	for i := range one.parts {
+		fields = append(fields, &one.parts[i].rows, &one.parts[i].checksum)
+	}
+	if err := eachRow(ctx, conn, sql, args, fields, func() { sums[key] = one }); err != nil {
 		return nil, fmt.Errorf("sum up what ClickHouse has: %w", err)
 	}
 	return sums, nil

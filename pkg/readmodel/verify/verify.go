@@ -118,9 +118,9 @@ func (j *judge) advance(ctx context.Context) error {
 func count(store string, sums map[sumKey]sum) Counts {
 	c := Counts{Store: store}
 	for _, s := range sums {
-		c.SKUs += s.skus
-		c.Batches += s.batches
-		c.Lines += s.lines
+		c.SKUs += s.parts[skuPart].rows
+		c.Batches += s.parts[batchPart].rows
+		c.Lines += s.parts[linePart].rows
 	}
 	return c
 }
