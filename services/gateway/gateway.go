@@ -135,11 +135,12 @@ func Run(ctx context.Context, cfg Config) error {
 
 	waiters := new(submit.Waiters)
 	tail := submit.NewTail(cfg.Kafka.Opts("lotline-gateway-tail"), set.Events.Name, waiters, health.reporter("tail"), submit.NewMetrics(registry), log)
+	reader := reads.New(store, readTimeout, reads.NewMetrics(registry), log)
 	handler := httpapi.New(httpapi.Config{
 		OutcomeWait: cfg.OutcomeWait, OutcomeWaitMax: cfg.OutcomeWaitMax, ReadWait: readTimeout, RequestsMax: cfg.RequestsMax,
 	}, httpapi.Ports{
-		Submitter: submit.New(producer, set.Commands.Name, ackWait, waiters, ctx.Done()),
-		Reader:    reads.New(store, readTimeout, reads.NewMetrics(registry), log),
+		Submitter: submit.New(producer, set.Commands.Name, ackWait, waiters, reader, ctx.Done()),
+		Reader:    reader,
 		NotReady:  health.Ready, Log: log, Metrics: registry, Tracer: tracing.Tracer(),
 	})
 

@@ -140,7 +140,7 @@ func TestTracesFollowACommand(t *testing.T) {
 
 		p.request(http.MethodGet, "/allocations/o-5", "", traceparent(asking, "01"))
 		p.trace(receiver, asking, func(tr tree) int {
-			server := tr.child(sender, "gateway", "GET /allocations/{orderid...}")
+			server := tr.child(sender, "gateway", "GET /allocations/{orderid}")
 			query := tr.child(server.ID, "gateway", "query allocations")
 			require.Equal(tr, "clickhouse", query.Attributes["db.system.name"])
 			return 2

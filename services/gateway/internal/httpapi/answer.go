@@ -1,25 +1,35 @@
 package httpapi
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"net/http"
-	"runtime/debug"
-	"slices"
-	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/lotline/lotline/schemas"
 )
 
 // An answer is what a request comes to: a body, or a message that says what is
 // wrong.
 type answer struct {
-	status  int
-	header  map[string]string
-	body    any
-	message string // one sentence, without a full stop, as in the book; "" = nothing is wrong
+	status    int
+	header    map[string]string
+	body      any
+	message   string // one sentence, without a full stop, as in the book; "" = nothing is wrong
+	requestID string
+}
+
+// with returns the answer with a header; an empty value changes nothing.
+func (ans answer) with(name, value string) answer {
+	if value == "" {
+		return ans
+	}
+	if ans.header == nil {
+		ans.header = map[string]string{}
+	}
+	ans.header[name] = value
+	return ans
 }
 
 // A writer writes an answer in the form that the endpoint's clients know.
@@ -27,14 +37,14 @@ type writer func(http.ResponseWriter, answer)
 
 func refused(status int, message string) answer { return answer{status: status, message: message} }
 
-func methodNotAllowed(allowed string) answer {
-	ans := refused(http.StatusMethodNotAllowed, "This path answers "+allowed+" only")
-	ans.header = map[string]string{"Allow": allowed}
-	return ans
+// unavailable is the answer when something that is needed is away or full: the
+// same request may succeed soon.
+func unavailable(message string) answer {
+	return refused(http.StatusServiceUnavailable, message).with("Retry-After", "1")
 }
 
-func notReady(faults map[string]string) answer {
-	return unavailable("Not ready: " + strings.Join(slices.Sorted(maps.Keys(faults)), ", "))
+func methodNotAllowed(allowed string) answer {
+	return refused(http.StatusMethodNotAllowed, "This path answers "+allowed+" only").with("Allow", allowed)
 }
 
 // writeBook writes errors as the book does: {"message": …}, and nothing else.
@@ -50,16 +60,23 @@ func writeBook(w http.ResponseWriter, ans answer) {
 // writeProblem writes errors as RFC 9457 says. None has a type of its own: the
 // status says it all.
 func writeProblem(w http.ResponseWriter, ans answer) {
+	if lines, ok := ans.body.(ndjson); ok {
+		w.Header().Set("Content-Type", ndjsonType)
+		w.WriteHeader(ans.status)
+		_, _ = w.Write(lines) // a connection that fails has nobody left to be told
+		return
+	}
 	if ans.message == "" {
 		writeJSON(w, "application/json", ans.status, ans.body)
 		return
 	}
 	writeJSON(w, "application/problem+json", ans.status, struct {
-		Type   string `json:"type"`
-		Title  string `json:"title"`
-		Status int    `json:"status"`
-		Detail string `json:"detail"`
-	}{"about:blank", http.StatusText(ans.status), ans.status, ans.message})
+		Type      string `json:"type"`
+		Title     string `json:"title"`
+		Status    int    `json:"status"`
+		Detail    string `json:"detail"`
+		RequestID string `json:"request_id"`
+	}{"about:blank", http.StatusText(ans.status), ans.status, ans.message, ans.requestID})
 }
 
 func writeJSON(w http.ResponseWriter, contentType string, status int, body any) {
@@ -71,25 +88,6 @@ func writeJSON(w http.ResponseWriter, contentType string, status int, body any) 
 	_ = encoder.Encode(body)
 }
 
-// guard runs handle and answers for it when it panics: one request's fault is
-// no other's.
-func (a *api) guard(r *http.Request, handle func(*http.Request) answer) (ans answer) {
-	defer func() {
-		if p := recover(); p != nil {
-			a.Log.ErrorContext(r.Context(), "a request panicked", "panic", p, "stack", string(debug.Stack()))
-			ans = refused(http.StatusInternalServerError, internalErrorMessage)
-		}
-	}()
-	return handle(r)
-}
-
-const internalErrorMessage = "Something went wrong here; it was logged"
-
-func (a *api) internalError(ctx context.Context, err error) answer {
-	a.Log.ErrorContext(ctx, "a request failed", "error", err)
-	return refused(http.StatusInternalServerError, internalErrorMessage)
-}
-
 // checkID says why id, decoded from a path, cannot be one; "" = it can.
 func checkID(name, id string, bytesMax int) string {
 	switch {
@@ -99,8 +97,21 @@ func checkID(name, id string, bytesMax int) string {
 		return fmt.Sprintf("The %s is %d bytes; at most %d are accepted", name, len(id), bytesMax)
 	case !utf8.ValidString(id):
 		return fmt.Sprintf("The %s is not valid UTF-8", name)
-	case strings.ContainsFunc(id, unicode.IsControl):
-		return fmt.Sprintf("The %s contains a control character", name)
+	}
+	for _, c := range id {
+		if unicode.IsControl(c) {
+			return fmt.Sprintf("The %s contains a control character", name)
+		}
+	}
+	return ""
+}
+
+// checkPathIDs is checkID for the request's path values of these names.
+func checkPathIDs(r *http.Request, names ...string) string {
+	for _, name := range names {
+		if fault := checkID(name, r.PathValue(name), schemas.MaxIDBytes); fault != "" {
+			return fault
+		}
 	}
 	return ""
 }

@@ -1,227 +1,170 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"mime"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/lotline/lotline/schemas"
+	"github.com/lotline/lotline/services/gateway/internal/projected"
 	"github.com/lotline/lotline/services/gateway/internal/submit"
 )
 
 const (
-	bodyBytesMax = 64 << 10
-	qtyMax       = 1_000_000_000
-	etaMin       = "1970-01-01" // what the read model's dates can hold
-	etaMax       = "2299-12-31"
+	// commandIDBytesMax is more than any command id has: one given by a producer is
+	// at most schemas.MaxIDBytes long, and one made from its place in the log is a
+	// topic's name and two numbers.
+	commandIDBytesMax = 512
 
-	// lookupInterval is how often a batch's SKU is looked up until it is there.
-	lookupInterval = 100 * time.Millisecond
+	commandsMax      = 1000 // of one request
+	manyBytesMax     = 1 << 20
+	requestsPerBatch = 256 // how many requests one of many commands stands for, when they are bounded
+
+	ndjsonType = "application/x-ndjson"
 )
 
-// accepting reads the request's body before it takes a slot: clients that send
-// slowly must not keep others out.
-func (a *api) accepting(handle func(*http.Request, []byte) answer) func(*http.Request) answer {
-	return func(r *http.Request) answer {
-		mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-		if err != nil || mediaType != schemas.ContentTypeJSON {
-			return refused(http.StatusUnsupportedMediaType, "Send the body as Content-Type: "+schemas.ContentTypeJSON)
-		}
-		body, err := io.ReadAll(r.Body)
-		switch {
-		case errors.As(err, new(*http.MaxBytesError)):
-			return refused(http.StatusRequestEntityTooLarge, fmt.Sprintf("The body has more than %d bytes", bodyBytesMax))
-		case err != nil:
-			return refused(http.StatusBadRequest, "The body could not be read to its end")
-		}
-		return a.commands.bounded(func(r *http.Request) answer { return handle(r, body) })(r)
-	}
+var ndjsonTypes = []string{ndjsonType, "application/ndjson", "application/jsonl"}
+
+// ndjson is a body of lines.
+type ndjson []byte
+
+// commandOutcome is a readmodel.Outcome as an answer.
+type commandOutcome struct {
+	CommandID     string    `json:"commandid"`
+	CommandSource string    `json:"commandsource"`
+	Type          string    `json:"outcome"`
+	SKU           string    `json:"sku"`
+	Version       uint64    `json:"version"`
+	OrderID       string    `json:"orderid"`
+	BatchRef      string    `json:"batchref"`
+	Reason        string    `json:"reason"`
+	Message       string    `json:"message"`
+	EventTime     time.Time `json:"event_time"`
 }
 
-// addBatch answers POST /add_batch {ref, sku, qty, eta}.
-func (a *api) addBatch(r *http.Request, body []byte) answer {
-	cmd, fault := decode(schemas.CommandCreateBatch, body)
-	if fault != "" {
+// command answers GET /commands/{id}: what became of it.
+func (a *api) command(r *http.Request) answer {
+	id := r.PathValue("id")
+	if fault := checkID("command id", id, commandIDBytesMax); fault != "" {
 		return refused(http.StatusBadRequest, fault)
 	}
-	return a.send(r, &cmd, http.StatusCreated, "")
-}
-
-// allocate answers POST /allocate {orderid, sku, qty}.
-func (a *api) allocate(r *http.Request, body []byte) answer {
-	cmd, fault := decode(schemas.CommandAllocate, body)
-	if fault != "" {
-		return refused(http.StatusBadRequest, fault)
-	}
-	return a.send(r, &cmd, http.StatusAccepted, "/allocations/"+pathSegment(cmd.OrderID))
-}
-
-// changeBatchQuantity answers POST /change_batch_quantity {ref, sku, qty}; the
-// sku may be left out where the ref says enough.
-func (a *api) changeBatchQuantity(r *http.Request, body []byte) answer {
-	body, unnamed := nameSKU(body)
-	cmd, fault := decode(schemas.CommandChangeBatchQuantity, body)
-	if fault != "" {
-		return refused(http.StatusBadRequest, fault)
-	}
-	if unnamed {
-		skus, err := a.skusOf(r, cmd.Ref)
-		switch {
-		case err != nil:
-			return a.readFailed(r.Context(), err)
-		case len(skus) == 0:
-			return refused(http.StatusNotFound, "No batch with the ref "+cmd.Ref+" is known")
-		case len(skus) > 1:
-			return refused(http.StatusConflict, "Several SKUs have a batch with the ref "+cmd.Ref+": "+
-				strings.Join(skus, ", ")+"; say which one with sku")
-		}
-		cmd.SKU = skus[0]
-	}
-	return a.send(r, &cmd, http.StatusAccepted, "")
-}
-
-// nameSKU puts some SKU where body has none (or null), so that all the rest can
-// be checked before the SKU is looked up. A body that is no JSON object is left
-// for decode to complain of.
-func nameSKU(body []byte) (named []byte, unnamed bool) {
-	var fields map[string]jsontext.Value
-	if err := json.Unmarshal(body, &fields); err != nil || fields == nil {
-		return body, false
-	}
-	if sku, ok := fields["sku"]; ok && sku.Kind() != 'n' {
-		return body, false
-	}
-	fields["sku"] = jsontext.Value(`"?"`)
-	named, err := json.Marshal(fields)
-	if err != nil {
-		return body, false
-	}
-	return named, true
-}
-
-// skusOf finds whose batch ref is. The read model follows the commands at a
-// distance: for as long as the client would wait for an outcome, a batch that is
-// not there may be on its way.
-func (a *api) skusOf(r *http.Request, ref string) ([]string, error) {
-	wait, _ := a.preferred(r.Header)
-	deadline := time.Now().Add(wait)
-	ctx, cancel := context.WithTimeout(r.Context(), max(wait, a.ReadWait))
+	ctx, cancel := context.WithTimeout(r.Context(), a.ReadWait)
 	defer cancel()
-	for {
-		skus, err := a.Reader.SKUs(ctx, ref)
-		if err != nil || len(skus) > 0 || time.Until(deadline) < lookupInterval {
-			return skus, err
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(lookupInterval):
-		}
-	}
-}
-
-// decode reads a command and checks the ranges that the domain would refuse: it
-// is known here already. The fault is a sentence, "" = none.
-func decode(t schemas.CommandType, body []byte) (cmd schemas.Command, fault string) {
-	cmd, err := schemas.DecodeCommand(t.CEType(), schemas.ContentTypeJSON, body)
-	if err != nil {
-		return cmd, err.Error()
-	}
-	qtyMin := int32(1)
-	if t == schemas.CommandChangeBatchQuantity {
-		qtyMin = 0
-	}
+	outcome, err := a.Reader.Outcome(ctx, id)
 	switch {
-	case cmd.Qty < qtyMin || cmd.Qty > qtyMax:
-		return cmd, fmt.Sprintf("qty %d is not from %d to %d", cmd.Qty, qtyMin, qtyMax)
-	case cmd.ETA != "" && (cmd.ETA < etaMin || cmd.ETA > etaMax):
-		return cmd, fmt.Sprintf("eta %s is not from %s to %s", cmd.ETA, etaMin, etaMax)
-	}
-	return cmd, ""
-}
-
-// send sends cmd and answers with what became of it: status when it was carried
-// out (a repeat and a lack of stock are that too), 202 when that is not known
-// yet. location is where to see the result; "" = the command's own page.
-func (a *api) send(r *http.Request, cmd *schemas.Command, status int, location string) answer {
-	wait, applied := a.preferred(r.Header)
-	receipt, err := a.Submitter.Submit(r.Context(), cmd, wait)
-	page := "/commands/" + pathSegment(receipt.CommandID)
-	switch {
-	case errors.Is(err, submit.ErrUnacknowledged), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		ans := unavailable("Kafka did not acknowledge the command in time; ask " + page + ", or send it again")
-		ans.header["Location"] = page
-		return ans
 	case err != nil:
-		return a.internalError(r.Context(), err)
-	}
-
-	ans := answer{status: http.StatusAccepted, header: map[string]string{"Location": page}}
-	body := commandBody{receipt.CommandID, "pending"}
-	if event := receipt.Outcome; event != nil {
-		body.Outcome = event.Type.String()
-		ans.status = status
-		if location != "" {
-			ans.header["Location"] = location
-		}
-		if event.Type == schemas.EventCommandRejected {
-			ans = rejected(cmd.Type, event)
-		}
-	}
-	if ans.message == "" {
-		ans.body = body
-	}
-	if applied != "" {
-		if ans.header == nil {
-			ans.header = map[string]string{}
-		}
-		ans.header["Preference-Applied"] = applied
-	}
-	return ans
-}
-
-// commandBody is what a POST answers. It never names the batch: that is a
-// question, for GET.
-type commandBody struct {
-	CommandID string `json:"commandid"`
-	Outcome   string `json:"outcome"`
-}
-
-// rejected says no in HTTP's words. That a SKU is unknown is 400 only where the
-// book has it so, at /allocate; what changes a batch names it by SKU and ref,
-// and a batch that is not there is not found, whichever of the two is wrong.
-func rejected(command schemas.CommandType, event *schemas.Event) answer {
-	switch event.Reason {
-	case "invalid_sku":
-		status := http.StatusNotFound
-		if command == schemas.CommandAllocate {
-			status = http.StatusBadRequest
-		}
-		return refused(status, "Invalid sku "+event.SKU)
-	case "qty_out_of_range", "eta_out_of_range":
-		return refused(http.StatusBadRequest, event.Message)
-	case "unknown_batch", "not_allocated":
-		return refused(http.StatusNotFound, event.Message)
-	case "conflicting_line", "conflicting_batch", "conflicting_command":
-		return refused(http.StatusConflict, event.Message)
+		return a.readFailed(r.Context(), err)
+	case outcome.Type == "":
+		return refused(http.StatusNotFound, "No outcome of command "+id+" is known, or not yet")
 	default:
-		return refused(http.StatusUnprocessableEntity, event.Message)
+		return answer{status: http.StatusOK, body: commandOutcome(outcome)}
 	}
 }
 
-// pathSegment escapes an id for a path. PathEscape leaves dots alone, but a
-// segment of nothing else would be taken for a step in the path.
-func pathSegment(id string) string {
-	if id == "." || id == ".." {
-		return strings.ReplaceAll(id, ".", "%2E")
+// lineResult is what became of one line of many commands.
+type lineResult struct {
+	Line      int    `json:"line"`   // of the request, counted from 1
+	Status    int    `json:"status"` // as of the command alone
+	CommandID string `json:"commandid,omitempty"`
+	Outcome   string `json:"outcome,omitempty"`
+	Message   string `json:"message,omitempty"`
+}
+
+// manyCommands answers POST /commands: a command a line, as `lotline send` reads them, and a result a line, in the same
+// order. What is wrong with one line is only that: the others are sent.
+func (a *api) manyCommands(r *http.Request, body []byte) answer {
+	if len(r.Header.Values("Idempotency-Key")) > 0 {
+		return refused(http.StatusBadRequest, "An Idempotency-Key names one command; give each line its id instead")
 	}
-	return url.PathEscape(id)
+	wait, applied := a.preferred(r.Header)
+	results, requests, at := readLines(body)
+	if len(results) == 0 || len(results) > commandsMax {
+		return refused(http.StatusBadRequest, fmt.Sprintf("The body has %d commands; send 1 to %d, each on a line of its own", len(results), commandsMax))
+	}
+	token := projected.Token{}
+	for i, result := range a.Submitter.Submit(r.Context(), wait, requests...) {
+		line, cmd := &results[at[i]], &requests[i].Command
+		said := always(http.StatusOK, "")
+		switch cmd.Type {
+		case schemas.CommandCreateBatch:
+			said = created(schemas.EventBatchCreated, "")
+		case schemas.CommandAllocate:
+			said = created(schemas.EventAllocated, "")
+		}
+		ans := a.told(r.Context(), cmd.Type, result, said)
+		line.Status, line.CommandID, line.Message = ans.status, result.CommandID, ans.message
+		if told, ok := ans.body.(commandBody); ok {
+			line.Outcome = told.Outcome
+		}
+		addTo(token, result)
+	}
+	var lines ndjson
+	for _, result := range results {
+		line, err := json.Marshal(result)
+		if err != nil {
+			return a.internalError(r.Context(), err)
+		}
+		lines = append(append(lines, line...), '\n')
+	}
+	return answer{status: http.StatusOK, body: lines}.with("Preference-Applied", applied).with(tokenHeader, token.String())
+}
+
+// readLines reads commands. Each line that is not blank has a result; of those with nothing wrong, at says which.
+func readLines(body []byte) (results []lineResult, requests []submit.Request, at []int) {
+	number := 0
+	ids := map[string]int{}
+	for line := range bytes.Lines(body) {
+		number++
+		if line = bytes.TrimSpace(line); len(line) == 0 {
+			continue
+		}
+		if len(results) > commandsMax {
+			continue // they are only counted
+		}
+		request, fault := readCommand(line)
+		if first, twice := ids[request.Key]; twice && fault == "" {
+			fault = fmt.Sprintf("The id is that of line %d too; a command has one of its own", first)
+		}
+		result := lineResult{Line: number, Status: http.StatusBadRequest, CommandID: request.Key, Message: fault}
+		if fault == "" {
+			if request.Key != "" {
+				ids[request.Key] = number
+			}
+			requests, at = append(requests, request), append(at, len(results))
+		}
+		results = append(results, result)
+	}
+	return results, requests, at
+}
+
+// readCommand reads an object with the members type and, if the command is to have one, id, beside the command's own.
+func readCommand(line []byte) (request submit.Request, fault string) {
+	var head struct {
+		Type string `json:"type"`
+		ID   string `json:"id"`
+	}
+	if err := json.Unmarshal(line, &head); err != nil {
+		// The decoder of the wire has the better sentence for what is no JSON.
+		if _, fault = decode(schemas.CommandDeallocate, line); fault == "" || strings.HasSuffix(fault, "missing") {
+			fault = "type and id must be strings"
+		}
+		return request, fault
+	}
+	if head.ID != "" {
+		if fault = checkID("id", head.ID, schemas.MaxIDBytes); fault != "" {
+			return request, fault
+		}
+	}
+	for t := schemas.CommandCreateBatch; t <= schemas.CommandChangeBatchQuantity; t++ {
+		if t.String() == head.Type {
+			request.Key = head.ID
+			request.Command, fault = decode(t, line)
+			return request, fault
+		}
+	}
+	return request, fmt.Sprintf("The type is %.50q and must be CreateBatch, Allocate, Deallocate or ChangeBatchQuantity", head.Type)
 }

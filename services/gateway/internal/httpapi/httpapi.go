@@ -2,7 +2,8 @@
 // answer a client gets for what happened.
 //
 // The service's root serves it. Commands leave through a Submitter, questions
-// through a Reader; it holds no state but how many requests are under way.
+// through a Reader; it holds no state but how many requests are under way. The routes are a table, in New's file; each
+// resource has a file of its own.
 //
 // The endpoints of "Architecture Patterns with Python" keep its bodies: what is
 // wrong is {"message": …}. All others answer errors as RFC 9457 problems.
@@ -14,21 +15,19 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/lotline/lotline/pkg/readmodel"
-	"github.com/lotline/lotline/schemas"
 	"github.com/lotline/lotline/services/gateway/internal/reads"
 	"github.com/lotline/lotline/services/gateway/internal/submit"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Submitter sends a command and waits at most wait for its last event; see
+// Submitter sends commands and waits at most wait for their last events; see
 // submit.Submitter.
 type Submitter interface {
-	Submit(ctx context.Context, cmd *schemas.Command, wait time.Duration) (submit.Receipt, error)
+	Submit(ctx context.Context, wait time.Duration, requests ...submit.Request) []submit.Result
 }
 
 // Reader answers questions; see reads.Reader.
@@ -52,6 +51,7 @@ type Ports struct {
 	Submitter Submitter
 	Reader    Reader
 	NotReady  func() map[string]string // component -> why; empty = ready
+	Mounts    []Mount                  // what else is served at the same address
 	Log       *slog.Logger
 	Metrics   prometheus.Registerer
 	Tracer    trace.Tracer
@@ -61,15 +61,17 @@ type api struct {
 	Config
 	Ports
 	commands  slots
+	many      slots // requests with many commands each
 	questions slots
 	seconds   *prometheus.HistogramVec
 }
 
-// New returns the handler of all routes.
+// New returns the handler of all routes, and of the mounts beside them.
 func New(cfg Config, ports Ports) http.Handler {
 	a := &api{
 		Config: cfg, Ports: ports,
 		commands:  make(slots, cfg.RequestsMax),
+		many:      make(slots, max(1, cfg.RequestsMax/requestsPerBatch)),
 		questions: make(slots, cfg.RequestsMax),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "lotline_gateway_request_duration_seconds",
@@ -79,82 +81,55 @@ func New(cfg Config, ports Ports) http.Handler {
 	}
 	ports.Metrics.MustRegister(a.seconds)
 
-	mux := http.NewServeMux()
-	untraced := func(method, path string, write writer, handle func(*http.Request) answer) {
-		mux.Handle(method+" "+path, a.serve(path, write, handle))
-		mux.Handle(path, a.serve(path, write, func(*http.Request) answer { return methodNotAllowed(method) }))
-	}
-	route := func(method, path string, write writer, handle func(*http.Request) answer) {
-		untraced(method, path, write, a.traced(method, path, handle))
-	}
-	route(http.MethodPost, "/add_batch", writeBook, a.accepting(a.addBatch))
-	route(http.MethodPost, "/allocate", writeBook, a.accepting(a.allocate))
-	route(http.MethodPost, "/change_batch_quantity", writeBook, a.accepting(a.changeBatchQuantity))
-	// The rest of the path, for ids have slashes: plain ones in a command's place
-	// in the log, and an escaped one alone would not match a single segment.
-	route(http.MethodGet, "/allocations/{orderid...}", writeBook, a.questions.bounded(a.allocations))
-	route(http.MethodGet, "/availability", writeProblem, a.questions.bounded(a.availabilityOfMany))
-	route(http.MethodGet, "/availability/{sku...}", writeProblem, a.questions.bounded(a.availability))
-	route(http.MethodGet, "/commands/{id...}", writeProblem, a.questions.bounded(a.command))
-	untraced(http.MethodGet, "/healthz", writeProblem, healthy)
-	untraced(http.MethodGet, "/readyz", writeProblem, a.ready)
-	mux.Handle("/", a.serve("other", writeProblem, func(*http.Request) answer {
-		return refused(http.StatusNotFound, "There is nothing at this path")
-	}))
-	return mux
-}
-
-// serve turns what handle returns, or panics with, into a response.
-func (a *api) serve(route string, write writer, handle func(*http.Request) answer) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		start := time.Now()
-		r.Body = http.MaxBytesReader(w, r.Body, bodyBytesMax)
-		ans := a.guard(r, handle)
-		for name, value := range ans.header {
-			w.Header().Set(name, value)
+	nothing := a.serve(route{path: "other", write: writeProblem, handle: func(*http.Request) answer {
+		return refused(http.StatusNotFound, "There is nothing at this path; within an id, a slash is written %2F")
+	}})
+	rt := &router{paths: map[string][]*resource{}, mounts: ports.Mounts, notFound: nothing}
+	for _, one := range a.routes() {
+		refuse := func(allowed string) http.Handler {
+			return a.serve(route{path: one.path, write: one.write, handle: func(*http.Request) answer { return methodNotAllowed(allowed) }})
 		}
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		w.Header().Set("Cache-Control", "no-store")
-		write(w, ans)
-		a.seconds.WithLabelValues(route, strconv.Itoa(ans.status)).Observe(time.Since(start).Seconds())
-	})
+		rt.add(one.method, one.path, a.serve(one), refuse)
+	}
+	return rt
 }
 
-// slots bounds how many requests are under way: one that finds none free is
-// refused, not queued.
-type slots chan struct{}
-
-func (s slots) bounded(handle func(*http.Request) answer) func(*http.Request) answer {
-	return func(r *http.Request) answer {
-		select {
-		case s <- struct{}{}:
-			defer func() { <-s }()
-			return handle(r)
-		default:
-			return unavailable("Too many requests are under way; try again")
+// routes are the whole API.
+func (a *api) routes() []route {
+	const get, post, patch, del = http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete
+	command := func(method, path string, write writer, handle func(*http.Request, []byte) answer) route {
+		types := jsonTypes
+		if method == patch {
+			types = patchTypes
 		}
+		return route{method, path, write, a.traced(method, path, accepting(types, a.commands, handle)), bodyBytesMax}
 	}
-}
-
-func healthy(*http.Request) answer {
-	return answer{status: http.StatusOK, body: map[string]string{"status": "ok"}}
-}
-
-// ready names what is not ready, but not why: reasons hold addresses, and those
-// are for the admin endpoint.
-func (a *api) ready(*http.Request) answer {
-	if faults := a.NotReady(); len(faults) > 0 {
-		return notReady(faults)
+	question := func(path string, write writer, handle func(*http.Request) answer) route {
+		return route{get, path, write, a.traced(get, path, a.questions.bounded(handle)), 0}
 	}
-	return answer{status: http.StatusOK, body: map[string]string{"status": "ready"}}
-}
+	deallocation, many := "/orders/{orderid}/lines/{sku}", "/commands"
+	return []route{
+		// The book's, with its bodies.
+		command(post, "/add_batch", writeBook, a.addBatch),
+		command(post, "/allocate", writeBook, a.allocate),
+		command(post, "/change_batch_quantity", writeBook, a.changeBatchQuantity),
+		question("/allocations/{orderid}", writeBook, a.allocations),
 
-// unavailable is the answer when something that is needed is away or full: the
-// same request may succeed soon.
-func unavailable(message string) answer {
-	ans := refused(http.StatusServiceUnavailable, message)
-	ans.header = map[string]string{"Retry-After": "1"}
-	return ans
+		question("/allocations/{orderid}/{sku}", writeProblem, a.allocation),
+		command(post, "/batches", writeProblem, a.createBatch),
+		command(patch, "/batches/{sku}/{ref}", writeProblem, a.changeBatch),
+		question("/batches/{sku}/{ref}", writeProblem, a.batch),
+		command(post, "/orders/{orderid}/lines", writeProblem, a.allocateLine),
+		{del, deallocation, writeProblem, a.traced(del, deallocation, a.commands.bounded(a.deallocateLine)), 0},
+		{post, many, writeProblem, a.traced(post, many, accepting(ndjsonTypes, a.many, a.manyCommands)), manyBytesMax},
+		// The rest of the path: a command without an id is known by its place in the log, which has slashes.
+		question("/commands/{id...}", writeProblem, a.command),
+		question("/availability", writeProblem, a.availabilityOfMany),
+		question("/availability/{sku...}", writeProblem, a.availability),
+
+		{get, "/healthz", writeProblem, healthy, 0},
+		{get, "/readyz", writeProblem, a.ready, 0},
+	}
 }
 
 // readFailed is the answer when the Reader returned err.

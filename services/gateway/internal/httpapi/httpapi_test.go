@@ -2,8 +2,10 @@ package httpapi
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -21,7 +23,15 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 )
 
-const testID = "0199-id"
+const (
+	testID        = "0199-id"
+	testRequestID = "request-7"
+)
+
+// problem is the body of an error.
+func problem(status int, detail string) string {
+	return fmt.Sprintf(`{"type":"about:blank","title":%q,"status":%d,"detail":%q,"request_id":%q}`, http.StatusText(status), status, detail, testRequestID)
+}
 
 // fake is both ports: it remembers what was sent and answers what it was told.
 type fake struct {
@@ -30,8 +40,9 @@ type fake struct {
 	block   chan struct{} // Submit waits for it, if set
 	entered chan struct{}
 
-	sent *schemas.Command
-	wait time.Duration
+	requests []submit.Request
+	sent     *schemas.Command // the last
+	wait     time.Duration
 
 	allocations  map[string][]readmodel.Line
 	availability map[string]readmodel.Availability
@@ -40,23 +51,31 @@ type fake struct {
 	skusAfter    int // SKUs finds nothing that many times
 	readErr      error
 	notReady     map[string]string
+	mounts       []Mount
 	panics       bool
 }
 
-func (f *fake) Submit(_ context.Context, cmd *schemas.Command, wait time.Duration) (submit.Receipt, error) {
+func (f *fake) Submit(_ context.Context, wait time.Duration, requests ...submit.Request) []submit.Result {
 	if f.panics {
 		panic("planted")
+	}
+	results := make([]submit.Result, len(requests))
+	for i, request := range requests {
+		results[i].CommandID = cmp.Or(request.Key, testID)
 	}
 	if f.block != nil {
 		f.entered <- struct{}{}
 		<-f.block
-		return submit.Receipt{CommandID: testID}, nil // the fields below are one caller's
+		return results // the fields below are one caller's
 	}
-	f.sent, f.wait = cmd, wait
-	if wait == 0 {
-		return submit.Receipt{CommandID: testID}, f.err
+	f.requests, f.wait = requests, wait
+	for i := range requests {
+		f.sent, results[i].Err = &requests[i].Command, f.err
+		if f.outcome != nil && wait > 0 {
+			results[i].Outcome = &submit.Outcome{Event: *f.outcome, Partition: 3, Offset: int64(40 + i)}
+		}
 	}
-	return submit.Receipt{CommandID: testID, Outcome: f.outcome}, f.err
+	return results
 }
 
 func (f *fake) Allocations(_ context.Context, orderID string) ([]readmodel.Line, error) {
@@ -85,9 +104,18 @@ func (f *fake) SKUs(_ context.Context, ref string) ([]string, error) {
 func (f *fake) handler(log io.Writer) http.Handler {
 	return New(Config{OutcomeWait: 300 * time.Millisecond, OutcomeWaitMax: 10 * time.Second, ReadWait: time.Second, RequestsMax: 2},
 		Ports{
-			Submitter: f, Reader: f, NotReady: func() map[string]string { return f.notReady },
+			Submitter: f, Reader: f, NotReady: func() map[string]string { return f.notReady }, Mounts: f.mounts,
 			Log: slog.New(slog.NewTextHandler(log, nil)), Metrics: prometheus.NewRegistry(), Tracer: noop.NewTracerProvider().Tracer(""),
 		})
+}
+
+// record answers a request without a connection.
+func (f *fake) record(method, path, contentType string, body []byte) (status int, answer string) {
+	r := httptest.NewRequest(method, path, bytes.NewReader(body))
+	r.Header.Set("Content-Type", contentType)
+	w := httptest.NewRecorder()
+	f.handler(io.Discard).ServeHTTP(w, r)
+	return w.Code, w.Body.String()
 }
 
 // do sends a request over a real connection: paths are not what they seem
@@ -103,6 +131,7 @@ func request(t *testing.T, base, method, path, body string, header ...string) (*
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, base+path, strings.NewReader(body))
 	require.NoError(t, err)
+	req.Header.Set("X-Request-Id", testRequestID)
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
 	}
@@ -123,10 +152,14 @@ func TestMethodsAndPaths(t *testing.T) {
 		status                                 int
 	}{
 		{"GET", "/allocate", "POST", "application/json", `{"message":"This path answers POST only"}`, 405},
-		{"DELETE", "/allocations/o1", "GET", "application/json", `{"message":"This path answers GET only"}`, 405},
-		{"POST", "/commands/a/b", "GET", "application/problem+json", `{"type":"about:blank","title":"Method Not Allowed","status":405,"detail":"This path answers GET only"}`, 405},
-		{"GET", "/", "", "application/problem+json", `{"type":"about:blank","title":"Not Found","status":404,"detail":"There is nothing at this path"}`, 404},
-		{"GET", "/nothing", "", "application/problem+json", `{"type":"about:blank","title":"Not Found","status":404,"detail":"There is nothing at this path"}`, 404},
+		{"DELETE", "/allocations/o1", "GET, HEAD", "application/json", `{"message":"This path answers GET, HEAD only"}`, 405},
+		{"POST", "/commands/a/b", "GET, HEAD", "application/problem+json", problem(405, "This path answers GET, HEAD only"), 405},
+		{"PUT", "/batches/a/b", "GET, HEAD, PATCH", "application/problem+json", problem(405, "This path answers GET, HEAD, PATCH only"), 405},
+		{"GET", "/orders/o1/lines", "POST", "application/problem+json", problem(405, "This path answers POST only"), 405},
+		{"GET", "/batches/a/b/c", "", "application/problem+json", problem(404, "There is nothing at this path; within an id, a slash is written %2F"), 404},
+		{"HEAD", "/healthz", "", "application/json", "", 200},
+		{"GET", "/", "", "application/problem+json", problem(404, "There is nothing at this path; within an id, a slash is written %2F"), 404},
+		{"GET", "/nothing", "", "application/problem+json", problem(404, "There is nothing at this path; within an id, a slash is written %2F"), 404},
 		{"GET", "/healthz", "", "application/json", `{"status":"ok"}`, 200},
 		{"GET", "/readyz", "", "application/json", `{"status":"ready"}`, 200},
 	}
@@ -146,7 +179,7 @@ func TestReadyNamesComponentsButNoReasons(t *testing.T) {
 	resp, body := f.do(t, "GET", "/readyz", "")
 	require.Equal(t, 503, resp.StatusCode)
 	require.Equal(t, "application/problem+json", resp.Header.Get("Content-Type"))
-	require.Equal(t, `{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"Not ready: clickhouse, kafka"}`, body)
+	require.Equal(t, problem(503, "Not ready: clickhouse, kafka"), body)
 }
 
 func TestPanicIsOneRequestsFault(t *testing.T) {

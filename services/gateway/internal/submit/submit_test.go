@@ -41,6 +41,13 @@ type rig struct {
 	tail    *Tail
 	states  chan error // what the tail reports
 	stop    chan struct{}
+	past    *past
+}
+
+// one submits one command under a new id.
+func (r *rig) one(ctx context.Context, cmd schemas.Command, wait time.Duration) (Receipt, error) {
+	result := r.Submit(ctx, wait, Request{Command: cmd})[0]
+	return result.Receipt, result.Err
 }
 
 func newRig(t *testing.T) *rig { return newRigWith(t, patience) }
@@ -53,12 +60,12 @@ func newRigWith(t *testing.T, wait time.Duration) *rig {
 	client, err := kgo.NewClient(append(cfg.Opts("test"), ProducerOpts(wait)...)...)
 	require.NoError(t, err)
 	t.Cleanup(client.Close)
-	r := &rig{cluster: cluster, client: client, waiters: new(Waiters), states: make(chan error, 100), stop: make(chan struct{})}
+	r := &rig{cluster: cluster, client: client, waiters: new(Waiters), states: make(chan error, 100), stop: make(chan struct{}), past: new(past)}
 	// By default the client sees a new partition after up to 5 s of cached
 	// metadata and reads it when a fetch that waits up to 5 s has ended.
 	tailOpts := append(cfg.Opts("test-tail"), kgo.MetadataMinAge(50*time.Millisecond), kgo.FetchMaxWait(100*time.Millisecond))
 	r.tail = NewTail(tailOpts, events, r.waiters, func(err error) { r.states <- err }, NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
-	r.Submitter = New(client, commands, wait, r.waiters, r.stop)
+	r.Submitter = New(client, commands, wait, r.waiters, r.past, r.stop)
 	return r
 }
 
@@ -131,13 +138,13 @@ func (r *rig) allocate(t *testing.T) {
 	}()
 }
 
-func command(sku string) *schemas.Command {
-	return &schemas.Command{Type: schemas.CommandAllocate, OrderID: "o1", SKU: sku, Qty: 7}
+func command(sku string) schemas.Command {
+	return schemas.Command{Type: schemas.CommandAllocate, OrderID: "o1", SKU: sku, Qty: 7}
 }
 
 func TestRecord(t *testing.T) {
 	r := newRig(t)
-	receipt, err := r.Submit(t.Context(), command("CHAIR"), 0)
+	receipt, err := r.one(t.Context(), command("CHAIR"), 0)
 	require.NoError(t, err)
 	require.Nil(t, receipt.Outcome)
 	require.Equal(t, uuid.Version(7), uuid.MustParse(receipt.CommandID).Version())
@@ -160,14 +167,14 @@ func TestRecord(t *testing.T) {
 }
 
 // await fails the test rather than waiting for an outcome for ever.
-func await(t *testing.T, outcome <-chan schemas.Event) schemas.Event {
+func await(t *testing.T, outcome <-chan Outcome) Outcome {
 	t.Helper()
 	select {
 	case event := <-outcome:
 		return event
 	case <-time.After(10 * time.Second):
 		require.Fail(t, "no outcome is seen")
-		return schemas.Event{}
+		return Outcome{}
 	}
 }
 
@@ -180,7 +187,7 @@ func TestEveryWaiterHearsOfItsOutcome(t *testing.T) {
 		group.Go(func() error {
 			for j := range 20 {
 				sku := fmt.Sprintf("sku-%d-%d", i, j)
-				receipt, err := r.Submit(t.Context(), command(sku), 10*time.Second)
+				receipt, err := r.one(t.Context(), command(sku), 10*time.Second)
 				if err != nil {
 					return err
 				}
@@ -207,11 +214,11 @@ func TestOutcomeBeforeTheAcknowledgement(t *testing.T) {
 		}
 		r.waiters.mu.Unlock()
 		for _, id := range ids {
-			r.waiters.wake(schemas.Event{Type: schemas.EventAllocated, CommandID: id})
+			r.waiters.wake(Outcome{Event: schemas.Event{Type: schemas.EventAllocated, CommandID: id}})
 		}
 		return nil, fmt.Errorf("cut off"), true
 	})
-	receipt, err := r.Submit(t.Context(), command("CHAIR"), time.Minute)
+	receipt, err := r.one(t.Context(), command("CHAIR"), time.Minute)
 	require.NoError(t, err)
 	require.Equal(t, schemas.EventAllocated, receipt.Outcome.Type)
 }
@@ -220,7 +227,7 @@ func TestPendingWhenNobodyDecides(t *testing.T) {
 	r := newRig(t)
 	r.follow(t)
 	start := time.Now()
-	receipt, err := r.Submit(t.Context(), command("CHAIR"), 200*time.Millisecond)
+	receipt, err := r.one(t.Context(), command("CHAIR"), 200*time.Millisecond)
 	require.NoError(t, err)
 	require.Nil(t, receipt.Outcome)
 	require.NotEmpty(t, receipt.CommandID)
@@ -231,7 +238,7 @@ func TestPendingWhenNobodyDecides(t *testing.T) {
 func TestKafkaAway(t *testing.T) {
 	t.Run("gone", func(t *testing.T) {
 		r := newRigWith(t, ackWait)
-		_, err := r.Submit(t.Context(), command("CHAIR"), 0)
+		_, err := r.one(t.Context(), command("CHAIR"), 0)
 		require.NoError(t, err)
 		r.cluster.Close()
 		requireUnacknowledged(t, r)
@@ -253,7 +260,7 @@ func TestKafkaAway(t *testing.T) {
 	})
 	t.Run("no topic", func(t *testing.T) {
 		r := newRigWith(t, ackWait)
-		r.Submitter = New(r.client, "none", ackWait, r.waiters, r.stop)
+		r.Submitter = New(r.client, "none", ackWait, r.waiters, r.past, r.stop)
 		requireUnacknowledged(t, r)
 	})
 }
@@ -261,7 +268,7 @@ func TestKafkaAway(t *testing.T) {
 func requireUnacknowledged(t *testing.T, r *rig) {
 	t.Helper()
 	start := time.Now()
-	receipt, err := r.Submit(t.Context(), command("CHAIR"), time.Minute)
+	receipt, err := r.one(t.Context(), command("CHAIR"), time.Minute)
 	require.ErrorIs(t, err, ErrUnacknowledged)
 	require.NotEmpty(t, receipt.CommandID, "it may have arrived: the client can ask")
 	require.Less(t, time.Since(start), ackWait+500*time.Millisecond)
@@ -270,7 +277,7 @@ func requireUnacknowledged(t *testing.T, r *rig) {
 
 func TestCommandsTopicMadeAnew(t *testing.T) {
 	r := newRigWith(t, ackWait)
-	_, err := r.Submit(t.Context(), command("CHAIR"), 0)
+	_, err := r.one(t.Context(), command("CHAIR"), 0)
 	require.NoError(t, err)
 	admin := kadm.NewClient(r.client)
 	_, err = admin.DeleteTopic(t.Context(), commands)
@@ -278,7 +285,7 @@ func TestCommandsTopicMadeAnew(t *testing.T) {
 	_, err = admin.CreateTopic(t.Context(), 3, 1, nil, commands)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
-		_, err = r.Submit(t.Context(), command("CHAIR"), 0)
+		_, err = r.one(t.Context(), command("CHAIR"), 0)
 		return err == nil
 	}, 15*time.Second, 100*time.Millisecond)
 }
@@ -287,7 +294,7 @@ func TestClientLeaves(t *testing.T) {
 	r := newRig(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	_, err := r.Submit(ctx, command("CHAIR"), time.Minute)
+	_, err := r.one(ctx, command("CHAIR"), time.Minute)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.True(t, r.waiters.none())
 }
@@ -301,7 +308,7 @@ func TestStopAnswersThoseWhoWait(t *testing.T) {
 		submitted.Add(1)
 		group.Go(func() error {
 			submitted.Done()
-			receipt, err := r.Submit(t.Context(), command("CHAIR"), time.Minute)
+			receipt, err := r.one(t.Context(), command("CHAIR"), time.Minute)
 			if err == nil && receipt.Outcome != nil {
 				err = fmt.Errorf("unexpected outcome %v", receipt.Outcome)
 			}

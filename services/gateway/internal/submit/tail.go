@@ -125,7 +125,7 @@ func (t *Tail) deliver(fetches kgo.Fetches) {
 			continue
 		}
 		if event.Last && event.CommandSource == Source {
-			t.waiters.wake(event)
+			t.waiters.wake(Outcome{event, record.Partition, record.Offset})
 		}
 	}
 }

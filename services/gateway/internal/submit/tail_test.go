@@ -101,7 +101,7 @@ func TestTailBeginsAgainAfterAFailedFetch(t *testing.T) {
 		}
 		return resp, nil, true
 	})
-	go func() { _, _ = r.Submit(context.Background(), command("any"), 0) }() // ends the fetch that waits
+	go func() { _, _ = r.one(context.Background(), command("any"), 0) }() // ends the fetch that waits
 	r.await(t, false)
 	r.awaitRunning(t)
 	r.requireOutcomes(t)
@@ -136,7 +136,7 @@ func (r *rig) requireRead(t *testing.T, partition int32) {
 // requireOutcomes sees an outcome on each partition.
 func (r *rig) requireOutcomes(t *testing.T) {
 	for i := range 20 {
-		receipt, err := r.Submit(t.Context(), command(fmt.Sprint("sku", i)), 10*time.Second)
+		receipt, err := r.one(t.Context(), command(fmt.Sprint("sku", i)), 10*time.Second)
 		require.NoError(t, err)
 		require.NotNil(t, receipt.Outcome)
 	}

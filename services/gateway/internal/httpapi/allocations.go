@@ -1,0 +1,71 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"slices"
+
+	"github.com/lotline/lotline/pkg/readmodel"
+)
+
+// allocation is an order line that has a batch, as the book has it.
+type allocation struct {
+	SKU      string `json:"sku"`
+	BatchRef string `json:"batchref"`
+}
+
+// allocatedLine is the same, with all that is known of it.
+type allocatedLine struct {
+	OrderID  string  `json:"orderid"`
+	SKU      string  `json:"sku"`
+	Qty      int32   `json:"qty"`
+	BatchRef string  `json:"batchref"`
+	ETA      *string `json:"eta"`     // of the batch; null: in stock
+	Version  uint64  `json:"version"` // the SKU's, when the line last changed
+}
+
+// allocations answers GET /allocations/{orderid}: where the order's lines are.
+func (a *api) allocations(r *http.Request) answer {
+	lines, fault := a.linesOf(r, "orderid")
+	if fault != nil {
+		return *fault
+	}
+	if len(lines) == 0 {
+		return refused(http.StatusNotFound, "No line of order "+r.PathValue("orderid")+" is allocated")
+	}
+	body := make([]allocation, len(lines))
+	for i, l := range lines {
+		body[i] = allocation{SKU: l.SKU, BatchRef: l.BatchRef}
+	}
+	return answer{status: http.StatusOK, body: body}
+}
+
+// allocation answers GET /allocations/{orderid}/{sku}: where one line is.
+func (a *api) allocation(r *http.Request) answer {
+	lines, fault := a.linesOf(r, "orderid", "sku")
+	if fault != nil {
+		return *fault
+	}
+	i := slices.IndexFunc(lines, func(l readmodel.Line) bool { return l.SKU == r.PathValue("sku") })
+	if i < 0 {
+		return refused(http.StatusNotFound, "No line of order "+r.PathValue("orderid")+" for sku "+r.PathValue("sku")+" is allocated")
+	}
+	l := lines[i]
+	return answer{status: http.StatusOK, body: allocatedLine{l.OrderID, l.SKU, l.Qty, l.BatchRef, etaOrNull(l.ETA), l.Version}}
+}
+
+// linesOf returns the lines of the order in the path, whose values of these names have to be ids.
+func (a *api) linesOf(r *http.Request, names ...string) ([]readmodel.Line, *answer) {
+	if fault := checkPathIDs(r, names...); fault != "" {
+		ans := refused(http.StatusBadRequest, fault)
+		return nil, &ans
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), a.ReadWait)
+	defer cancel()
+	lines, err := a.Reader.Allocations(ctx, r.PathValue("orderid"))
+	if err != nil {
+		ans := a.readFailed(r.Context(), err)
+		return nil, &ans
+	}
+	return lines, nil
+}

@@ -1,0 +1,86 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// requestIDBytesMax bounds the id that a client may give its request.
+const requestIDBytesMax = 128
+
+type requestIDKey struct{}
+
+// serve turns what a route's handle returns, or panics with, into a response.
+func (a *api) serve(rt route) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		id := requestID(r.Header.Get("X-Request-Id"))
+		r = r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id))
+		r.Body = http.MaxBytesReader(w, r.Body, rt.bodyMax)
+		ans := a.guard(r, rt.handle)
+		ans.requestID = id
+		h := w.Header()
+		h.Set("X-Request-Id", id)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Cache-Control", "no-store")
+		for name, value := range ans.header {
+			h.Set(name, value)
+		}
+		rt.write(w, ans)
+		a.seconds.WithLabelValues(rt.path, strconv.Itoa(ans.status)).Observe(time.Since(start).Seconds())
+	})
+}
+
+// requestID is what the client calls its request, if that can be shown in a log, and otherwise a new id.
+func requestID(given string) string {
+	const punctuation = "-_.:/+=@"
+	sane := given != "" && len(given) <= requestIDBytesMax && !strings.ContainsFunc(given, func(c rune) bool {
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		return !letter && !strings.ContainsRune(punctuation, c)
+	})
+	if sane {
+		return given
+	}
+	return uuid.NewString()
+}
+
+// guard runs handle and answers for it when it panics: one request's fault is
+// no other's.
+func (a *api) guard(r *http.Request, handle func(*http.Request) answer) (ans answer) {
+	defer func() {
+		if p := recover(); p != nil {
+			a.Log.ErrorContext(r.Context(), "a request panicked", "request_id", r.Context().Value(requestIDKey{}), "panic", p, "stack", string(debug.Stack()))
+			ans = refused(http.StatusInternalServerError, internalErrorMessage)
+		}
+	}()
+	return handle(r)
+}
+
+const internalErrorMessage = "Something went wrong here; it was logged"
+
+func (a *api) internalError(ctx context.Context, err error) answer {
+	a.Log.ErrorContext(ctx, "a request failed", "request_id", ctx.Value(requestIDKey{}), "error", err)
+	return refused(http.StatusInternalServerError, internalErrorMessage)
+}
+
+// slots bounds how many requests are under way: one that finds none free is
+// refused, not queued.
+type slots chan struct{}
+
+func (s slots) bounded(handle func(*http.Request) answer) func(*http.Request) answer {
+	return func(r *http.Request) answer {
+		select {
+		case s <- struct{}{}:
+			defer func() { <-s }()
+			return handle(r)
+		default:
+			return unavailable("Too many requests are under way; try again")
+		}
+	}
+}

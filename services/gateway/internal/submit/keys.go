@@ -1,0 +1,296 @@
+package submit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"github.com/lotline/lotline/pkg/readmodel"
+	"github.com/lotline/lotline/schemas"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// keysMax bounds the keys that are remembered: some ten megabytes.
+	keysMax = 16_384
+	// keysAtOnceMax bounds how many keys of one call are looked up at the same time.
+	keysAtOnceMax = 100
+	// pastWait bounds the look for a key's first outcome before a command is sent: writes go on without the read model.
+	pastWait = 300 * time.Millisecond
+	// pastInterval is how often the read model is asked for an outcome that it does not have yet.
+	pastInterval = 50 * time.Millisecond
+)
+
+// Past knows what became of commands that were sent before; see reads.Reader.
+type Past interface {
+	Outcome(ctx context.Context, commandID string) (readmodel.Outcome, error)
+}
+
+// key is what is known here of a key. Its fields are guarded by keys.
+type key struct {
+	command  schemas.Command
+	busy     chan struct{} // closed when its sending is finished; nil = none is under way
+	accepted chan struct{} // closed when Kafka has the command
+	outcome  *Outcome      // of the first command
+}
+
+// keys remembers the last that were used. It is a short way only: what it has forgotten, or another gateway has seen,
+// the allocator knows, and the read model.
+type keys struct {
+	past Past
+	mu   sync.Mutex
+	lru  *simplelru.LRU[string, *key]
+}
+
+func newKeys(past Past) *keys {
+	lru, err := simplelru.NewLRU[string, *key](keysMax, nil)
+	if err != nil {
+		panic(err) // its size is the constant above
+	}
+	return &keys{past: past, lru: lru}
+}
+
+// claim returns the key, for the caller to work on unless its outcome is known or somebody else is at it (mine is false).
+func (k *keys) claim(id string, cmd schemas.Command) (entry *key, mine bool, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	entry, known := k.lru.Get(id)
+	if !known {
+		entry = &key{command: cmd, accepted: make(chan struct{})}
+		k.lru.Add(id, entry)
+	}
+	if entry.command != cmd {
+		return nil, false, ErrKeyReused
+	}
+	if entry.busy != nil || entry.outcome != nil {
+		return entry, false, nil
+	}
+	entry.busy = make(chan struct{})
+	return entry, true, nil
+}
+
+// state returns what is known of a key: its outcome, or the channel of who is busy with it, or neither.
+func (k *keys) state(entry *key) (outcome *Outcome, busy <-chan struct{}) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return entry.outcome, entry.busy
+}
+
+func (k *keys) accept(entry *key) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !closed(entry.accepted) {
+		close(entry.accepted)
+	}
+}
+
+func (k *keys) accepted(entry *key) bool { return closed(entry.accepted) }
+
+func closed(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
+}
+
+// release ends the work on a key. One that turned out to be another command's is forgotten.
+func (k *keys) release(id string, entry *key, outcome *Outcome, reused bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	entry.outcome = outcome
+	close(entry.busy)
+	entry.busy = nil
+	if current, ok := k.lru.Peek(id); ok && current == entry && reused {
+		k.lru.Remove(id)
+	}
+}
+
+// claim settles those whose key was used before, and takes the others' keys.
+func (s *Submitter) claim(ctx context.Context, sendings []*sending) {
+	var group errgroup.Group
+	group.SetLimit(keysAtOnceMax)
+	for _, one := range sendings {
+		if one.request.Key != "" {
+			group.Go(func() error {
+				one.claim(ctx)
+				return nil
+			})
+		}
+	}
+	_ = group.Wait() // the results have the errors
+}
+
+func (f *sending) claim(ctx context.Context) {
+	for {
+		entry, mine, err := f.keys.claim(f.request.Key, f.request.Command)
+		if err != nil {
+			f.settle(nil, err)
+			return
+		}
+		if mine {
+			f.key = entry
+			break
+		}
+		if f.join(ctx, entry) {
+			return
+		}
+	}
+	if f.keys.accepted(f.key) {
+		return // begin will not send it again
+	}
+	within, cancel := context.WithTimeout(ctx, pastWait)
+	defer cancel()
+	f.first = f.pastOutcome(within)
+	switch {
+	case f.first == nil:
+	case !couldBeOf(&f.request.Command, f.first):
+		f.release(ctx, nil, ErrKeyReused)
+	case f.first.Type == schemas.EventCommandRejected, f.first.Type == schemas.EventCommandIgnored:
+		// The allocator keeps the ids of commands that did something. This one did nothing, but might now.
+		f.release(ctx, f.first, nil)
+	}
+}
+
+// join settles the sending with what another of its key, which is under way, comes to. False means that the other came to
+// nothing, so that this one is to try.
+func (f *sending) join(ctx context.Context, entry *key) bool {
+	outcome, busy := f.keys.state(entry)
+	if outcome != nil {
+		f.settle(outcome, nil)
+		return true
+	}
+	if busy == nil {
+		return false
+	}
+	select { // nobody is told that a command was accepted before it was
+	case <-busy:
+		return false
+	case <-entry.accepted:
+	case <-time.After(pastWait + f.ackWait):
+		f.settle(nil, fmt.Errorf("%w: another with its key is on the way", ErrUnacknowledged))
+		return true
+	case <-ctx.Done():
+		f.settle(nil, ctx.Err())
+		return true
+	}
+	within, cancel := context.WithDeadline(ctx, f.deadline)
+	defer cancel()
+	select {
+	case <-busy:
+		return false
+	case <-f.stop:
+	case <-within.Done():
+	}
+	f.settle(nil, ctx.Err())
+	return true
+}
+
+// release settles the sending and lets go of its key. What the allocator says of a repeat is not what became of the
+// command: that was said the first time.
+func (f *sending) release(ctx context.Context, outcome *Outcome, err error) {
+	if outcome != nil && err == nil {
+		outcome, err = f.firstOutcome(ctx, outcome)
+	}
+	f.keys.release(f.request.Key, f.key, outcome, errors.Is(err, ErrKeyReused))
+	f.settle(outcome, err)
+}
+
+// firstOutcome returns what became of the first command of the key, whose outcome may be the given one. It is nil if only
+// the allocator knows that there was another.
+func (f *sending) firstOutcome(ctx context.Context, outcome *Outcome) (*Outcome, error) {
+	ignored := outcome.Type == schemas.EventCommandIgnored
+	rejected := outcome.Type == schemas.EventCommandRejected
+	switch {
+	case outcome == f.first, !ignored && !rejected:
+		return outcome, nil
+	case rejected && outcome.Reason == "conflicting_command":
+		return nil, ErrKeyReused
+	case rejected && outcome.Reason != "conflicting_line" && outcome.Reason != "conflicting_batch":
+		return outcome, nil
+	}
+	// A repeat, or a line or batch that was there already: only the first outcome tells which.
+	if f.first == nil {
+		within, cancel := context.WithDeadline(ctx, f.deadline)
+		defer cancel()
+		f.first = <-f.lookFor(within)
+	}
+	switch {
+	case f.first == nil && outcome.Reason == "duplicate_command":
+		return nil, nil
+	case f.first == nil, f.first.Type == outcome.Type:
+		return outcome, nil
+	case rejected, !couldBeOf(&f.request.Command, f.first):
+		return nil, ErrKeyReused
+	default:
+		return f.first, nil
+	}
+}
+
+// lookFor asks the read model for the key's first outcome until it is there or ctx ends; then it gives nil.
+func (f *sending) lookFor(ctx context.Context) <-chan *Outcome {
+	found := make(chan *Outcome, 1)
+	go func() {
+		for {
+			outcome := f.pastOutcome(ctx)
+			if outcome != nil || ctx.Err() != nil {
+				found <- outcome
+				return
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(pastInterval):
+			}
+		}
+	}()
+	return found
+}
+
+// pastOutcome is the key's first outcome, nil if the read model does not have it or does not answer.
+func (f *sending) pastOutcome(ctx context.Context) *Outcome {
+	found, err := f.keys.past.Outcome(ctx, f.request.Key)
+	if err != nil || found.CommandSource != Source {
+		return nil
+	}
+	event := schemas.Event{
+		SKU: found.SKU, Version: found.Version, CommandID: found.CommandID, CommandSource: found.CommandSource, Last: true,
+		OrderID: found.OrderID, BatchRef: found.BatchRef, Reason: found.Reason, Message: found.Message,
+	}
+	for event.Type = schemas.EventBatchCreated; event.Type.String() != found.Type; event.Type++ {
+		if event.Type == schemas.EventCommandRejected {
+			return nil // of a newer allocator
+		}
+	}
+	return &Outcome{Event: event, Offset: -1}
+}
+
+// couldBeOf reports whether an outcome is of a command like cmd, as far as outcomes tell: not the quantity, nor the eta.
+func couldBeOf(cmd *schemas.Command, outcome *Outcome) bool {
+	if outcome.SKU != cmd.SKU {
+		return false
+	}
+	sameBatch, sameLine := outcome.BatchRef == cmd.Ref, outcome.OrderID == cmd.OrderID
+	switch outcome.Type {
+	case schemas.EventCommandIgnored, schemas.EventCommandRejected:
+		return sameLine && (cmd.Ref == "" || sameBatch)
+	case schemas.EventBatchCreated:
+		return cmd.Type == schemas.CommandCreateBatch && sameBatch
+	case schemas.EventBatchQuantityChanged:
+		return cmd.Type == schemas.CommandChangeBatchQuantity && sameBatch
+	case schemas.EventDeallocated:
+		if cmd.Type == schemas.CommandDeallocate {
+			return sameLine
+		}
+	case schemas.EventAllocated, schemas.EventOutOfStock:
+		if cmd.Type == schemas.CommandAllocate {
+			return sameLine
+		}
+	default:
+		panic(fmt.Sprintf("an outcome of type %s", outcome.Type))
+	}
+	return cmd.Type == schemas.CommandChangeBatchQuantity // which moves lines, and ends with the last one
+}

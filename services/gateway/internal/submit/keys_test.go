@@ -1,0 +1,277 @@
+package submit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/lotline/lotline/pkg/cloudevents"
+	"github.com/lotline/lotline/pkg/readmodel"
+	"github.com/lotline/lotline/schemas"
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// past is a read model that knows what the test lets it know.
+type past struct {
+	mu    sync.Mutex
+	known map[string]readmodel.Outcome
+	err   error
+}
+
+func (p *past) Outcome(_ context.Context, id string) (readmodel.Outcome, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.known[id], p.err
+}
+
+// learn lets the read model have an event as the outcome of the command "k".
+func (p *past) learn(e schemas.Event) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.known = map[string]readmodel.Outcome{"k": {
+		CommandID: "k", CommandSource: Source, Type: e.Type.String(), SKU: "CHAIR", OrderID: e.OrderID, BatchRef: e.BatchRef, Reason: e.Reason, Message: e.Message,
+	}}
+}
+
+// decide answers the n-th command, from 0, with what the test says, until the test ends; it returns how many came.
+func (r *rig) decide(t *testing.T, answer func(n int) schemas.Event) (came func() int) {
+	client, err := kgo.NewClient(kgo.SeedBrokers(r.cluster.ListenAddrs()...), kgo.ConsumeTopics(commands),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(100*time.Millisecond), kgo.ProducerLinger(0))
+	require.NoError(t, err)
+	done, n, mu := make(chan struct{}), 0, new(sync.Mutex)
+	t.Cleanup(func() { client.Close(); <-done })
+	go func() {
+		defer close(done)
+		for {
+			fetches := client.PollFetches(context.Background())
+			if fetches.IsClientClosed() {
+				return
+			}
+			for record := range fetches.RecordsAll() {
+				mu.Lock()
+				event := answer(n)
+				n++
+				mu.Unlock()
+				if event.Type == 0 {
+					continue
+				}
+				envelope, _ := cloudevents.Parse(record.Headers)
+				event.SKU, event.CommandID, event.CommandSource, event.Last = string(record.Key), envelope.ID, envelope.Source, true
+				client.Produce(context.Background(), eventRecord(&event), nil)
+			}
+		}
+	}()
+	return func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return n
+	}
+}
+
+func always(e schemas.Event) func(int) schemas.Event { return func(int) schemas.Event { return e } }
+
+func (r *rig) keyed(t *testing.T, cmd schemas.Command, wait time.Duration) Result {
+	t.Helper()
+	result := r.Submit(t.Context(), wait, Request{Command: cmd, Key: "k"})[0]
+	require.Equal(t, "k", result.CommandID)
+	return result
+}
+
+// forgetful is another gateway, or this one after a restart.
+func (r *rig) forgetful() { r.keys = newKeys(r.past) }
+
+func TestAKeyHasOneEffectAndOneOutcome(t *testing.T) {
+	r := newRig(t)
+	r.follow(t)
+	came := r.decide(t, func(n int) schemas.Event {
+		return []schemas.Event{{Type: schemas.EventOutOfStock}, {Type: schemas.EventAllocated}}[n]
+	})
+	first := r.keyed(t, command("CHAIR"), patience)
+	require.NoError(t, first.Err)
+	require.Equal(t, schemas.EventOutOfStock, first.Outcome.Type)
+	again := r.keyed(t, command("CHAIR"), patience)
+	require.Equal(t, first, again, "the token too")
+	require.Equal(t, 1, came())
+
+	other := command("CHAIR")
+	other.Qty++
+	for _, cmd := range []schemas.Command{other, command("TABLE"), {Type: schemas.CommandDeallocate, OrderID: "o1", SKU: "CHAIR"}} {
+		require.ErrorIs(t, r.keyed(t, cmd, patience).Err, ErrKeyReused)
+	}
+	require.Equal(t, first, r.keyed(t, command("CHAIR"), 0), "the first is still known")
+	require.Equal(t, 1, came(), "nothing else was sent")
+}
+
+func TestRequestsOfOneKeyAtOnce(t *testing.T) {
+	r := newRig(t)
+	r.follow(t)
+	proceed := make(chan struct{})
+	came := r.decide(t, func(int) schemas.Event { <-proceed; return schemas.Event{Type: schemas.EventAllocated} })
+	results := make(chan Result, 21)
+	for range 20 {
+		go func() { results <- r.Submit(t.Context(), patience, Request{Command: command("CHAIR"), Key: "k"})[0] }()
+	}
+	short := r.keyed(t, command("CHAIR"), 50*time.Millisecond)
+	require.NoError(t, short.Err)
+	require.Nil(t, short.Outcome, "it does not wait for longer than it would")
+	close(proceed)
+	for range 20 {
+		result := <-results
+		require.NoError(t, result.Err)
+		if result.Outcome == nil {
+			// Whoever came after the impatient one found its command sent and the outcome not in the read model yet.
+			t.Fatal("no outcome")
+		}
+		require.Equal(t, schemas.EventAllocated, result.Outcome.Type)
+	}
+	require.Equal(t, 1, came())
+}
+
+// What the allocator says of a repeat is not what the client was told the first time.
+func TestARepeatAtAnotherGatewayHearsOfTheFirst(t *testing.T) {
+	allocate := command("CHAIR")
+	create := schemas.Command{Type: schemas.CommandCreateBatch, Ref: "b1", SKU: "CHAIR", Qty: 9}
+	change := schemas.Command{Type: schemas.CommandChangeBatchQuantity, Ref: "b1", SKU: "CHAIR", Qty: 9}
+	ignored := func(reason string) schemas.Event {
+		return schemas.Event{Type: schemas.EventCommandIgnored, Reason: reason}
+	}
+	rejected := func(reason string) schemas.Event {
+		return schemas.Event{Type: schemas.EventCommandRejected, Reason: reason}
+	}
+	tests := map[string]struct {
+		cmd     schemas.Command
+		first   schemas.Event // as the read model has it
+		decided schemas.Event // of the repeat; none = it must not be sent
+		want    schemas.EventType
+		reused  bool
+	}{
+		"allocated":          {allocate, schemas.Event{Type: schemas.EventAllocated, OrderID: "o1", BatchRef: "b7"}, ignored("duplicate_line"), schemas.EventAllocated, false},
+		"since moved":        {allocate, schemas.Event{Type: schemas.EventAllocated, OrderID: "o1", BatchRef: "b7"}, ignored("duplicate_command"), schemas.EventAllocated, false},
+		"out of stock":       {allocate, schemas.Event{Type: schemas.EventOutOfStock, OrderID: "o1"}, ignored("duplicate_command"), schemas.EventOutOfStock, false},
+		"created":            {create, schemas.Event{Type: schemas.EventBatchCreated, BatchRef: "b1"}, ignored("duplicate_batch"), schemas.EventBatchCreated, false},
+		"changed, moved one": {change, schemas.Event{Type: schemas.EventAllocated, OrderID: "o9", BatchRef: "b2"}, ignored("duplicate_command"), schemas.EventAllocated, false},
+		"rejected":           {allocate, schemas.Event{Type: schemas.EventCommandRejected, OrderID: "o1", Reason: "invalid_sku"}, schemas.Event{}, schemas.EventCommandRejected, false},
+		"ignored":            {allocate, schemas.Event{Type: schemas.EventCommandIgnored, OrderID: "o1", BatchRef: "b1", Reason: "duplicate_line"}, schemas.Event{}, schemas.EventCommandIgnored, false},
+		"other order":        {allocate, schemas.Event{Type: schemas.EventAllocated, OrderID: "o2", BatchRef: "b7"}, schemas.Event{}, 0, true},
+		"other command":      {create, schemas.Event{Type: schemas.EventBatchQuantityChanged, BatchRef: "b1"}, schemas.Event{}, 0, true},
+		"other quantity":     {allocate, schemas.Event{Type: schemas.EventAllocated, OrderID: "o1", BatchRef: "b7"}, rejected("conflicting_command"), 0, true},
+		"other line":         {allocate, schemas.Event{Type: schemas.EventAllocated, OrderID: "o1", BatchRef: "b7"}, rejected("conflicting_line"), 0, true},
+		"other content":      {create, schemas.Event{Type: schemas.EventBatchCreated, BatchRef: "b1"}, rejected("conflicting_batch"), 0, true},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			r.follow(t)
+			came := r.decide(t, always(test.decided))
+			r.past.learn(test.first)
+			result := r.keyed(t, test.cmd, patience)
+			if test.decided.Type == 0 {
+				require.Zero(t, came())
+			}
+			if test.reused {
+				require.ErrorIs(t, result.Err, ErrKeyReused)
+				return
+			}
+			require.NoError(t, result.Err)
+			require.Equal(t, test.want, result.Outcome.Type)
+			require.Equal(t, test.first.Reason, result.Outcome.Reason)
+			require.EqualValues(t, -1, result.Outcome.Offset, "it is projected")
+		})
+	}
+}
+
+func TestAFirstOutcomeThatIsNotProjectedYet(t *testing.T) {
+	r := newRig(t)
+	r.follow(t)
+	r.decide(t, func(int) schemas.Event {
+		time.AfterFunc(200*time.Millisecond, func() { r.past.learn(schemas.Event{Type: schemas.EventAllocated, OrderID: "o1", BatchRef: "b1"}) })
+		return schemas.Event{Type: schemas.EventCommandIgnored, Reason: "duplicate_command"}
+	})
+	result := r.keyed(t, command("CHAIR"), patience)
+	require.NoError(t, result.Err)
+	require.Equal(t, schemas.EventAllocated, result.Outcome.Type)
+}
+
+func TestKeysWithoutTheReadModel(t *testing.T) {
+	r := newRig(t)
+	r.past.err = errors.New("away")
+	r.follow(t)
+	came := r.decide(t, func(n int) schemas.Event {
+		return []schemas.Event{{Type: schemas.EventAllocated}, {Type: schemas.EventCommandIgnored, Reason: "duplicate_command"}}[n]
+	})
+	require.Equal(t, schemas.EventAllocated, r.keyed(t, command("CHAIR"), patience).Outcome.Type)
+	r.forgetful()
+	result := r.keyed(t, command("CHAIR"), 100*time.Millisecond)
+	require.NoError(t, result.Err)
+	require.Nil(t, result.Outcome, "that there was another says nothing of what became of it")
+	require.Equal(t, 2, came())
+}
+
+func TestAnAcceptedCommandIsNotSentAgain(t *testing.T) {
+	r := newRig(t)
+	r.follow(t)
+	came := r.decide(t, always(schemas.Event{}))
+	require.Nil(t, r.keyed(t, command("CHAIR"), 0).Outcome)
+	require.Eventually(t, func() bool { return came() == 1 }, patience, time.Millisecond)
+	require.Nil(t, r.keyed(t, command("CHAIR"), 50*time.Millisecond).Outcome)
+	r.past.learn(schemas.Event{Type: schemas.EventOutOfStock, OrderID: "o1"})
+	result := r.keyed(t, command("CHAIR"), patience)
+	require.Equal(t, schemas.EventOutOfStock, result.Outcome.Type, "its time to be seen on the topic may be over")
+	require.Equal(t, 1, came())
+}
+
+func TestAnUnacknowledgedCommandIsSentAgain(t *testing.T) {
+	r := newRig(t)
+	r.follow(t)
+	came := r.decide(t, always(schemas.Event{Type: schemas.EventAllocated}))
+	silence := make(chan struct{})
+	r.cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.SleepControl(func() { <-silence })
+		return nil, nil, false
+	})
+	ctx, leave := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer leave()
+	require.ErrorIs(t, r.Submit(ctx, patience, Request{Command: command("CHAIR"), Key: "k"})[0].Err, context.DeadlineExceeded)
+	close(silence)
+	result := r.keyed(t, command("CHAIR"), patience)
+	require.NoError(t, result.Err)
+	require.Equal(t, schemas.EventAllocated, result.Outcome.Type)
+	require.Eventually(t, func() bool { return came() == 2 }, patience, time.Millisecond, "nobody knew whether the first arrived")
+}
+
+func TestTwoWhoWaitForEachOthersKeys(t *testing.T) {
+	r := newRigWith(t, ackWait)
+	entry, mine, err := r.keys.claim("k", command("CHAIR"))
+	require.NoError(t, err)
+	require.True(t, mine)
+	require.NotNil(t, entry)
+	start := time.Now()
+	require.ErrorIs(t, r.keyed(t, command("CHAIR"), patience).Err, ErrUnacknowledged)
+	require.Less(t, time.Since(start), patience/2)
+}
+
+func TestManyAtOnceKeepTheirOrder(t *testing.T) {
+	r := newRig(t)
+	r.follow(t)
+	came := r.decide(t, func(n int) schemas.Event { return schemas.Event{Type: schemas.EventAllocated, Version: uint64(n + 1)} })
+	requests := make([]Request, 500)
+	for i := range requests {
+		requests[i].Command = command("CHAIR")
+		if i%7 == 0 {
+			requests[i].Key = fmt.Sprint("key-", i)
+		}
+	}
+	for i, result := range r.Submit(t.Context(), patience, requests...) {
+		require.NoError(t, result.Err)
+		require.EqualValues(t, i+1, result.Outcome.Version)
+		if requests[i].Key != "" {
+			require.Equal(t, requests[i].Key, result.CommandID)
+		}
+	}
+	require.Equal(t, len(requests), came())
+}

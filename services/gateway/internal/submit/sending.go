@@ -1,0 +1,146 @@
+package submit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/lotline/lotline/pkg/cloudevents"
+	"github.com/lotline/lotline/pkg/telemetry"
+	"github.com/lotline/lotline/schemas"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// sending is one command on its way.
+type sending struct {
+	*Submitter
+	request  *Request
+	deadline time.Time
+	waits    bool
+	key      *key     // claimed; nil = the command has none
+	first    *Outcome // of the key, where the read model has it
+	settled  bool     // the result is final
+	result   Result
+
+	outcome <-chan Outcome // nil blocks for ever
+	forget  func()
+	acked   chan error
+	giveUp  <-chan time.Time
+	sent    bool
+	span    trace.Span
+}
+
+func (f *sending) settle(outcome *Outcome, err error) {
+	f.settled, f.result.Outcome, f.result.Err = true, outcome, err
+}
+
+// begin hands the command to Kafka's client, which keeps the order of its callers, unless a command of its key is there.
+func (f *sending) begin(ctx context.Context) {
+	if f.result.CommandID == "" {
+		uid, err := uuid.NewV7()
+		if err != nil {
+			f.settle(nil, fmt.Errorf("make a command id: %w", err))
+			return
+		}
+		f.result.CommandID = uid.String()
+	}
+	if f.waits {
+		// Before the command can be in Kafka, or its outcome could come first.
+		f.outcome, f.forget = f.waiters.add(f.result.CommandID)
+	}
+	if f.key != nil && f.keys.accepted(f.key) {
+		return
+	}
+	f.sent, f.acked, f.giveUp = true, make(chan error, 1), time.After(f.ackWait)
+	ctx, f.span = telemetry.Child(ctx, "send "+f.topic, trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(
+		semconv.MessagingSystemKafka, semconv.MessagingOperationTypeSend, semconv.MessagingOperationName("send"),
+		semconv.MessagingDestinationName(f.topic), semconv.MessagingMessageID(f.result.CommandID)))
+	f.client.TryProduce(context.WithoutCancel(ctx), f.record(ctx), func(_ *kgo.Record, err error) { f.acked <- err })
+}
+
+// finish waits for the acknowledgement and the outcome.
+func (f *sending) finish(ctx context.Context) {
+	if f.forget != nil {
+		defer f.forget()
+	}
+	var outcome *Outcome
+	var err error
+	if f.sent {
+		outcome, err = f.acknowledgement(ctx)
+		telemetry.End(f.span, err)
+	}
+	if f.key != nil && err == nil {
+		f.keys.accept(f.key)
+	}
+	if err == nil && outcome == nil && f.waits {
+		outcome, err = f.decision(ctx)
+	}
+	if f.key != nil {
+		f.release(ctx, outcome, err)
+		return
+	}
+	f.settle(outcome, err)
+}
+
+// acknowledgement waits until Kafka has acknowledged the command, or until its outcome is there, which it then returns.
+func (f *sending) acknowledgement(ctx context.Context) (*Outcome, error) {
+	select {
+	case err := <-f.acked:
+		if errors.Is(err, kerr.UnknownTopicID) {
+			// The topic was made anew. The client refuses it until it is told to
+			// forget the old one; the next command finds the new.
+			f.client.PurgeTopicsFromProducing(f.topic)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrUnacknowledged, err)
+		}
+		return nil, nil
+	case outcome := <-f.outcome: // stronger than an acknowledgement
+		return &outcome, nil
+	case <-f.giveUp:
+		return nil, fmt.Errorf("%w within %s", ErrUnacknowledged, f.ackWait)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// decision waits for the outcome. A command that was sent by an earlier request may have had its own before this one
+// began to wait, so the read model is asked for it too.
+func (f *sending) decision(ctx context.Context) (*Outcome, error) {
+	_, span := telemetry.Child(ctx, "wait for the outcome")
+	defer span.End()
+	within, cancel := context.WithDeadline(ctx, f.deadline)
+	defer cancel()
+	var past <-chan *Outcome
+	if !f.sent {
+		past = f.lookFor(within)
+	}
+	select {
+	case outcome := <-f.outcome:
+		return &outcome, nil
+	case outcome := <-past:
+		return outcome, nil
+	case <-f.stop:
+	case <-within.Done():
+		return nil, ctx.Err()
+	}
+	return nil, nil
+}
+
+// record is the command's. What traces the request goes on with it.
+func (f *sending) record(ctx context.Context) *kgo.Record {
+	cmd := &f.request.Command
+	return &kgo.Record{
+		Topic: f.topic,
+		Key:   []byte(cmd.SKU),
+		Value: schemas.AppendCommand(nil, cmd),
+		Headers: telemetry.FromContext(ctx).AppendTo(cloudevents.Headers(cloudevents.Envelope{
+			ID: f.result.CommandID, Source: Source, Type: cmd.Type.CEType(), ContentType: schemas.ContentTypeJSON, Time: time.Now(),
+		})),
+	}
+}
