@@ -19,7 +19,7 @@ const (
 	RoleAdmin     Role = "admin"     // topics apply: topics, settings and ACLs, and so whatever it grants itself
 	RoleAllocator Role = "allocator" // commands to events and dead letters
 	RoleProjector Role = "projector" // events to the read model
-	RoleGateway   Role = "gateway"   // HTTP to commands, and their outcomes
+	RoleGateway   Role = "gateway"   // HTTP to commands, and their outcomes; how far the projectors are
 	RoleProducer  Role = "producer"  // order systems: send commands
 	RoleConsumer  Role = "consumer"  // warehouses and others: read events, in groups named after ConsumerGroups
 	RoleOperator  Role = "operator"  // lotline send, tail, dlq, verify, offsets; no service's group or transactions. A skip that wants the allocators stopped takes RoleAllocator
@@ -101,7 +101,10 @@ func (s Set) grants(role Role) []ACL {
 	case RoleProjector:
 		return []ACL{topic(s.Events, kadm.OpRead), group(s.ProjectorGroup, literal, kadm.OpRead), group(s.ProjectorGroup+".", prefixed, kadm.OpRead)}
 	case RoleGateway:
-		return []ACL{topic(s.Commands, kadm.OpWrite), topic(s.Events, kadm.OpRead)}
+		return []ACL{
+			topic(s.Commands, kadm.OpWrite), topic(s.Events, kadm.OpRead),
+			group(s.ProjectorGroup, literal, kadm.OpDescribe), group(s.ProjectorGroup+".", prefixed, kadm.OpDescribe), // how far the read model is
+		}
 	case RoleProducer:
 		return []ACL{topic(s.Commands, kadm.OpWrite)}
 	case RoleConsumer:

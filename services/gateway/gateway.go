@@ -24,6 +24,7 @@ import (
 	"github.com/lotline/lotline/pkg/readmodel/stores"
 	"github.com/lotline/lotline/pkg/telemetry"
 	"github.com/lotline/lotline/services/gateway/internal/httpapi"
+	"github.com/lotline/lotline/services/gateway/internal/projected"
 	"github.com/lotline/lotline/services/gateway/internal/reads"
 	"github.com/lotline/lotline/services/gateway/internal/submit"
 	"github.com/lotline/lotline/topics"
@@ -58,6 +59,8 @@ type Config struct {
 	OutcomeWait         time.Duration      `help:"How long a POST waits for its command's outcome, unless the client prefers otherwise." default:"1s"`
 	OutcomeWaitMax      time.Duration      `help:"How long a POST waits at most, whatever the client prefers." default:"10s"`
 	RequestsMax         int                `help:"How many commands, and how many questions, may be under way at once." default:"4096"`
+	HTTPCacheMaxAge     time.Duration      `name:"http-cache-max-age" help:"How long browsers and caches in front of the gateway may answer what is left of SKUs themselves (Cache-Control: max-age); 0 = not at all." default:"0s"`
+	HTTPCacheStale      time.Duration      `name:"http-cache-stale" help:"How much longer they may while they ask again (stale-while-revalidate)." default:"0s"`
 	TraceRatio          float64            `help:"Share of the requests, 0 to 1, that are traced although nobody before the gateway has decided whether to. Needs --otlp-endpoint." default:"0.01" placeholder:"RATIO"`
 	Telemetry           telemetry.Config   `embed:""`
 	Kafka               kafkaclient.Config `embed:"" prefix:"kafka-"`
@@ -92,6 +95,11 @@ func (c Config) Validate() error {
 	}
 	if c.RequestsMax < 1 {
 		errs = append(errs, fmt.Errorf("with at most %d requests at once nothing can be answered", c.RequestsMax))
+	}
+	for flag, d := range map[string]time.Duration{"--http-cache-max-age": c.HTTPCacheMaxAge, "--http-cache-stale": c.HTTPCacheStale} {
+		if d < 0 || d > time.Hour || d%time.Second != 0 {
+			errs = append(errs, fmt.Errorf("%s is %s and must be whole seconds from 0s to 1h", flag, d))
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -138,9 +146,11 @@ func Run(ctx context.Context, cfg Config) error {
 	reader := reads.New(store, readTimeout, reads.NewMetrics(registry), log)
 	handler := httpapi.New(httpapi.Config{
 		OutcomeWait: cfg.OutcomeWait, OutcomeWaitMax: cfg.OutcomeWaitMax, ReadWait: readTimeout, RequestsMax: cfg.RequestsMax,
+		CacheMaxAge: cfg.HTTPCacheMaxAge, CacheStale: cfg.HTTPCacheStale,
 	}, httpapi.Ports{
 		Submitter: submit.New(producer, set.Commands.Name, ackWait, waiters, reader, ctx.Done()),
 		Reader:    reader,
+		Projected: projected.NewWatcher(committed(producer, set, cfg.ReadModel), log),
 		NotReady:  health.Ready, Log: log, Metrics: registry, Tracer: tracing.Tracer(),
 	})
 
@@ -152,6 +162,14 @@ func Run(ctx context.Context, cfg Config) error {
 	group.Go(func() error { return admin.Serve(groupCtx, cfg.AdminAddr, &health.Health, registry) })
 	group.Go(func() error { return serve(groupCtx, cfg, handler, log) })
 	return group.Wait()
+}
+
+// committed returns what tells how far the read model is: nil for the write side, which has each event before it is published.
+func committed(client *kgo.Client, set topics.Set, readModel string) func(context.Context) (map[int32]int64, error) {
+	if readModel == stores.WriteSide {
+		return nil
+	}
+	return projected.Committed(client, set.Events.Name, set.ProjectorGroupOf(readModel))
 }
 
 // mayWrite checks that Kafka answers and would take records of topic from this process.

@@ -74,8 +74,8 @@ func operations() []operation {
 		{name: "commit the projectors' offsets", do: commits(declared.ProjectorGroup, events), may: []topics.Role{projectorRole}},
 		{name: "commit a warehouse's offsets", do: commits(warehouse, events), may: []topics.Role{consumerRole}},
 		{name: "see the allocators' offsets", do: offsets(declared.AllocatorGroup), may: []topics.Role{allocatorRole, operatorRole}, done: []*kerr.Error{kerr.GroupIDNotFound}},
-		{name: "see the projectors' offsets", do: offsets(declared.ProjectorGroup), may: []topics.Role{projectorRole, operatorRole}, done: []*kerr.Error{kerr.GroupIDNotFound}},
-		{name: "see the offsets of another store's projectors", do: offsets(declared.ProjectorGroupOf("postgres")), may: []topics.Role{projectorRole, operatorRole}, done: []*kerr.Error{kerr.GroupIDNotFound}},
+		{name: "see the projectors' offsets", do: offsets(declared.ProjectorGroup), may: []topics.Role{projectorRole, gatewayRole, operatorRole}, done: []*kerr.Error{kerr.GroupIDNotFound}},
+		{name: "see the offsets of another store's projectors", do: offsets(declared.ProjectorGroupOf("postgres")), may: []topics.Role{projectorRole, gatewayRole, operatorRole}, done: []*kerr.Error{kerr.GroupIDNotFound}},
 		{name: "delete the allocators' group", do: func(ctx context.Context, a actor) error {
 			_, err := a.adm.DeleteGroup(ctx, declared.AllocatorGroup)
 			return err

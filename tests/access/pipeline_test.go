@@ -226,6 +226,9 @@ func TestATakenPermissionIsNamedAndWaitedFor(t *testing.T) {
 			if acl.Name == declared.ProjectorGroup+"." {
 				continue // for projectors of another store than the one that runs here
 			}
+			if role == topics.RoleGateway && acl.Type == kmsg.ACLResourceTypeGroup {
+				continue // questions with a token wait in vain, and the log says so; all else goes on
+			}
 			t.Run(fmt.Sprintf("%s %s %s %s", role, acl.Operation, acl.Type, acl.Name), func(t *testing.T) {
 				in := installation{t, c, in.config}
 				giveBack := in.take(acl)

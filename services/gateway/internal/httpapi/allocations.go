@@ -34,10 +34,12 @@ func (a *api) allocations(r *http.Request) answer {
 		return refused(http.StatusNotFound, "No line of order "+r.PathValue("orderid")+" is allocated")
 	}
 	body := make([]allocation, len(lines))
+	var versions tag
 	for i, l := range lines {
 		body[i] = allocation{SKU: l.SKU, BatchRef: l.BatchRef}
+		versions.add(l.SKU, l.Version)
 	}
-	return answer{status: http.StatusOK, body: body}
+	return answer{status: http.StatusOK, body: body, etag: versions.String()}
 }
 
 // allocation answers GET /allocations/{orderid}/{sku}: where one line is.
@@ -51,7 +53,12 @@ func (a *api) allocation(r *http.Request) answer {
 		return refused(http.StatusNotFound, "No line of order "+r.PathValue("orderid")+" for sku "+r.PathValue("sku")+" is allocated")
 	}
 	l := lines[i]
-	return answer{status: http.StatusOK, body: allocatedLine{l.OrderID, l.SKU, l.Qty, l.BatchRef, etaOrNull(l.ETA), l.Version}}
+	var version tag
+	version.add(l.SKU, l.Version)
+	return answer{
+		status: http.StatusOK, body: allocatedLine{l.OrderID, l.SKU, l.Qty, l.BatchRef, etaOrNull(l.ETA), l.Version},
+		etag: version.String(),
+	}
 }
 
 // linesOf returns the lines of the order in the path, whose values of these names have to be ids.

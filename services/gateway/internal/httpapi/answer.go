@@ -18,6 +18,7 @@ type answer struct {
 	body      any
 	message   string // one sentence, without a full stop, as in the book; "" = nothing is wrong
 	requestID string
+	etag      string // "" = none
 }
 
 // with returns the answer with a header; an empty value changes nothing.

@@ -56,7 +56,9 @@ func (a *api) availability(r *http.Request) answer {
 	case found[sku].Version == 0:
 		return refused(http.StatusNotFound, "No batch of sku "+sku+" is known, or not yet")
 	default:
-		return answer{status: http.StatusOK, body: left(found[sku], qty)}
+		var version tag
+		version.add(sku, found[sku].Version)
+		return a.cacheable(answer{status: http.StatusOK, body: left(found[sku], qty), etag: version.String()})
 	}
 }
 
@@ -79,14 +81,16 @@ func (a *api) availabilityOfMany(r *http.Request) answer {
 		Availability []availability `json:"availability"` // in the order asked for
 		Unknown      []string       `json:"unknown"`
 	}{[]availability{}, []string{}}
+	var versions tag
 	for _, sku := range skus {
+		versions.add(sku, found[sku].Version)
 		if found[sku].Version == 0 {
 			body.Unknown = append(body.Unknown, sku)
 		} else {
 			body.Availability = append(body.Availability, left(found[sku], qty))
 		}
 	}
-	return answer{status: http.StatusOK, body: body}
+	return a.cacheable(answer{status: http.StatusOK, body: body, etag: versions.String()})
 }
 
 func (a *api) availabilities(r *http.Request, skus []string) (map[string]readmodel.Availability, error) {

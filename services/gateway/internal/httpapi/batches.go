@@ -64,7 +64,9 @@ func (a *api) batch(r *http.Request) answer {
 	}
 	for _, b := range found[sku].Batches {
 		if b.Ref == ref {
-			return answer{status: http.StatusOK, body: batchState{sku, b.Ref, b.Qty, b.Available, etaOrNull(b.ETA)}}
+			var version tag // the SKU's: not every store keeps the batch's
+			version.add(sku, found[sku].Version)
+			return a.cacheable(answer{status: http.StatusOK, body: batchState{sku, b.Ref, b.Qty, b.Available, etaOrNull(b.ETA)}, etag: version.String()})
 		}
 	}
 	return refused(http.StatusNotFound, "No batch "+ref+" of sku "+sku+" is known, or not yet")

@@ -61,7 +61,9 @@ func (a *api) command(r *http.Request) answer {
 	case outcome.Type == "":
 		return refused(http.StatusNotFound, "No outcome of command "+id+" is known, or not yet")
 	default:
-		return answer{status: http.StatusOK, body: commandOutcome(outcome)}
+		var version tag // of one id, the first command counts, and its outcome stays
+		version.add(outcome.CommandSource+" "+outcome.Type, outcome.Version)
+		return answer{status: http.StatusOK, body: commandOutcome(outcome), etag: version.String()}
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/lotline/lotline/pkg/readmodel"
+	"github.com/lotline/lotline/services/gateway/internal/projected"
 	"github.com/lotline/lotline/services/gateway/internal/reads"
 	"github.com/lotline/lotline/services/gateway/internal/submit"
 	"github.com/prometheus/client_golang/prometheus"
@@ -38,18 +39,27 @@ type Reader interface {
 	SKUs(ctx context.Context, ref string) ([]string, error)
 }
 
+// Projected waits until the read model has what a token covers; see projected.Watcher.
+type Projected interface {
+	Wait(ctx context.Context, token projected.Token) error
+}
+
 // Config bounds what requests may take.
 type Config struct {
 	OutcomeWait    time.Duration // how long a POST waits for its outcome by default
 	OutcomeWaitMax time.Duration // how long at most, whatever the client prefers
 	ReadWait       time.Duration // how long a question waits for its answer
 	RequestsMax    int           // how many commands, and how many questions, at once
+	// How long caches may keep what is left of SKUs, and how long they may go on with it while they ask again. 0 = not at
+	// all; whole seconds.
+	CacheMaxAge, CacheStale time.Duration
 }
 
 // Ports is what the API is connected to.
 type Ports struct {
 	Submitter Submitter
 	Reader    Reader
+	Projected Projected
 	NotReady  func() map[string]string // component -> why; empty = ready
 	Mounts    []Mount                  // what else is served at the same address
 	Log       *slog.Logger
@@ -105,7 +115,7 @@ func (a *api) routes() []route {
 		return route{method, path, write, a.traced(method, path, accepting(types, a.commands, handle)), bodyBytesMax}
 	}
 	question := func(path string, write writer, handle func(*http.Request) answer) route {
-		return route{get, path, write, a.traced(get, path, a.questions.bounded(handle)), 0}
+		return route{get, path, write, a.traced(get, path, a.questions.bounded(a.after(handle))), 0}
 	}
 	deallocation, many := "/orders/{orderid}/lines/{sku}", "/commands"
 	return []route{

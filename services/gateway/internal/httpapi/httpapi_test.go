@@ -16,6 +16,7 @@ import (
 
 	"github.com/lotline/lotline/pkg/readmodel"
 	"github.com/lotline/lotline/schemas"
+	"github.com/lotline/lotline/services/gateway/internal/projected"
 	"github.com/lotline/lotline/services/gateway/internal/reads"
 	"github.com/lotline/lotline/services/gateway/internal/submit"
 	"github.com/prometheus/client_golang/prometheus"
@@ -52,6 +53,9 @@ type fake struct {
 	readErr      error
 	notReady     map[string]string
 	mounts       []Mount
+	behind       bool
+	token        projected.Token // what was waited for
+	config       func(*Config)
 	panics       bool
 }
 
@@ -101,12 +105,24 @@ func (f *fake) SKUs(_ context.Context, ref string) ([]string, error) {
 	return f.skus[ref], f.readErr
 }
 
+func (f *fake) Wait(ctx context.Context, token projected.Token) error {
+	f.token = token
+	if f.behind {
+		<-ctx.Done()
+		return projected.ErrBehind
+	}
+	return nil
+}
+
 func (f *fake) handler(log io.Writer) http.Handler {
-	return New(Config{OutcomeWait: 300 * time.Millisecond, OutcomeWaitMax: 10 * time.Second, ReadWait: time.Second, RequestsMax: 2},
-		Ports{
-			Submitter: f, Reader: f, NotReady: func() map[string]string { return f.notReady }, Mounts: f.mounts,
-			Log: slog.New(slog.NewTextHandler(log, nil)), Metrics: prometheus.NewRegistry(), Tracer: noop.NewTracerProvider().Tracer(""),
-		})
+	cfg := Config{OutcomeWait: 300 * time.Millisecond, OutcomeWaitMax: 10 * time.Second, ReadWait: time.Second, RequestsMax: 2}
+	if f.config != nil {
+		f.config(&cfg)
+	}
+	return New(cfg, Ports{
+		Submitter: f, Reader: f, Projected: f, NotReady: func() map[string]string { return f.notReady }, Mounts: f.mounts,
+		Log: slog.New(slog.NewTextHandler(log, nil)), Metrics: prometheus.NewRegistry(), Tracer: noop.NewTracerProvider().Tracer(""),
+	})
 }
 
 // record answers a request without a connection.

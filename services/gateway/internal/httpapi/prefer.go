@@ -13,7 +13,11 @@ import (
 // is what respond-async asks for anyway. A preference that cannot be read is
 // ignored, as the RFC says.
 func (a *api) preferred(header http.Header) (wait time.Duration, applied string) {
-	wait = a.OutcomeWait
+	return a.preferredOr(a.OutcomeWait, header)
+}
+
+// preferredOr is preferred for what waits for something else by default.
+func (a *api) preferredOr(wait time.Duration, header http.Header) (_ time.Duration, applied string) {
 	for preference := range strings.SplitSeq(strings.Join(header.Values("Prefer"), ","), ",") {
 		preference, _, _ = strings.Cut(preference, ";") // parameters: none is defined
 		name, value, _ := strings.Cut(preference, "=")

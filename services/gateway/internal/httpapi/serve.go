@@ -32,7 +32,16 @@ func (a *api) serve(rt route) http.Handler {
 		for name, value := range ans.header {
 			h.Set(name, value)
 		}
-		rt.write(w, ans)
+		if ans.etag != "" {
+			h.Set("ETag", ans.etag)
+			if known(r.Header.Values("If-None-Match"), ans.etag) {
+				ans.status = http.StatusNotModified
+				w.WriteHeader(ans.status)
+			}
+		}
+		if ans.status != http.StatusNotModified {
+			rt.write(w, ans)
+		}
 		a.seconds.WithLabelValues(rt.path, strconv.Itoa(ans.status)).Observe(time.Since(start).Seconds())
 	})
 }

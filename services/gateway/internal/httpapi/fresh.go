@@ -1,0 +1,94 @@
+package httpapi
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/lotline/lotline/services/gateway/internal/projected"
+)
+
+// afterHeader says in a request what ?after= says in its address.
+const afterHeader = "Lotline-After"
+
+// after answers a question that comes with a token once the read model has all that the token covers. It waits a bounded
+// time; an answer that is older than the token is never given.
+func (a *api) after(handle func(*http.Request) answer) func(*http.Request) answer {
+	return func(r *http.Request) answer {
+		token, fault := afterToken(r)
+		if fault != "" {
+			return refused(http.StatusBadRequest, fault)
+		}
+		if len(token) == 0 {
+			return handle(r)
+		}
+		wait, applied := a.preferredOr(a.ReadWait, r.Header)
+		ctx, cancel := context.WithTimeout(r.Context(), wait)
+		defer cancel()
+		if err := a.Projected.Wait(ctx, token); err != nil {
+			return unavailable("The read model does not have yet what the token covers; try again").with("Preference-Applied", applied)
+		}
+		// A cache must not keep what was asked for with a token in a header for those who have none, or an older one.
+		return handle(r).with("Preference-Applied", applied).with("Cache-Control", "no-store")
+	}
+}
+
+// afterToken joins the tokens of the query and of the header.
+func afterToken(r *http.Request) (projected.Token, string) {
+	token := projected.Token{}
+	given := append(r.URL.Query()["after"], r.Header.Values(afterHeader)...)
+	for _, text := range strings.FieldsFunc(strings.Join(given, ","), func(c rune) bool { return c == ',' || c == ' ' }) {
+		one, err := projected.ParseToken(text)
+		if err != nil {
+			return nil, fmt.Sprintf("The token %.20q is none that was given out here; after takes what an answer had as %s", text, tokenHeader)
+		}
+		for partition, offset := range one {
+			token.Add(partition, offset)
+		}
+	}
+	return token, ""
+}
+
+// cacheable lets caches keep an answer for as long as the settings say.
+func (a *api) cacheable(ans answer) answer {
+	if a.CacheMaxAge <= 0 {
+		return ans
+	}
+	control := fmt.Sprintf("max-age=%d", int(a.CacheMaxAge/time.Second))
+	if a.CacheStale > 0 {
+		control += fmt.Sprintf(", stale-while-revalidate=%d", int(a.CacheStale/time.Second))
+	}
+	// What a cache has kept must not answer whoever has seen something newer.
+	return ans.with("Cache-Control", control).with("Vary", afterHeader)
+}
+
+// A tag makes an ETag of what an answer is about: names, each with the version that says all about it.
+type tag struct{ text []byte }
+
+// tagFormat changes when bodies do: the same versions are then another text.
+const tagFormat = 1
+
+func (t *tag) add(name string, version uint64) {
+	t.text = binary.AppendUvarint(append(binary.AppendUvarint(t.text, uint64(len(name))), name...), version)
+}
+
+func (t *tag) String() string {
+	sum := sha256.Sum256(append(t.text, tagFormat))
+	return `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
+}
+
+// known reports whether a client's If-None-Match has the tag.
+func known(ifNoneMatch []string, etag string) bool {
+	for one := range strings.SplitSeq(strings.Join(ifNoneMatch, ","), ",") {
+		one = strings.TrimPrefix(strings.TrimSpace(one), "W/")
+		if one == etag || one == "*" {
+			return true
+		}
+	}
+	return false
+}
