@@ -44,7 +44,7 @@ var clickHouseRights = map[string]map[string]string{
 	},
 	"lotline_reader": {
 		"order_lines": "SELECT", "order_lines_g1": "SELECT", "stock": "SELECT", "stock_g1": "SELECT", "skus": "SELECT", "skus_g1": "SELECT",
-		"batches_by_ref": "SELECT", "batches_by_ref_g1": "SELECT", "outcomes": "SELECT",
+		"batches_by_ref": "SELECT", "batches_by_ref_g1": "SELECT", "outcomes": "SELECT", "events": "SELECT",
 	},
 	"lotline_operator": {
 		"events": "SELECT", "outcomes": "SELECT", "order_lines": "SELECT", "order_lines_g1": "SELECT", "stock": "SELECT", "stock_g1": "SELECT",
