@@ -104,6 +104,7 @@ func (s Set) grants(role Role) []ACL {
 		return []ACL{
 			topic(s.Commands, kadm.OpWrite), topic(s.Events, kadm.OpRead),
 			group(s.ProjectorGroup, literal, kadm.OpDescribe), group(s.ProjectorGroup+".", prefixed, kadm.OpDescribe), // how far the read model is
+			topic(s.DeadLetters, kadm.OpRead), group(s.AllocatorGroup, literal, kadm.OpDescribe), // which the console shows
 		}
 	case RoleProducer:
 		return []ACL{topic(s.Commands, kadm.OpWrite)}

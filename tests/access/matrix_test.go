@@ -52,7 +52,7 @@ func operations() []operation {
 		{name: "write to another's topic", do: writes(shared)},
 		{name: "read commands", do: reads(commands), may: []topics.Role{allocatorRole, operatorRole}},
 		{name: "read events", do: reads(events), may: []topics.Role{allocatorRole, projectorRole, gatewayRole, consumerRole, operatorRole}},
-		{name: "read dead letters", do: reads(letters), may: []topics.Role{allocatorRole, operatorRole}},
+		{name: "read dead letters", do: reads(letters), may: []topics.Role{allocatorRole, gatewayRole, operatorRole}},
 		{name: "see open transactions among dead letters", do: func(ctx context.Context, a actor) error {
 			var of kadm.TopicsSet
 			of.Add(letters, 0)
@@ -61,7 +61,7 @@ func operations() []operation {
 				err = errors.Join(err, p.Err)
 			}
 			return err
-		}, may: []topics.Role{allocatorRole, operatorRole}},
+		}, may: []topics.Role{allocatorRole, gatewayRole, operatorRole}},
 		{name: "read another's topic", do: reads(shared)},
 		{name: "see where commands end", do: ends(commands), may: []topics.Role{adminRole, allocatorRole, gatewayRole, producerRole, operatorRole}},
 
@@ -73,7 +73,7 @@ func operations() []operation {
 		{name: "commit the allocators' offsets", do: commits(declared.AllocatorGroup, commands), may: []topics.Role{allocatorRole}},
 		{name: "commit the projectors' offsets", do: commits(declared.ProjectorGroup, events), may: []topics.Role{projectorRole}},
 		{name: "commit a warehouse's offsets", do: commits(warehouse, events), may: []topics.Role{consumerRole}},
-		{name: "see the allocators' offsets", do: offsets(declared.AllocatorGroup), may: []topics.Role{allocatorRole, operatorRole}, done: []*kerr.Error{kerr.GroupIDNotFound}},
+		{name: "see the allocators' offsets", do: offsets(declared.AllocatorGroup), may: []topics.Role{allocatorRole, gatewayRole, operatorRole}, done: []*kerr.Error{kerr.GroupIDNotFound}},
 		{name: "see the projectors' offsets", do: offsets(declared.ProjectorGroup), may: []topics.Role{projectorRole, gatewayRole, operatorRole}, done: []*kerr.Error{kerr.GroupIDNotFound}},
 		{name: "see the offsets of another store's projectors", do: offsets(declared.ProjectorGroupOf("postgres")), may: []topics.Role{projectorRole, gatewayRole, operatorRole}, done: []*kerr.Error{kerr.GroupIDNotFound}},
 		{name: "delete the allocators' group", do: func(ctx context.Context, a actor) error {
