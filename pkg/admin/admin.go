@@ -14,6 +14,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -62,6 +63,24 @@ func (h *Health) Ready() map[string]string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return maps.Clone(h.faults)
+}
+
+// Outage is a component that is not ready, and since when.
+type Outage struct {
+	Component string    `json:"component"`
+	Since     time.Time `json:"since"`
+}
+
+// Outages returns the components that are not ready, in the order of their names, without the reasons, which may hold
+// addresses.
+func (h *Health) Outages() []Outage {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	outages := make([]Outage, 0, len(h.faults))
+	for _, component := range slices.Sorted(maps.Keys(h.faults)) {
+		outages = append(outages, Outage{component, h.since[component]})
+	}
+	return outages
 }
 
 // Serve answers on addr (host:port) until ctx ends, and then returns nil. With

@@ -108,3 +108,20 @@ func TestServe(t *testing.T) {
 	require.NoError(t, Serve(ctx, "", new(Health), prometheus.NewRegistry()), "no address: nothing to serve")
 	require.ErrorContains(t, Serve(t.Context(), "127.0.0.1:no", new(Health), prometheus.NewRegistry()), "listen for the admin endpoint")
 }
+
+func TestOutagesSaySinceWhenWithoutReasons(t *testing.T) {
+	h := new(Health)
+	before := time.Now()
+	h.Set("kafka", errors.New("no broker answers at 10.0.0.1"))
+	h.Set("clickhouse", errors.New("refused"))
+	h.Set("tail", nil)
+	outages := h.Outages()
+	require.Len(t, outages, 2)
+	require.Equal(t, "clickhouse", outages[0].Component)
+	require.Equal(t, "kafka", outages[1].Component)
+	require.WithinRange(t, outages[1].Since, before, time.Now())
+	h.Set("kafka", errors.New("another reason"))
+	require.Equal(t, outages[1], h.Outages()[1], "the same outage goes on")
+	h.Set("kafka", nil)
+	require.Len(t, h.Outages(), 1)
+}

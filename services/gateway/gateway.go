@@ -21,8 +21,10 @@ import (
 	"github.com/lotline/lotline/pkg/admin"
 	"github.com/lotline/lotline/pkg/credentials"
 	"github.com/lotline/lotline/pkg/kafkaclient"
+	"github.com/lotline/lotline/pkg/readmodel"
 	"github.com/lotline/lotline/pkg/readmodel/stores"
 	"github.com/lotline/lotline/pkg/telemetry"
+	"github.com/lotline/lotline/services/gateway/internal/console"
 	"github.com/lotline/lotline/services/gateway/internal/httpapi"
 	"github.com/lotline/lotline/services/gateway/internal/projected"
 	"github.com/lotline/lotline/services/gateway/internal/reads"
@@ -141,22 +143,32 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 	}()
 
-	waiters := new(submit.Waiters)
-	tail := submit.NewTail(cfg.Kafka.Opts("lotline-gateway-tail"), set.Events.Name, waiters, health.reporter("tail"), submit.NewMetrics(registry), log)
 	reader := reads.New(store, readTimeout, reads.NewMetrics(registry), log)
-	handler := httpapi.New(httpapi.Config{
+	history, _ := store.(readmodel.Historian) // nil if it keeps none
+	page := console.New(console.Config{
+		Topics: set, ProjectorGroup: set.ProjectorGroupOf(store.Name()), ReadModel: store.Name(), ReadWait: readTimeout,
+		Kafka: cfg.Kafka.Opts("lotline-gateway-console"),
+	}, console.Ports{Reader: reader, History: history, Outages: health.Outages, Log: log})
+
+	waiters := new(submit.Waiters)
+	tail := submit.NewTail(cfg.Kafka.Opts("lotline-gateway-tail"), set.Events.Name, waiters, health.reporter("tail"), submit.NewMetrics(registry), log,
+		page.Listener())
+	submitter := submit.New(producer, set.Commands.Name, ackWait, waiters, reader, ctx.Done())
+	submitter.Acknowledged = page.Acknowledged
+	handler := page.Handler(httpapi.New(httpapi.Config{
 		OutcomeWait: cfg.OutcomeWait, OutcomeWaitMax: cfg.OutcomeWaitMax, ReadWait: readTimeout, RequestsMax: cfg.RequestsMax,
 		CacheMaxAge: cfg.HTTPCacheMaxAge, CacheStale: cfg.HTTPCacheStale,
 	}, httpapi.Ports{
-		Submitter: submit.New(producer, set.Commands.Name, ackWait, waiters, reader, ctx.Done()),
+		Submitter: submitter,
 		Reader:    reader,
 		Projected: projected.NewWatcher(committed(producer, set, cfg.ReadModel), log),
 		NotReady:  health.Ready, Log: log, Metrics: registry, Tracer: tracing.Tracer(),
-	})
+	}))
 
 	kafka, readModel := health.reporter("kafka"), health.reporter(store.Name())
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error { return tail.Run(groupCtx) })
+	group.Go(func() error { return page.Run(groupCtx) })
 	group.Go(func() error { return watch(groupCtx, mayWrite(producer, set.Commands.Name), kafka) })
 	group.Go(func() error { return watch(groupCtx, store.Check, readModel) })
 	group.Go(func() error { return admin.Serve(groupCtx, cfg.AdminAddr, &health.Health, registry) })

@@ -37,6 +37,7 @@ func (e endpoints) write(file string) error {
 var guideText = template.Must(template.New("guide").Parse(`
 Lotline is running. Ctrl-C stops it; the data stays.
 
+  console     {{.At.Gateway}}/ in a browser, to watch what happens
   gateway     {{.At.Gateway}}
   Kafka       {{.At.Kafka}}
   ClickHouse  {{.At.ClickHouseHTTP}} and {{.At.ClickHouseNative}} (native), database {{.Database}}

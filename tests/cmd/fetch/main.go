@@ -17,6 +17,7 @@ import (
 
 	"github.com/lotline/lotline/tests/clients"
 	"github.com/lotline/lotline/tests/contracts"
+	"github.com/lotline/lotline/tests/internal/browser"
 	"github.com/lotline/lotline/tests/internal/cache"
 )
 
@@ -34,7 +35,7 @@ func main() {
 }
 
 func fetch(ctx context.Context, clientsToo bool) error {
-	folders := []cache.Folder{contracts.Specs}
+	folders := append([]cache.Folder{contracts.Specs}, browser.Folders()...)
 	if clientsToo {
 		packages, err := clients.Packages(ctx)
 		if err != nil {

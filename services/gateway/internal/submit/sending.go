@@ -60,7 +60,13 @@ func (f *sending) begin(ctx context.Context) {
 	ctx, f.span = telemetry.Child(ctx, "send "+f.topic, trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(
 		semconv.MessagingSystemKafka, semconv.MessagingOperationTypeSend, semconv.MessagingOperationName("send"),
 		semconv.MessagingDestinationName(f.topic), semconv.MessagingMessageID(f.result.CommandID)))
-	f.client.TryProduce(context.WithoutCancel(ctx), f.record(ctx), func(_ *kgo.Record, err error) { f.acked <- err })
+	id, acked := f.result.CommandID, f.acked // finish may be gone when Kafka answers
+	f.client.TryProduce(context.WithoutCancel(ctx), f.record(ctx), func(record *kgo.Record, err error) {
+		if err == nil && f.Acknowledged != nil {
+			f.Acknowledged(id, record)
+		}
+		acked <- err
+	})
 }
 
 // finish waits for the acknowledgement and the outcome.

@@ -81,6 +81,10 @@ type Submitter struct {
 	waiters *Waiters
 	stop    <-chan struct{}
 	keys    *keys
+
+	// Acknowledged, if it is set, is called with each command that Kafka has taken, with its place in the log. It must not
+	// wait for anything.
+	Acknowledged func(id string, record *kgo.Record)
 }
 
 // New returns a Submitter that writes to topic through client (made with

@@ -321,3 +321,22 @@ func TestStopAnswersThoseWhoWait(t *testing.T) {
 	require.NoError(t, group.Wait())
 	require.Less(t, time.Since(start), patience)
 }
+
+func TestAcknowledgedSaysWhereACommandIs(t *testing.T) {
+	r := newRig(t)
+	type where struct {
+		id, topic string
+		offset    int64
+	}
+	told := make(chan where, 10)
+	r.Acknowledged = func(id string, record *kgo.Record) { told <- where{id, record.Topic, record.Offset} }
+	for offset := range int64(2) {
+		receipt, err := r.one(t.Context(), command("CHAIR"), 0)
+		require.NoError(t, err)
+		require.Equal(t, where{receipt.CommandID, commands, offset}, <-told)
+	}
+	r.topic = "none"
+	_, err := r.one(t.Context(), command("CHAIR"), 0)
+	require.Error(t, err)
+	require.Empty(t, told, "what Kafka did not take is nowhere")
+}

@@ -25,24 +25,37 @@ const (
 	warnInterval       = 10 * time.Second
 )
 
+// Listener hears of the events that a Tail sees. Both methods are called by one goroutine, which follows all
+// partitions: they must not wait for anything.
+type Listener interface {
+	// Listening reports whether Event wants to be called now: reading events costs.
+	Listening() bool
+	// Event is told of a committed event, in the order of its partition. It must not keep record or event.
+	Event(record *kgo.Record, envelope *cloudevents.Envelope, event *schemas.Event)
+}
+
 // Tail follows the events topic, without a consumer group, from the end that
 // the topic has when it starts, and wakes those who wait for an event.
 type Tail struct {
-	opts    []kgo.Opt
-	topic   string
-	waiters *Waiters
-	report  func(error)
-	metrics *Metrics
-	log     *slog.Logger
-	warned  time.Time // of what could not be read
+	opts      []kgo.Opt
+	topic     string
+	waiters   *Waiters
+	listeners []Listener
+	report    func(error)
+	metrics   *Metrics
+	log       *slog.Logger
+	warned    time.Time // of what could not be read
 
 	partitionsInterval time.Duration
 }
 
 // NewTail returns a Tail of topic. Its clients are made with opts; report is
 // told nil whenever following begins, and why when it fails.
-func NewTail(opts []kgo.Opt, topic string, waiters *Waiters, report func(error), metrics *Metrics, log *slog.Logger) *Tail {
-	return &Tail{opts: opts, topic: topic, waiters: waiters, report: report, metrics: metrics, log: log, partitionsInterval: partitionsInterval}
+func NewTail(opts []kgo.Opt, topic string, waiters *Waiters, report func(error), metrics *Metrics, log *slog.Logger, listeners ...Listener) *Tail {
+	return &Tail{
+		opts: opts, topic: topic, waiters: waiters, listeners: listeners, report: report, metrics: metrics, log: log,
+		partitionsInterval: partitionsInterval,
+	}
 }
 
 // Run follows the topic until ctx ends, and then returns nil. Short outages of
@@ -107,10 +120,16 @@ func (t *Tail) follow(ctx context.Context) error {
 	}
 }
 
-// deliver decodes only when somebody waits: the topic carries everybody's
-// events, and most of the time nobody here asks.
+// deliver decodes only when somebody waits or listens: the topic carries
+// everybody's events, and most of the time nobody here asks.
 func (t *Tail) deliver(fetches kgo.Fetches) {
-	if t.waiters.none() {
+	var listening []Listener
+	for _, l := range t.listeners {
+		if l.Listening() {
+			listening = append(listening, l)
+		}
+	}
+	if len(listening) == 0 && t.waiters.none() {
 		return
 	}
 	for record := range fetches.RecordsAll() {
@@ -123,6 +142,9 @@ func (t *Tail) deliver(fetches kgo.Fetches) {
 			// Not an event of this version. Whoever waits for its outcome will hear that it is pending.
 			t.unreadable(record, err)
 			continue
+		}
+		for _, l := range listening {
+			l.Event(record, &envelope, &event)
 		}
 		if event.Last && event.CommandSource == Source {
 			t.waiters.wake(Outcome{event, record.Partition, record.Offset})

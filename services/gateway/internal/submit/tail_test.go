@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lotline/lotline/pkg/cloudevents"
 	"github.com/lotline/lotline/schemas"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -139,5 +140,40 @@ func (r *rig) requireOutcomes(t *testing.T) {
 		receipt, err := r.one(t.Context(), command(fmt.Sprint("sku", i)), 10*time.Second)
 		require.NoError(t, err)
 		require.NotNil(t, receipt.Outcome)
+	}
+}
+
+// ear is a Listener that remembers what it heard.
+type ear struct {
+	listening atomic.Bool
+	heard     chan schemas.Event
+}
+
+func (e *ear) Listening() bool { return e.listening.Load() }
+
+func (e *ear) Event(record *kgo.Record, envelope *cloudevents.Envelope, event *schemas.Event) {
+	if record.Topic != events || envelope.Type != event.Type.CEType() {
+		panic("this is not the event's record")
+	}
+	e.heard <- *event
+}
+
+func TestListenersHearAllEventsWhileTheyListen(t *testing.T) {
+	r := newRig(t)
+	listener := &ear{heard: make(chan schemas.Event, 100)}
+	r.tail.listeners = []Listener{listener}
+	r.follow(t)
+	r.allocate(t)
+	_, err := r.one(t.Context(), command("CHAIR"), patience)
+	require.NoError(t, err)
+	require.Empty(t, listener.heard, "it does not listen yet")
+	listener.listening.Store(true)
+	receipt, err := r.one(t.Context(), command("CHAIR"), patience)
+	require.NoError(t, err)
+	require.NotNil(t, receipt.Outcome, "who waits is woken too")
+	for _, source := range []string{"/other", Source, Source} { // not only those that somebody waits for
+		heard := <-listener.heard
+		require.Equal(t, receipt.CommandID, heard.CommandID)
+		require.Equal(t, source, heard.CommandSource)
 	}
 }
