@@ -20,6 +20,9 @@ type Generations interface {
 	// Begin makes an empty generation, or what is missing of one that it began before. Every block whose Apply returns
 	// after Begin has returned is in it, whoever applied it: Begin waits for those that were under way.
 	Begin(ctx context.Context, generation int) error
+	// Settle returns once no block is being applied that was when it was called: each is wholly in every generation, or was
+	// refused.
+	Settle(ctx context.Context) error
 	// Load adds rows to a generation. A row that is not newer than the one of its key, by version, changes no answer, so
 	// rows may be loaded again, and beside blocks that have the same. It may be called concurrently.
 	Load(ctx context.Context, generation int, rows *State) error
@@ -49,6 +52,19 @@ type Logged interface {
 	// CompleteLines puts right what the write side does not know of lines that were loaded from it, as far as the log has
 	// it: for one that a cut moved to another batch, the cut's command and time.
 	CompleteLines(ctx context.Context, generation int) error
+}
+
+// Summed is a store that can add up its rows by itself. Rows of any other are read and added up by rowsum.Adder.
+type Summed interface {
+	// Sums returns what all rows that Read would hand over come to, by SKU.
+	Sums(ctx context.Context, generation int) (map[string]Sum, error)
+}
+
+// Sum is what the rows of a SKU come to.
+type Sum struct {
+	Version  uint64 // the SKU's; 0: it has no row
+	Rows     int64
+	Checksum uint64 // the checksums of rowsum.Adder's rows, by XOR
 }
 
 // LogPart is a part of a store's log.

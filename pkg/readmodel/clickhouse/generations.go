@@ -37,15 +37,11 @@ const (
 // generationTables are what readers ask for, in the order of names: each is an alias of the live generation's table.
 var generationTables = []string{tableRefs, tableLines, tableSKUs, tableStock}
 
-// inFlightPause is between two looks at the inserts that are running, and quietMax is how long Switch waits for a moment
-// without any.
-const (
-	inFlightPause = 20 * time.Millisecond
-	quietMax      = 5 * time.Second
-)
+// quietMax is how long Switch waits for a moment without an insert.
+const quietMax = 5 * time.Second
 
-// Generations makes and switches generations of the read model in ClickHouse. It is a readmodel.Generations and a
-// readmodel.Logged.
+// Generations makes and switches generations of the read model in ClickHouse. It is a readmodel.Generations, a
+// readmodel.Logged and a readmodel.Summed.
 type Generations struct {
 	writer *Writer // for its connections and its way of inserting
 	shape  fs.FS
@@ -54,6 +50,7 @@ type Generations struct {
 var (
 	_ readmodel.Generations = (*Generations)(nil)
 	_ readmodel.Logged      = (*Generations)(nil)
+	_ readmodel.Summed      = (*Generations)(nil)
 )
 
 // NewGenerations returns the generations of a database. It connects when it is first used.
@@ -114,10 +111,8 @@ func (g *Generations) List(ctx context.Context) (all []int, live int, err error)
 
 // Begin makes a generation's tables and then the views that feed them.
 //
-// An insert finds out which views there are while it starts, so one that started before a view existed never reaches it.
-// Which those are is known from the list of running queries: a query is in it before it looks for views, and until it has
-// ended. So an insert that does not know a view is either in a list that is taken after the view was made, or has ended
-// before. Begin waits until none of that list is running. (The list is one server's: in a cluster it is to be asked of all.)
+// An insert finds out which views there are while it starts, so one that started before a view existed never reaches it. It
+// is among those that Settle waits for: a query is in the list of running ones before it looks for views.
 func (g *Generations) Begin(ctx context.Context, generation int) error {
 	if err := g.exec(ctx, "CREATE TABLE IF NOT EXISTS "+of(marks, generation)+
 		" (name String, value String, at DateTime64(3, 'UTC') DEFAULT now64(3)) ENGINE = ReplacingMergeTree(at) ORDER BY name"+
@@ -133,13 +128,7 @@ func (g *Generations) Begin(ctx context.Context, generation int) error {
 			return err
 		}
 	}
-	before, err := g.inserting(ctx)
-	if err != nil {
-		return err
-	}
-	return g.waitFor(ctx, func(running []string) bool {
-		return !slices.ContainsFunc(running, func(id string) bool { return slices.Contains(before, id) })
-	})
+	return g.Settle(ctx)
 }
 
 // statements returns what makes a generation: all tables first.
@@ -166,37 +155,6 @@ func (g *Generations) statements(generation int) ([]string, error) {
 		}
 	}
 	return append(tables, views...), nil
-}
-
-// inserting returns the ids of the inserts that are running.
-func (g *Generations) inserting(ctx context.Context) ([]string, error) {
-	var all []string
-	var id string
-	if err := each(ctx, g.writer.conn, "SELECT query_id FROM system.processes WHERE query_kind = 'Insert'", nil, []any{&id}, func() error {
-		all = append(all, id)
-		return nil
-	}); err != nil {
-		return nil, fmt.Errorf("list the inserts that are running: %w", err)
-	}
-	return all, nil
-}
-
-// waitFor looks at the running inserts until they satisfy.
-func (g *Generations) waitFor(ctx context.Context, satisfied func(running []string) bool) error {
-	for {
-		running, err := g.inserting(ctx)
-		if err != nil {
-			return err
-		}
-		if satisfied(running) {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("wait for %d inserts to end: %w", len(running), context.Cause(ctx))
-		case <-time.After(inFlightPause):
-		}
-	}
 }
 
 // Switch exchanges the aliases with others that stand for the generation, never the tables themselves: views write to
@@ -268,36 +226,6 @@ func (g *Generations) Drop(ctx context.Context, generation int) error {
 		}
 	}
 	return nil
-}
-
-// Mark keeps the newest value of each name.
-func (g *Generations) Mark(ctx context.Context, generation int, name, value string) error {
-	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(insertSettings))
-	if err := g.writer.conn.Exec(ctx, "INSERT INTO "+of(marks, generation)+" (name, value) SELECT @name, @value",
-		clickhouse.Named("name", name), clickhouse.Named("value", value)); err != nil {
-		return fmt.Errorf("mark generation %d with %s: %w", generation, name, err)
-	}
-	return nil
-}
-
-// Marks returns nothing for a generation that Begin did not make, as the first one.
-func (g *Generations) Marks(ctx context.Context, generation int) (map[string]string, error) {
-	tables, err := tablesOf(ctx, g.writer.conn)
-	if err != nil {
-		return nil, err
-	}
-	kept := make(map[string]string)
-	if _, made := tables[of(marks, generation)]; !made {
-		return kept, nil
-	}
-	var mark, value string
-	if err := each(ctx, g.writer.conn, "SELECT name, value FROM "+of(marks, generation)+" FINAL", nil, []any{&mark, &value}, func() error {
-		kept[mark] = value
-		return nil
-	}); err != nil {
-		return nil, fmt.Errorf("read the marks of generation %d: %w", generation, err)
-	}
-	return kept, nil
 }
 
 func (g *Generations) exec(ctx context.Context, sql string) error {

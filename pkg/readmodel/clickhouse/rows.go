@@ -16,6 +16,14 @@ import (
 // readRowsMax is how many rows Read hands over at once.
 const readRowsMax = 50_000
 
+// loadSettings leave it to merges to drop rows of one key: of those that are loaded hardly any have the same, and looking
+// for them costs half as much again as writing them.
+var loadSettings = func() clickhouse.Settings {
+	settings := maps.Clone(insertSettings)
+	settings["optimize_on_insert"] = 0
+	return settings
+}()
+
 // Load inserts rows into a generation's tables: those of order lines last, as the most.
 func (g *Generations) Load(ctx context.Context, generation int, rows *readmodel.State) error {
 	ctx, cancel := context.WithTimeout(ctx, insertTimeout)
@@ -42,7 +50,7 @@ func (g *Generations) Load(ctx context.Context, generation int, rows *readmodel.
 		if to.rows == 0 {
 			continue
 		}
-		if err := g.writer.insertColumns(ctx, of(to.table, generation), to.columns, to.rows); err != nil {
+		if err := g.writer.insertColumns(ctx, of(to.table, generation), to.columns, to.rows, loadSettings); err != nil {
 			return err
 		}
 	}

@@ -72,17 +72,17 @@ func (w *Writer) Apply(ctx context.Context, records []readmodel.Record) error {
 	defer cancel()
 	// The outcome last: whoever finds a command's outcome finds what it did.
 	if rows := len(w.block.events.sku); rows > 0 {
-		if err := w.insertColumns(ctx, tableEvents, w.block.events.columns(), rows); err != nil {
+		if err := w.insertColumns(ctx, tableEvents, w.block.events.columns(), rows, insertSettings); err != nil {
 			return err
 		}
 	}
 	if rows := len(w.block.outcomes.commandID); rows > 0 {
-		return w.insertColumns(ctx, tableOutcomes, w.block.outcomes.columns(), rows)
+		return w.insertColumns(ctx, tableOutcomes, w.block.outcomes.columns(), rows, insertSettings)
 	}
 	return nil
 }
 
-func (w *Writer) insertColumns(ctx context.Context, table string, columns []column, rows int) (err error) {
+func (w *Writer) insertColumns(ctx context.Context, table string, columns []column, rows int, settings clickhouse.Settings) (err error) {
 	ctx, span := telemetry.Child(ctx, "INSERT "+table, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
 		semconv.DBSystemNameClickHouse, semconv.DBNamespace(w.database), semconv.DBOperationName("INSERT"),
 		semconv.DBCollectionName(table), semconv.DBOperationBatchSize(rows)))
@@ -91,7 +91,7 @@ func (w *Writer) insertColumns(ctx context.Context, table string, columns []colu
 	for i, c := range columns {
 		names[i] = c.name
 	}
-	options := []clickhouse.QueryOption{clickhouse.WithSettings(insertSettings)}
+	options := []clickhouse.QueryOption{clickhouse.WithSettings(settings)}
 	if span.IsRecording() { // then ClickHouse's own spans hang on it
 		options = append(options, clickhouse.WithSpan(span.SpanContext()))
 	}

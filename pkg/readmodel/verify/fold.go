@@ -92,7 +92,7 @@ func (f *fold) add(e *logged) {
 
 func (f *fold) apply(p *product, e *logged) {
 	p.version, p.available = e.Version, e.Available
-	p.parts[eventPart].put(f.hasher.row(eventRow, e.SKU, strconv.FormatUint(e.Version, 10), e.Type.String(), e.OrderID,
+	p.parts[eventPart].put(f.hasher.Row(eventRow, e.SKU, strconv.FormatUint(e.Version, 10), e.Type.String(), e.OrderID,
 		strconv.Itoa(int(e.Qty)), e.BatchRef, strconv.Itoa(int(e.BatchQty)), strconv.Itoa(int(e.BatchAvailable)), e.ETA,
 		strconv.FormatInt(e.Available, 10), e.CommandID, e.Reason), 1)
 	switch e.Type {
@@ -107,7 +107,7 @@ func (f *fold) apply(p *product, e *logged) {
 		if before, had := p.batches[e.BatchRef]; had {
 			p.parts[batchPart].put(f.hasher.batch(e.SKU, e.BatchRef, before), -1)
 		} else {
-			p.parts[refPart].put(f.hasher.row(refRow, e.SKU, e.BatchRef), 1)
+			p.parts[refPart].put(f.hasher.Row(refRow, e.SKU, e.BatchRef), 1)
 		}
 		after := batch{e.BatchQty, e.BatchAvailable, e.ETA}
 		p.parts[batchPart].put(f.hasher.batch(e.SKU, e.BatchRef, after), 1)
@@ -162,17 +162,17 @@ func (f *fold) missing() {
 }
 
 func (h *hasher) line(orderID, sku, batchRef string, qty int32) uint64 {
-	return h.row(lineRow, orderID, sku, batchRef, strconv.Itoa(int(qty)))
+	return h.Row(lineRow, orderID, sku, batchRef, strconv.Itoa(int(qty)))
 }
 
 func (h *hasher) change(e *logged) uint64 {
-	return h.row(changeRow, e.SKU, e.OrderID, strconv.FormatUint(e.Version, 10), e.ETA, e.CommandID, strconv.FormatInt(e.time, 10))
+	return h.Row(changeRow, e.SKU, e.OrderID, strconv.FormatUint(e.Version, 10), e.ETA, e.CommandID, strconv.FormatInt(e.time, 10))
 }
 
 func (h *hasher) batch(sku, ref string, b batch) uint64 {
-	return h.row(batchRow, sku, ref, strconv.Itoa(int(b.qty)), strconv.Itoa(int(b.available)), b.eta)
+	return h.Row(batchRow, sku, ref, strconv.Itoa(int(b.qty)), strconv.Itoa(int(b.available)), b.eta)
 }
 
 func (h *hasher) product(sku string, version uint64, available int64) uint64 {
-	return h.row(skuRow, sku, strconv.FormatUint(version, 10), strconv.FormatInt(available, 10))
+	return h.Row(skuRow, sku, strconv.FormatUint(version, 10), strconv.FormatInt(available, 10))
 }

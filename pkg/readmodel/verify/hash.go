@@ -4,21 +4,20 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"slices"
-	"strconv"
+
+	"github.com/lotline/lotline/pkg/readmodel/rowsum"
 )
 
-// A row's checksum is the first eight bytes, big-endian, of the SHA-256 of its canonical text: a letter for the kind
-// of row, then each field with its length in bytes before it, so that no two rows have the same text. Checksums are
-// combined by XOR: no order matters, and a row is taken out the way it was put in. Go, Postgres and ClickHouse each
-// compute it from their own rows; stores.go has the SQL, and a test holds the three against each other.
+// Kinds of rows, for the checksums of rowsum, which Go, Postgres and ClickHouse each compute from their own rows; stores.go
+// has the SQL, and a test holds the three against each other.
 const (
 	lineRow    = "L" // orderid, sku, batchref, qty
-	batchRow   = "B" // sku, ref, qty, available, eta
-	skuRow     = "S" // sku, version, available
-	refRow     = "R" // sku, ref: in ClickHouse only
-	eventRow   = "E" // sku, version, type, orderid, qty, batchref, batch_qty, batch_available, eta, available, commandid, reason: in ClickHouse only
-	changeRow  = "D" // sku, orderid, version, eta, commandid, time in Unix ms: what a line's last event said beside the line, in ClickHouse only
-	outcomeRow = "O" // sku, commandid, commandsource, event_id, type, version, orderid, batchref, reason, message: in ClickHouse only
+	batchRow   = rowsum.Batch
+	skuRow     = rowsum.SKU
+	refRow     = rowsum.Ref // in ClickHouse only
+	eventRow   = "E"        // sku, version, type, orderid, qty, batchref, batch_qty, batch_available, eta, available, commandid, reason: in ClickHouse only
+	changeRow  = "D"        // sku, orderid, version, eta, commandid, time in Unix ms: what a line's last event said beside the line, in ClickHouse only
+	outcomeRow = "O"        // sku, commandid, commandsource, event_id, type, version, orderid, batchref, reason, message: in ClickHouse only
 )
 
 // buckets is how many groups SKUs fall into: by the first ten bits of the SHA-256 of the SKU.
@@ -29,19 +28,8 @@ func bucketOf(sku string) int32 {
 	return int32(binary.BigEndian.Uint16(h[:2]) >> 6)
 }
 
-// hasher makes checksums without garbage. Not safe for concurrent use.
-type hasher struct{ text []byte }
-
-func (h *hasher) row(kind string, fields ...string) uint64 {
-	h.text = append(h.text[:0], kind...)
-	for _, f := range fields {
-		h.text = strconv.AppendInt(h.text, int64(len(f)), 10)
-		h.text = append(h.text, ':')
-		h.text = append(h.text, f...)
-	}
-	digest := sha256.Sum256(h.text)
-	return binary.BigEndian.Uint64(digest[:8])
-}
+// hasher makes checksums of what a fold has. Not safe for concurrent use.
+type hasher struct{ rowsum.Hasher }
 
 // The kinds of rows, as a sum has them: those that Postgres and ClickHouse both have, and then what ClickHouse has
 // besides. ClickHouse answers for each from one part of one table.

@@ -9,6 +9,8 @@ import (
 	"strconv"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/lotline/lotline/pkg/readmodel/rowsum"
 )
 
 // outcomes is what became of commands, the last event of each, by bucket of SKUs. Many change no version, so versions
@@ -41,7 +43,7 @@ func (o *outcomes) add(e *logged) {
 	b := bucketOf(e.SKU)
 	total := o.sums[b]
 	total.rows++
-	total.rest ^= o.hash.row(outcomeRow, e.SKU, e.CommandID, e.CommandSource, e.id, e.Type.String(),
+	total.rest ^= o.hash.Row(outcomeRow, e.SKU, e.CommandID, e.CommandSource, e.id, e.Type.String(),
 		strconv.FormatUint(e.Version, 10), e.OrderID, e.BatchRef, e.Reason, e.Message)
 	o.sums[b] = total
 }
@@ -85,9 +87,9 @@ func (j *judge) listOutcomes(ctx context.Context, buckets []int32, should rowSet
 }
 
 func (j *judge) outcomeSums(ctx context.Context) (map[int32]outcomeSum, error) {
-	sql := `SELECT ` + clickHouseBucket + ` AS bucket, toInt64(count()), groupBitXor(reinterpretAsUInt64(reverse(substring(SHA256(` +
-		clickHouseText(outcomeRow, "sku", "commandid", "commandsource", "event_id", "toString(type)", "toString(version)", "orderid", "batchref", "reason", "message") +
-		`), 1, 8)))) FROM outcomes FINAL WHERE ` + j.comparedOutcomes() + ` GROUP BY bucket`
+	sql := `SELECT ` + clickHouseBucket + ` AS bucket, toInt64(count()), groupBitXor(` +
+		rowsum.ClickHouse(outcomeRow, "sku", "commandid", "commandsource", "event_id", "toString(type)", "toString(version)", "orderid", "batchref", "reason", "message") +
+		`) FROM outcomes FINAL WHERE ` + j.comparedOutcomes() + ` GROUP BY bucket`
 	sums := make(map[int32]outcomeSum)
 	var bucket int32
 	var one outcomeSum

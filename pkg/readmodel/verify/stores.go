@@ -8,6 +8,8 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/lotline/lotline/pkg/readmodel/rowsum"
 )
 
 // scope says which sums to ask a store for.
@@ -21,21 +23,13 @@ type scope struct {
 // everything asks for a sum for each bucket.
 func (s scope) everything() bool { return s.buckets == nil && s.skus == nil }
 
-// The SQL of canonical texts and their checksums: see hash.go.
+// postgresText is the expression of a row's canonical text in Postgres: see rowsum.
 func postgresText(kind string, fields ...string) string {
 	text := "'" + kind + "'"
 	for _, f := range fields {
 		text += fmt.Sprintf(" || octet_length(%[1]s) || ':' || %[1]s", f)
 	}
 	return text
-}
-
-func clickHouseText(kind string, fields ...string) string {
-	text := "concat('" + kind + "'"
-	for _, f := range fields {
-		text += fmt.Sprintf(", toString(length(%[1]s)), ':', %[1]s", f)
-	}
-	return text + ")"
 }
 
 const (
@@ -115,15 +109,15 @@ func postgresSums(ctx context.Context, conn *pgx.Conn, s scope) (sums map[sumKey
 }
 
 var clickHousePerSKU = `SELECT sku, max(v) AS version` + columns(parts, "toInt64(countIf(kind = '%[1]s'))", "groupBitXorIf(hash, kind = '%[1]s')") + `
-	FROM (SELECT sku, v, kind, reinterpretAsUInt64(reverse(substring(SHA256(row), 1, 8))) AS hash FROM (
-		SELECT sku, version AS v, 'S' AS kind, ` + clickHouseText(skuRow, "sku", "toString(version)", "toString(available)") + ` AS row FROM skus FINAL WHERE 1 AND_SKU
-		UNION ALL SELECT sku, version AS v, 'B' AS kind, ` + clickHouseText(batchRow, "sku", "ref", "toString(qty)", "toString(available)", "ifNull(toString(eta), '')") + ` AS row FROM stock FINAL WHERE 1 AND_SKU
-		UNION ALL SELECT sku, version AS v, 'L' AS kind, ` + clickHouseText(lineRow, "orderid", "sku", "batchref", "toString(qty)") + ` AS row FROM order_lines FINAL WHERE 1 AND_SKU
-		UNION ALL SELECT sku, version AS v, 'D' AS kind, ` + clickHouseText(changeRow, "sku", "orderid", "toString(version)", "ifNull(toString(eta), '')", "commandid", "toString(toUnixTimestamp64Milli(event_time))") + ` AS row FROM order_lines FINAL WHERE 1 AND_SKU
-		UNION ALL SELECT sku, toUInt64(0) AS v, 'R' AS kind, ` + clickHouseText(refRow, "sku", "ref") + ` AS row FROM batches_by_ref FINAL WHERE 1 AND_SKU
-		UNION ALL SELECT sku, version AS v, 'E' AS kind, ` + clickHouseText(eventRow, "sku", "toString(version)", "toString(type)", "orderid", "toString(qty)", "batchref",
-	"toString(batch_qty)", "toString(batch_available)", "ifNull(toString(eta), '')", "toString(available)", "commandid", "reason") + ` AS row FROM events FINAL WHERE 1 AND_SKU
-	)) GROUP BY sku`
+	FROM (
+		SELECT sku, version AS v, 'S' AS kind, ` + rowsum.ClickHouse(skuRow, "sku", "toString(version)", "toString(available)") + ` AS hash FROM skus FINAL WHERE 1 AND_SKU
+		UNION ALL SELECT sku, version AS v, 'B' AS kind, ` + rowsum.ClickHouse(batchRow, "sku", "ref", "toString(qty)", "toString(available)", "ifNull(toString(eta), '')") + ` AS hash FROM stock FINAL WHERE 1 AND_SKU
+		UNION ALL SELECT sku, version AS v, 'L' AS kind, ` + rowsum.ClickHouse(lineRow, "orderid", "sku", "batchref", "toString(qty)") + ` AS hash FROM order_lines FINAL WHERE 1 AND_SKU
+		UNION ALL SELECT sku, version AS v, 'D' AS kind, ` + rowsum.ClickHouse(changeRow, "sku", "orderid", "toString(version)", "ifNull(toString(eta), '')", "commandid", "toString(toUnixTimestamp64Milli(event_time))") + ` AS hash FROM order_lines FINAL WHERE 1 AND_SKU
+		UNION ALL SELECT sku, toUInt64(0) AS v, 'R' AS kind, ` + rowsum.ClickHouse(refRow, "sku", "ref") + ` AS hash FROM batches_by_ref FINAL WHERE 1 AND_SKU
+		UNION ALL SELECT sku, version AS v, 'E' AS kind, ` + rowsum.ClickHouse(eventRow, "sku", "toString(version)", "toString(type)", "orderid", "toString(qty)", "batchref",
+	"toString(batch_qty)", "toString(batch_available)", "ifNull(toString(eta), '')", "toString(available)", "commandid", "reason") + ` AS hash FROM events FINAL WHERE 1 AND_SKU
+	) GROUP BY sku`
 
 // clickHouseSums asks for sums. Each table is read at a moment of its own.
 func clickHouseSums(ctx context.Context, conn driver.Conn, s scope) (map[sumKey]sum, error) {

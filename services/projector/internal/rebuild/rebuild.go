@@ -71,6 +71,8 @@ type rebuild struct {
 	marks      map[string]string
 	pace       *pace
 	done       counter
+
+	reading, loading time.Duration // from state, of all workers
 }
 
 // Run makes a generation, or goes on with one that was broken off, compares it and switches if nothing speaks against it.
@@ -97,13 +99,15 @@ func Run(ctx context.Context, o Options, log *slog.Logger) (*Report, error) {
 	}
 	report.Rows, report.Unit = r.done.rows, r.done.unit
 	report.FillSeconds, report.CompareSeconds = filled.Sub(began).Seconds(), time.Since(filled).Seconds()
+	report.ReadSeconds, report.LoadSeconds = r.reading.Seconds(), r.loading.Seconds()
 	if !report.OK() {
 		return report, nil
 	}
+	compared := time.Now()
 	if err := o.Store.Switch(ctx, r.generation); err != nil {
 		return nil, fmt.Errorf("switch %s to generation %d: %w", o.Store.Name(), r.generation, err)
 	}
-	report.Switched = true
+	report.Switched, report.SwitchSeconds = true, time.Since(compared).Seconds()
 	return report, o.Store.Mark(ctx, r.generation, markSwitched, "")
 }
 

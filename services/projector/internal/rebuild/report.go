@@ -13,7 +13,11 @@ type Report struct {
 	Rows           int64   `json:"rows"` // loaded, also by runs before this one
 	Unit           string  `json:"unit"`
 	FillSeconds    float64 `json:"fill_seconds"`
+	ReadSeconds    float64 `json:"read_seconds"` // of filling from state, of all workers: to read the write side
+	LoadSeconds    float64 `json:"load_seconds"` // and to write the rows
 	CompareSeconds float64 `json:"compare_seconds"`
+	SumSeconds     float64 `json:"sum_seconds"` // of comparing: to add up all rows
+	SwitchSeconds  float64 `json:"switch_seconds"`
 
 	SKUs          int   `json:"skus"`
 	RowsCompared  int64 `json:"rows_compared"`
@@ -35,6 +39,13 @@ type Fault struct {
 	Row    string `json:"row,omitempty"`
 	Is     string `json:"is,omitempty"`
 	Should string `json:"should,omitempty"`
+
+	at uint64 // the version that the row itself has
+}
+
+// still reports whether a fault that was found later is the same: the row was not written meanwhile.
+func (f Fault) still(later Fault) bool {
+	return f.SKU == later.SKU && f.Row == later.Row && f.at == later.at && f.Is == later.Is
 }
 
 // OK reports whether nothing speaks against the new generation.

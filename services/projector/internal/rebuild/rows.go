@@ -22,6 +22,7 @@ type side struct {
 type said struct {
 	what    string
 	version uint64 // when the row last changed, or 0 where only one side knows
+	at      uint64 // the version that the row itself has
 }
 
 // of returns a SKU's rows, none if there are none.
@@ -36,20 +37,20 @@ func (s sides) add(rows *readmodel.State) {
 	for _, r := range rows.SKUs {
 		one := s.of(r.SKU)
 		one.version = r.Version
-		one.rows["sku"] = said{fmt.Sprintf("version %d, %d available", r.Version, r.Available), r.Version}
+		one.rows["sku"] = said{fmt.Sprintf("version %d, %d available", r.Version, r.Available), r.Version, r.Version}
 	}
 	for _, r := range rows.Batches {
-		s.of(r.SKU).rows["batch "+r.Ref] = said{fmt.Sprintf("%d of %d available, %s", r.Available, r.Qty, arrival(r.ETA)), 0}
+		s.of(r.SKU).rows["batch "+r.Ref] = said{fmt.Sprintf("%d of %d available, %s", r.Available, r.Qty, arrival(r.ETA)), 0, r.Version}
 	}
 	for _, r := range rows.Refs {
-		s.of(r.SKU).rows["ref "+r.Ref] = said{"there", 0}
+		s.of(r.SKU).rows["ref "+r.Ref] = said{"there", 0, 0}
 	}
 	for _, r := range rows.Lines {
 		what := ""
 		if r.BatchRef != "" {
 			what = fmt.Sprintf("%d in batch %q, %s, since version %d", r.Qty, r.BatchRef, arrival(r.ETA), r.Version)
 		}
-		s.of(r.SKU).rows["line "+r.OrderID] = said{what, r.Version}
+		s.of(r.SKU).rows["line "+r.OrderID] = said{what, r.Version, r.Version}
 	}
 }
 
@@ -75,14 +76,14 @@ func unexplained(sku string, is, must *side) (faults []Fault) {
 		switch {
 		case has.what == should.what:
 		case there && !known:
-			faults = append(faults, Fault{SKU: sku, Row: name, Is: has.what})
+			faults = append(faults, Fault{SKU: sku, Row: name, at: has.at, Is: has.what})
 		case has.version > should.version && should.version > 0: // and nothing later than must can be there
-			faults = append(faults, Fault{SKU: sku, Row: name, Is: has.what, Should: should.what})
+			faults = append(faults, Fault{SKU: sku, Row: name, at: has.at, Is: has.what, Should: should.what})
 		case behind && (should.version > is.version || should.what == "" || !strings.HasPrefix(name, "line ")):
 			// The change is of a version that has not come yet; when a line lost its batch, or a batch changed, the write
 			// side does not say.
 		default:
-			faults = append(faults, Fault{SKU: sku, Row: name, Is: has.what, Should: should.what})
+			faults = append(faults, Fault{SKU: sku, Row: name, at: has.at, Is: has.what, Should: should.what})
 		}
 	}
 	return faults

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -21,7 +22,7 @@ func (r *rebuild) fromState(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var mu sync.Mutex // of what follows, and of marks
+	var mu sync.Mutex // of what follows, of marks and of r's
 	var loaded int64
 	left := make([]chunk, 0, len(chunks))
 	for _, c := range chunks {
@@ -38,16 +39,20 @@ func (r *rebuild) fromState(ctx context.Context) error {
 	group.SetLimit(r.Workers)
 	for _, c := range left {
 		group.Go(func() error {
+			began := time.Now()
 			rows, err := w.readChunk(ctx, c)
 			if err != nil {
 				return err
 			}
+			read := time.Now()
 			n := rows.Len()
 			if err := r.load(ctx, *rows); err != nil {
 				return err
 			}
 			mu.Lock()
 			defer mu.Unlock()
+			r.reading += read.Sub(began)
+			r.loading += time.Since(read)
 			loaded += int64(n)
 			r.progress(loaded, lines, "rows")
 			return r.retry(ctx, "mark a part", func(ctx context.Context) error {

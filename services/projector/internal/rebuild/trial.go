@@ -1,0 +1,127 @@
+package rebuild
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+const (
+	// looks is how often in a row a row must be found wrong.
+	looks = 3
+	// wrongFor is for how long, in the new generation: a block that the store took half before it failed is applied again a
+	// moment later.
+	wrongFor = 3 * time.Second
+
+	// SKUs are compared row by row in groups of at most so many, with at most about so many rows.
+	groupSKUsMax = 200
+	groupRowsMax = 200_000
+
+	// skuRowsMax is how many rows of a SKU are listed.
+	skuRowsMax = 20
+)
+
+// trial is a generation that is held against the write side.
+//
+// In each look the generation is asked before the write side, so that whatever it has must be there: the write side is a
+// snapshot of a later moment. What it lacks is explained if it is of a later version than the generation has come to for
+// that SKU. So a SKU that never stands still can be judged too.
+//
+// But a block reaches a store's tables one after the other, and a look may fall between them: the SKU says version 9
+// already, and the line that version 9 allocated is not there. The store lets every such block end before the next look. A
+// row that the block was to change is then of a newer version, or there, so the same fault in the same row, twice, is
+// none of a block's. Later blocks may make other rows look wrong in the next look. So only rows that are found wrong in
+// the same way each time are wrong.
+type trial struct {
+	generation int
+	wrongFor   time.Duration
+	suspects   map[string]*suspect
+}
+
+// suspect is a SKU of which a generation does not have what the write side has.
+type suspect struct {
+	rows   int64  // about
+	mark   uint64 // the version that the write side had when it was first asked: what the generation has to reach
+	wrong  int    // how many looks in a row found the same rows wrong
+	since  time.Time
+	faults []Fault // those rows
+}
+
+func newTrial(generation int, wrongFor time.Duration) *trial {
+	return &trial{generation, wrongFor, make(map[string]*suspect)}
+}
+
+func (t *trial) suspect(sku string, rows int64) { t.suspects[sku] = &suspect{rows: rows} }
+
+// judge takes what a look saw of a suspect, and forgets it if it is right.
+func (t *trial) judge(sku string, is, must *side) {
+	s := t.suspects[sku]
+	if s.mark == 0 {
+		s.mark = must.version
+	}
+	faults := unexplained(sku, is, must)
+	lasting := slices.DeleteFunc(slices.Clone(s.faults), func(f Fault) bool { return !slices.ContainsFunc(faults, f.still) })
+	switch {
+	case len(faults) == 0 && is.version >= s.mark:
+		delete(t.suspects, sku)
+	case len(faults) == 0: // behind, and so far nothing says that it stays so
+		s.wrong = 0
+		s.faults = []Fault{{SKU: sku, Is: fmt.Sprintf("version %d", is.version), Should: fmt.Sprintf("version %d at least, and has not caught up", s.mark)}}
+	case s.wrong > 0 && len(lasting) > 0:
+		s.wrong++
+		s.faults = lasting
+	default:
+		s.wrong, s.since, s.faults = 1, time.Now(), faults
+	}
+}
+
+// surely reports whether a suspect was found wrong often and for long enough.
+func (t *trial) surely(s *suspect) bool { return s.wrong >= looks && time.Since(s.since) >= t.wrongFor }
+
+// settled reports whether every suspect is surely wrong.
+func (t *trial) settled() bool {
+	for _, s := range t.suspects {
+		if !t.surely(s) {
+			return false
+		}
+	}
+	return true
+}
+
+// undecided reports whether a suspect was found wrong, and not often enough to say so.
+func (t *trial) undecided() bool {
+	for _, s := range t.suspects {
+		if s.wrong > 0 && !t.surely(s) {
+			return true
+		}
+	}
+	return false
+}
+
+// groups cuts the suspects, in order, so that the rows of a group have room in memory.
+func (t *trial) groups() (all [][]string) {
+	var rows int64
+	for _, sku := range slices.Sorted(maps.Keys(t.suspects)) {
+		last := len(all) - 1
+		n := t.suspects[sku].rows
+		if last < 0 || len(all[last]) == groupSKUsMax || rows+n > groupRowsMax {
+			all, rows, last = append(all, nil), 0, last+1
+		}
+		all[last] = append(all[last], sku)
+		rows += n
+	}
+	return all
+}
+
+// faults returns those of the first SKUs, and how many there are in all.
+func (t *trial) faults(skusMax int) (listed []Fault, all int) {
+	for i, sku := range slices.Sorted(maps.Keys(t.suspects)) {
+		faults := t.suspects[sku].faults
+		all += len(faults)
+		if i < skusMax {
+			listed = append(listed, faults[:min(len(faults), skuRowsMax)]...)
+		}
+	}
+	return listed, all
+}
