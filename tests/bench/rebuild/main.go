@@ -58,7 +58,7 @@ func run(ctx context.Context, f flags) (err error) {
 	if err != nil {
 		return err
 	}
-	var report report
+	var report *report
 	meanwhile, err := live.during(ctx, func() (err error) {
 		report, err = s.rebuild(ctx)
 		return err
@@ -69,11 +69,13 @@ func run(ctx context.Context, f flags) (err error) {
 	if err := live.stop(); err != nil {
 		return err
 	}
-	rate := float64(f.Lines) / report.FillSeconds
+	read, insert, err := s.floor(ctx)
+	if err != nil {
+		return fmt.Errorf("measure the floor: %w", err)
+	}
+	report.print(f, read, insert)
 	growth := before.at(0.99).Seconds()
 	growth = meanwhile.at(0.99).Seconds() / growth
-	fmt.Printf("rebuild of %d order lines from state, %d rows in all, %d workers\n", f.Lines, report.Rows, f.Workers)
-	fmt.Printf("  %-52s %10.0f lines/s\n  %-52s %10.1f s\n  %-52s %10.1f s\n", "filling", rate, "filling took", report.FillSeconds, "comparing took", report.CompareSeconds)
 	fmt.Printf("live path at %d commands/s: from Kafka's acknowledgement to a row that is read with FINAL\n", f.Rate)
 	for _, part := range []struct {
 		name string

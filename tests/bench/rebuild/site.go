@@ -1,16 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -107,33 +104,6 @@ func (s *site) fill(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// report is what `lotline rebuild --json` prints, as far as it is used here.
-type report struct {
-	Rows           int64   `json:"rows"`
-	FillSeconds    float64 `json:"fill_seconds"`
-	CompareSeconds float64 `json:"compare_seconds"`
-	Switched       bool    `json:"switched"`
-}
-
-func (s *site) rebuild(ctx context.Context) (r report, err error) {
-	var out bytes.Buffer
-	c := exec.CommandContext(ctx, filepath.Join(s.dir, "lotline"), "rebuild", "--from=state", "--json", "--skus-max=5", fmt.Sprintf("--workers=%d", s.Workers),
-		"--kafka-brokers="+strings.Join(s.on.Kafka, ","), "--kafka-topic-prefix="+s.on.TopicPrefix,
-		"--clickhouse-addrs="+s.on.ClickHouse, "--clickhouse-database="+s.on.Database)
-	c.Env = append(os.Environ(), "LOTLINE_POSTGRES_URL="+s.on.PostgresURL)
-	c.Stdout, c.Stderr = &out, os.Stderr
-	if err := c.Run(); err != nil {
-		return r, fmt.Errorf("lotline rebuild: %w: %s", err, out.String())
-	}
-	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
-		return r, err
-	}
-	if !r.Switched {
-		return r, fmt.Errorf("it did not switch: %s", out.String())
-	}
-	return r, nil
 }
 
 // check compares the lines that readers find with those of Postgres, by means of its own.
