@@ -14,12 +14,12 @@ import (
 type migrateCmd struct {
 	What                    string `arg:"" optional:"" enum:"all,postgres,clickhouse,read-postgres" default:"all" help:"postgres (the write side), clickhouse or read-postgres (a read model), or all: the write side and the store of --read-model."`
 	postgresclient.Settings `embed:""`
-	stores.Config           `embed:""`
+	stores.MigrateConfig    `embed:""`
 }
 
 // readModel is the settings of the read model that is to be migrated.
-func (c *migrateCmd) readModel() stores.Config {
-	chosen := c.Config
+func (c *migrateCmd) readModel() stores.MigrateConfig {
+	chosen := c.MigrateConfig
 	switch c.What {
 	case "clickhouse":
 		chosen.ReadModel = stores.ClickHouse

@@ -98,7 +98,7 @@ func (c Config) Validate() error {
 // Migrate brings the chosen read model to this build's version, and creates its database or schema if it is missing. It
 // may run in several processes at once, and again. A warning is a sentence for the operator: the tables are there, but
 // not all rights.
-func Migrate(ctx context.Context, cfg stores.Config) (warning string, err error) {
+func Migrate(ctx context.Context, cfg stores.MigrateConfig) (warning string, err error) {
 	return cfg.Migrate(ctx, slog.Default())
 }
 

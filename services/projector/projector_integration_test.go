@@ -25,6 +25,7 @@ import (
 	"github.com/lotline/lotline/pkg/cloudevents"
 	"github.com/lotline/lotline/pkg/readmodel"
 	"github.com/lotline/lotline/pkg/readmodel/readmodeltest"
+	"github.com/lotline/lotline/pkg/readmodel/stores"
 	"github.com/lotline/lotline/schemas"
 	"github.com/lotline/lotline/services/projector"
 	"github.com/lotline/lotline/topics"
@@ -55,7 +56,7 @@ func install(t testing.TB) *bench {
 	b.config.AdminAddr = "" // another projector may have the port
 	b.config.Kafka.Brokers, b.config.Kafka.TopicPrefix = []string{address(t, "LOTLINE_TEST_KAFKA")}, prefix
 	b.config.ClickHouse.Addrs, b.config.ClickHouse.Database = []string{address(t, "LOTLINE_TEST_CLICKHOUSE")}, prefix
-	_, err := projector.Migrate(t.Context(), b.config.Config)
+	_, err := projector.Migrate(t.Context(), stores.MigrateConfig{Config: b.config.Config})
 	require.NoError(t, err)
 	conn, err := clickhouse.Open(&clickhouse.Options{Addr: b.config.ClickHouse.Addrs, Auth: clickhouse.Auth{Database: prefix, Username: "default"}})
 	require.NoError(t, err)

@@ -22,6 +22,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/lotline/lotline/pkg/readmodel/stores"
 	"github.com/lotline/lotline/services/cli"
 	"github.com/lotline/lotline/services/projector"
 	"github.com/lotline/lotline/tests/stack"
@@ -336,7 +337,7 @@ func TestRebuildOfAReadModelThatIsGone(t *testing.T) {
 				p.run("DROP DATABASE " + p.on.Database + " SYNC")
 				config := projector.DefaultConfig().Config
 				config.ClickHouse.Addrs, config.ClickHouse.Database = []string{p.on.ClickHouse}, p.on.Database
-				_, err := projector.Migrate(t.Context(), config)
+				_, err := projector.Migrate(t.Context(), stores.MigrateConfig{Config: config})
 				require.NoError(t, err)
 				require.Contains(t, p.rebuilds("--from="+from), "Switched")
 				stop()

@@ -89,7 +89,7 @@ func (ch clickHouse) as(user string) clickhouseclient.Config {
 
 func (ch clickHouse) migrate(t *testing.T, user string) error {
 	t.Helper()
-	_, err := projector.Migrate(t.Context(), stores.Config{ReadModel: stores.ClickHouse, ClickHouse: stores.ClickHouseSettings(ch.as(user))})
+	_, err := projector.Migrate(t.Context(), stores.MigrateConfig{Config: stores.Config{ReadModel: stores.ClickHouse, ClickHouse: stores.ClickHouseSettings(ch.as(user))}})
 	return err
 }
 

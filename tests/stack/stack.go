@@ -116,7 +116,7 @@ func Prepare(ctx context.Context, c *Config) error {
 	}
 	owner := c.Projector.Config
 	owner.ClickHouse, owner.ReadPostgres.URL = stores.ClickHouseSettings(c.ClickHouseOwner), c.Owner
-	if warning, err = projector.Migrate(ctx, owner); err == nil && warning != "" {
+	if warning, err = projector.Migrate(ctx, stores.MigrateConfig{Config: owner}); err == nil && warning != "" {
 		err = errors.New(warning)
 	}
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -32,9 +33,9 @@ const (
 //go:embed migrations/*.sql
 var embedded embed.FS
 
-// Migrate creates the database if it is missing and brings its tables to this build's version. It may run in
-// several processes at once, and again.
-func Migrate(ctx context.Context, cfg clickhouseclient.Config, log *slog.Logger) error {
+// Migrate creates the database if it is missing and brings its tables to this build's version, on one host or on all of
+// a cluster, one after the other. It may run in several processes at once, and again.
+func Migrate(ctx context.Context, cfg clickhouseclient.Config, cluster Cluster, log *slog.Logger) error {
 	opts, err := options(cfg)
 	if err != nil {
 		return err
@@ -44,7 +45,19 @@ func Migrate(ctx context.Context, cfg clickhouseclient.Config, log *slog.Logger)
 	if err != nil {
 		return fmt.Errorf("open the migrations: %w", err)
 	}
-	return migrate.ClickHouse(ctx, opts, files, log)
+	if files, err = cluster.render(files); err != nil {
+		return err
+	}
+	hosts, err := cluster.hosts(ctx, opts)
+	if err != nil {
+		return err
+	}
+	for _, host := range hosts {
+		if err := migrate.ClickHouse(ctx, host, files, log.With("hosts", host.Addr)); err != nil {
+			return fmt.Errorf("at %s: %w", strings.Join(host.Addr, ", "), err)
+		}
+	}
+	return nil
 }
 
 // options returns the options of the writer and of migrations.

@@ -236,7 +236,8 @@ func (g *Generations) exec(ctx context.Context, sql string) error {
 	return nil
 }
 
-// tablesOf returns the names of the database's tables with their engines.
+// tablesOf returns the names of the database's tables with their engines. It is where all that changes tables begins, and
+// refuses to on a cluster: each host would have to be told.
 func tablesOf(ctx context.Context, conn driver.Conn) (map[string]string, error) {
 	found := make(map[string]string)
 	var table, engine string
@@ -245,6 +246,9 @@ func tablesOf(ctx context.Context, conn driver.Conn) (map[string]string, error) 
 		return nil
 	}); err != nil {
 		return nil, fmt.Errorf("list the tables: %w", err)
+	}
+	if strings.HasPrefix(found[tableEvents], "Distributed") {
+		return nil, errors.New("the read model is on a ClickHouse cluster, where it cannot be rebuilt or repaired yet: delete the offsets of the projector's group, and it projects all that the topic has again")
 	}
 	return found, nil
 }

@@ -65,6 +65,8 @@ func NewReader(cfg clickhouseclient.Config, timeout time.Duration) (*Reader, err
 	opts.Settings = clickhouse.Settings{
 		"max_threads":     1, // point reads: more threads only cost
 		"max_result_rows": resultRowsMax,
+		// On a cluster: ask the shards that may have the keys.
+		"optimize_skip_unused_shards": 1,
 	}
 	conn, err := clickhouse.Open(opts)
 	if err != nil {

@@ -26,6 +26,7 @@ var insertSettings = clickhouse.Settings{
 	"deduplicate_insert":              "disable", // which overrides the one above, and is on unless it is said
 	"deduplicate_insert_select":       "disable",
 	"max_partitions_per_insert_block": 0,
+	"distributed_foreground_insert":   1, // on a cluster: acknowledged by the shard that has it, not by a queue to it
 }
 
 // Writer keeps the read model in ClickHouse. It is a readmodel.Writer.

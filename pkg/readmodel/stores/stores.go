@@ -85,12 +85,18 @@ func (c Config) NewWriter() (readmodel.Writer, error) {
 	return clickhouse.NewWriter(clickhouseclient.Config(c.ClickHouse))
 }
 
+// MigrateConfig is Config for who migrates.
+type MigrateConfig struct {
+	Config            `embed:""`
+	ClickHouseCluster clickhouse.Cluster `embed:"" prefix:"clickhouse-"`
+}
+
 // Migrate brings the chosen store to this build's version. It may run in several processes at once, and again. A warning
 // is a sentence for the operator: the tables are there, but not all rights.
-func (c Config) Migrate(ctx context.Context, log *slog.Logger) (warning string, err error) {
+func (c MigrateConfig) Migrate(ctx context.Context, log *slog.Logger) (warning string, err error) {
 	switch c.ReadModel {
 	case ClickHouse:
-		return "", clickhouse.Migrate(ctx, clickhouseclient.Config(c.ClickHouse), log)
+		return "", clickhouse.Migrate(ctx, clickhouseclient.Config(c.ClickHouse), c.ClickHouseCluster, log)
 	case Postgres:
 		return postgres.Migrate(ctx, postgres.Config(c.ReadPostgres), log)
 	}

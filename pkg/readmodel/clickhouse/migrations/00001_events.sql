@@ -6,7 +6,7 @@
 -- the tie if it was published twice.
 
 -- +goose Up
-CREATE TABLE IF NOT EXISTS events
+CREATE TABLE IF NOT EXISTS {{local "events"}}
 (
     sku             String COMMENT 'Stock-keeping unit',
     version         UInt64 COMMENT 'The version of the sku after this event: 1, 2, 3, ... without gaps',
@@ -29,7 +29,8 @@ CREATE TABLE IF NOT EXISTS events
     koffset         Int64 COMMENT 'Offset in that partition' CODEC(Delta, ZSTD(1)),
     ingested_at     DateTime('UTC') DEFAULT now() COMMENT 'When this row was written here; differs between copies of an event' CODEC(Delta, ZSTD(1))
 )
-ENGINE = ReplacingMergeTree(koffset)
+ENGINE = {{engine "ReplacingMergeTree" "koffset"}}
 PARTITION BY toYYYYMM(event_time)
 ORDER BY (toStartOfHour(event_time), sku, version)
 COMMENT 'Every event that changed the state of a sku. Read with FINAL: an event may be stored more than once';
+{{distributed "events" "sku"}}

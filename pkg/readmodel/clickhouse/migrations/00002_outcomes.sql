@@ -2,7 +2,7 @@
 -- ignored or rejected have no row in events.
 
 -- +goose Up
-CREATE TABLE IF NOT EXISTS outcomes
+CREATE TABLE IF NOT EXISTS {{local "outcomes"}}
 (
     commandid     String COMMENT 'Id of the command: its ce_id, or topic/partition/offset' CODEC(ZSTD(1)),
     commandsource String COMMENT 'ce_source of the command, empty if it had none' CODEC(ZSTD(1)),
@@ -21,7 +21,8 @@ CREATE TABLE IF NOT EXISTS outcomes
     koffset       Int64 COMMENT 'Offset in that partition' CODEC(Delta, ZSTD(1)),
     INDEX ix_commandid commandid TYPE bloom_filter(0.01) GRANULARITY 1
 )
-ENGINE = ReplacingMergeTree(koffset)
+ENGINE = {{engine "ReplacingMergeTree" "koffset"}}
 ORDER BY (commandid, event_id)
 SETTINGS index_granularity = 256, min_bytes_for_wide_part = '100G', min_rows_for_wide_part = 1000000000
 COMMENT 'What became of each command: one row for each time it was sent. Read with FINAL';
+{{distributed "outcomes" "commandid"}}

@@ -1,7 +1,7 @@
 -- What each batch has left. Every event that touches a batch carries the batch's state after it.
 
 -- +goose Up
-CREATE TABLE IF NOT EXISTS stock_g1
+CREATE TABLE IF NOT EXISTS {{local "stock_g1"}}
 (
     sku        String COMMENT 'Stock-keeping unit',
     ref        String COMMENT 'Reference of the batch, unique within its sku',
@@ -13,15 +13,16 @@ CREATE TABLE IF NOT EXISTS stock_g1
     event_time DateTime64(3, 'UTC') COMMENT 'When the command that changed it was appended to the command log' CODEC(Delta, ZSTD(1)),
     INDEX ix_sku sku TYPE bloom_filter(0.01) GRANULARITY 1
 )
-ENGINE = ReplacingMergeTree(version, is_deleted)
+ENGINE = {{engine "ReplacingMergeTree" "version" "is_deleted"}}
 ORDER BY (sku, ref)
 SETTINGS index_granularity = 256, min_bytes_for_wide_part = '100G', min_rows_for_wide_part = 1000000000
 COMMENT 'Batches and what they have left, generation 1. Read stock, with FINAL';
+{{distributed "stock_g1" "sku"}}
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS mv_stock_g1 TO stock_g1
 DEFINER = CURRENT_USER SQL SECURITY DEFINER AS
 SELECT sku, batchref AS ref, version, 0 AS is_deleted, batch_qty AS qty, batch_available AS available, eta, event_time
-FROM events
+FROM {{local "events"}}
 WHERE batchref != ''
 COMMENT 'Feeds stock_g1';
 

@@ -2,7 +2,7 @@
 -- are not asked for.
 
 -- +goose Up
-CREATE TABLE IF NOT EXISTS skus_g1
+CREATE TABLE IF NOT EXISTS {{local "skus_g1"}}
 (
     sku        String COMMENT 'Stock-keeping unit',
     version    UInt64 COMMENT 'Its newest version',
@@ -10,15 +10,16 @@ CREATE TABLE IF NOT EXISTS skus_g1
     event_time DateTime64(3, 'UTC') COMMENT 'When the command that changed it was appended to the command log' CODEC(Delta, ZSTD(1)),
     INDEX ix_sku sku TYPE bloom_filter(0.01) GRANULARITY 1
 )
-ENGINE = ReplacingMergeTree(version)
+ENGINE = {{engine "ReplacingMergeTree" "version"}}
 ORDER BY sku
 SETTINGS index_granularity = 256, min_bytes_for_wide_part = '100G', min_rows_for_wide_part = 1000000000
 COMMENT 'Skus and what they have left, generation 1. Read skus, with FINAL';
+{{distributed "skus_g1" "sku"}}
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS mv_skus_g1 TO skus_g1
 DEFINER = CURRENT_USER SQL SECURITY DEFINER AS
 SELECT sku, version, available, event_time
-FROM events
+FROM {{local "events"}}
 COMMENT 'Feeds skus_g1';
 
 CREATE TABLE IF NOT EXISTS skus ENGINE = Alias(skus_g1);

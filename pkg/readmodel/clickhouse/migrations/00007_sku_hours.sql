@@ -8,11 +8,11 @@
 -- mark, so the next one does its hours too. ORDER BY is what makes the mark the last.
 
 -- +goose Up
-ALTER TABLE events ADD INDEX IF NOT EXISTS ix_ingested_at ingested_at TYPE minmax GRANULARITY 1;
+ALTER TABLE {{local "events"}} ADD INDEX IF NOT EXISTS ix_ingested_at ingested_at TYPE minmax GRANULARITY 1;
 
-ALTER TABLE events MATERIALIZE INDEX ix_ingested_at;
+ALTER TABLE {{local "events"}} MATERIALIZE INDEX ix_ingested_at;
 
-CREATE TABLE IF NOT EXISTS sku_hours
+CREATE TABLE IF NOT EXISTS {{local "sku_hours"}}
 (
     hour                 DateTime('UTC') COMMENT 'Start of the hour, UTC' CODEC(Delta, ZSTD(1)),
     sku                  String COMMENT 'Stock-keeping unit; empty: a mark, see refreshed_at',
@@ -32,15 +32,16 @@ CREATE TABLE IF NOT EXISTS sku_hours
     units_dropped        UInt64 COMMENT 'Their units',
     refreshed_at         DateTime64(3, 'UTC') COMMENT 'When the refresh began that counted this; in a mark: a refresh that is complete' CODEC(Delta, ZSTD(1))
 )
-ENGINE = ReplacingMergeTree(refreshed_at)
+ENGINE = {{engine "ReplacingMergeTree" "refreshed_at"}}
 PARTITION BY toYear(hour)
 ORDER BY (hour, sku)
 COMMENT 'What happened to each sku in each hour, counted once a minute. Read bi_hourly';
+{{distributed "sku_hours" "sku"}}
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS mv_sku_hours REFRESH EVERY 1 MINUTE APPEND TO sku_hours
+CREATE MATERIALIZED VIEW IF NOT EXISTS mv_sku_hours REFRESH EVERY 1 MINUTE APPEND TO {{local "sku_hours"}}
 DEFINER = CURRENT_USER SQL SECURITY DEFINER AS
 WITH
-    (SELECT max(refreshed_at) - INTERVAL 2 MINUTE FROM sku_hours WHERE hour = 0 AND sku = '') AS since,
+    (SELECT max(refreshed_at) - INTERVAL 2 MINUTE FROM {{local "sku_hours"}} WHERE hour = 0 AND sku = '') AS since,
     type IN ('Allocated', 'OutOfStock') AND seq = 0 AS is_request, -- what follows a cut has events of its command before it
     ifNull(eta > toDate32(event_time), 0) AS is_to_come
 SELECT hour, sku, version, available, lines_from_stock, units_from_stock, lines_from_shipments, units_from_shipments, lines_out_of_stock,
@@ -50,8 +51,8 @@ FROM
     SELECT
         toStartOfHour(event_time) AS hour,
         sku,
-        max(events.version) AS version,
-        argMax(events.available, events.version) AS available,
+        max(e.version) AS version,
+        argMax(e.available, e.version) AS available,
         countIf(is_request AND type = 'Allocated' AND NOT is_to_come) AS lines_from_stock,
         sumIf(qty, is_request AND type = 'Allocated' AND NOT is_to_come) AS units_from_stock,
         countIf(is_request AND type = 'Allocated' AND is_to_come) AS lines_from_shipments,
@@ -65,8 +66,8 @@ FROM
         countIf(NOT is_request AND type = 'OutOfStock') AS lines_dropped,
         sumIf(qty, NOT is_request AND type = 'OutOfStock') AS units_dropped,
         now64(3, 'UTC') AS refreshed_at
-    FROM events FINAL
-    WHERE toStartOfHour(event_time) IN (SELECT toStartOfHour(event_time) FROM events WHERE ingested_at >= since)
+    FROM {{local "events"}} AS e FINAL
+    WHERE toStartOfHour(event_time) IN (SELECT toStartOfHour(event_time) FROM {{local "events"}} WHERE ingested_at >= since)
     GROUP BY hour, sku
     UNION ALL
     SELECT toDateTime(0, 'UTC'), '', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, now64(3, 'UTC')

@@ -2,7 +2,7 @@
 -- the topic does not have. The projector writes it and goes on; whoever mends what it is about takes it back.
 
 -- +goose Up
-CREATE TABLE IF NOT EXISTS set_aside
+CREATE TABLE IF NOT EXISTS {{local "set_aside"}}
 (
     sku        String COMMENT 'Stock-keeping unit that lacks something',
     what       LowCardinality(String) COMMENT 'refused: an event that was refused; missing: a version that was jumped over',
@@ -16,6 +16,7 @@ CREATE TABLE IF NOT EXISTS set_aside
     noted_at   DateTime64(6, 'UTC') DEFAULT now64(6) COMMENT 'When this was noted',
     is_deleted UInt8 COMMENT '1: it is lacking no more; FINAL leaves it out'
 )
-ENGINE = ReplacingMergeTree(noted_at, is_deleted)
+ENGINE = {{engine "ReplacingMergeTree" "noted_at" "is_deleted"}}
 ORDER BY (sku, what, version, event_id)
 COMMENT 'What the read model lacks, and why. Read with FINAL';
+{{distributed "set_aside" "sku"}}

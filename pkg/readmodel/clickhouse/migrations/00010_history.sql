@@ -3,11 +3,11 @@
 -- asked without FINAL, where an index on any column is safe.
 
 -- +goose Up
-ALTER TABLE events
+ALTER TABLE {{local "events"}}
     ADD INDEX IF NOT EXISTS ix_sku sku TYPE bloom_filter(0.01) GRANULARITY 1,
     ADD INDEX IF NOT EXISTS ix_orderid orderid TYPE bloom_filter(0.01) GRANULARITY 1;
-ALTER TABLE events MATERIALIZE INDEX ix_sku;
-ALTER TABLE events MATERIALIZE INDEX ix_orderid;
+ALTER TABLE {{local "events"}} MATERIALIZE INDEX ix_sku;
+ALTER TABLE {{local "events"}} MATERIALIZE INDEX ix_orderid;
 
-ALTER TABLE outcomes ADD INDEX IF NOT EXISTS ix_orderid orderid TYPE bloom_filter(0.01) GRANULARITY 4;
-ALTER TABLE outcomes MATERIALIZE INDEX ix_orderid;
+ALTER TABLE {{local "outcomes"}} ADD INDEX IF NOT EXISTS ix_orderid orderid TYPE bloom_filter(0.01) GRANULARITY 4;
+ALTER TABLE {{local "outcomes"}} MATERIALIZE INDEX ix_orderid;
