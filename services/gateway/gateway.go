@@ -63,6 +63,7 @@ type Config struct {
 	RequestsMax         int                `help:"How many commands, and how many questions, may be under way at once." default:"4096"`
 	HTTPCacheMaxAge     time.Duration      `name:"http-cache-max-age" help:"How long browsers and caches in front of the gateway may answer what is left of SKUs themselves (Cache-Control: max-age); 0 = not at all." default:"0s"`
 	HTTPCacheStale      time.Duration      `name:"http-cache-stale" help:"How much longer they may while they ask again (stale-while-revalidate)." default:"0s"`
+	CacheBytesMax       int64              `help:"How much memory answers about availability may take; they are kept up to date by the events, and no answer is older than a second. 0 = none is kept." default:"33554432" placeholder:"BYTES"`
 	TraceRatio          float64            `help:"Share of the requests, 0 to 1, that are traced although nobody before the gateway has decided whether to. Needs --otlp-endpoint." default:"0.01" placeholder:"RATIO"`
 	Telemetry           telemetry.Config   `embed:""`
 	Kafka               kafkaclient.Config `embed:"" prefix:"kafka-"`
@@ -102,6 +103,9 @@ func (c Config) Validate() error {
 		if d < 0 || d > time.Hour || d%time.Second != 0 {
 			errs = append(errs, fmt.Errorf("%s is %s and must be whole seconds from 0s to 1h", flag, d))
 		}
+	}
+	if c.CacheBytesMax != 0 && c.CacheBytesMax < reads.CacheBytesMin {
+		errs = append(errs, fmt.Errorf("a cache of %d bytes is too small: give it %d or more, or 0 for none", c.CacheBytesMax, reads.CacheBytesMin))
 	}
 	return errors.Join(errs...)
 }
@@ -143,7 +147,15 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 	}()
 
-	reader := reads.New(store, readTimeout, reads.NewMetrics(registry), log)
+	metrics := reads.NewMetrics(registry)
+	var cache *reads.Cache
+	var follower submit.Follower
+	if cfg.CacheBytesMax > 0 {
+		cache = reads.NewCache(cfg.CacheBytesMax, metrics)
+		follower = cache
+	}
+	reader := reads.New(store, cache, readTimeout, metrics, log)
+	howFar := committed(producer, set, store.Name())
 	history, _ := store.(readmodel.Historian) // nil if it keeps none
 	page := console.New(console.Config{
 		Topics: set, ProjectorGroup: set.ProjectorGroupOf(store.Name()), ReadModel: store.Name(), ReadWait: readTimeout,
@@ -152,7 +164,7 @@ func Run(ctx context.Context, cfg Config) error {
 
 	waiters := new(submit.Waiters)
 	tail := submit.NewTail(cfg.Kafka.Opts("lotline-gateway-tail"), set.Events.Name, waiters, health.reporter("tail"), submit.NewMetrics(registry), log,
-		page.Listener())
+		follower, page.Listener())
 	submitter := submit.New(producer, set.Commands.Name, ackWait, waiters, reader, ctx.Done())
 	submitter.Acknowledged = page.Acknowledged
 	handler := page.Handler(httpapi.New(httpapi.Config{
@@ -161,7 +173,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}, httpapi.Ports{
 		Submitter: submitter,
 		Reader:    reader,
-		Projected: projected.NewWatcher(committed(producer, set, cfg.ReadModel), log),
+		Projected: projected.NewWatcher(howFar, log),
 		NotReady:  health.Ready, Log: log, Metrics: registry, Tracer: tracing.Tracer(),
 	}))
 
@@ -169,6 +181,9 @@ func Run(ctx context.Context, cfg Config) error {
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error { return tail.Run(groupCtx) })
 	group.Go(func() error { return page.Run(groupCtx) })
+	if cache != nil {
+		group.Go(func() error { return cache.Follow(groupCtx, howFar, log) })
+	}
 	group.Go(func() error { return watch(groupCtx, mayWrite(producer, set.Commands.Name), kafka) })
 	group.Go(func() error { return watch(groupCtx, store.Check, readModel) })
 	group.Go(func() error { return admin.Serve(groupCtx, cfg.AdminAddr, &health.Health, registry) })

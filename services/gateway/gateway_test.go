@@ -147,12 +147,13 @@ func TestKafkaAwayIsSaidWithinASecondOrSo(t *testing.T) {
 
 func TestValidateNamesEveryFault(t *testing.T) {
 	require.NoError(t, gateway.DefaultConfig().Validate())
-	cfg := gateway.Config{HTTPAddr: "x", OutcomeWait: 2, OutcomeWaitMax: 1}
+	cfg := gateway.Config{HTTPAddr: "x", OutcomeWait: 2, OutcomeWaitMax: 1, CacheBytesMax: 1000}
 	cfg.ReadModel = "clickhouse"
 	err := cfg.Validate()
 	for _, fault := range []string{
 		"no Kafka broker is given", `the HTTP address "x" is not of the form host:port`, "no ClickHouse server is given",
 		"the name of the ClickHouse database is empty", "the wait for an outcome, 2ns, is not from 0s to the longest, 1ns", "with at most 0 requests at once",
+		"a cache of 1000 bytes is too small: give it 1048576 or more, or 0 for none",
 	} {
 		require.ErrorContains(t, err, fault)
 	}

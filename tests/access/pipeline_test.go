@@ -227,7 +227,9 @@ func TestATakenPermissionIsNamedAndWaitedFor(t *testing.T) {
 				continue // for projectors of another store than the one that runs here
 			}
 			if role == topics.RoleGateway && (acl.Name == declared.DeadLetters.Name || acl.Type == kmsg.ACLResourceTypeGroup) {
-				continue // questions with a token wait in vain, and the log says so; the console says what it may not see; all else goes on
+				// Questions with a token wait in vain, the cache takes in nothing new, and the log says so; the console says what it may
+				// not see; all else goes on.
+				continue
 			}
 			t.Run(fmt.Sprintf("%s %s %s %s", role, acl.Operation, acl.Type, acl.Name), func(t *testing.T) {
 				in := installation{t, c, in.config}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/lotline/lotline/services/gateway/internal/projected"
+	"github.com/lotline/lotline/services/gateway/internal/reads"
 )
 
 // afterHeader says in a request what ?after= says in its address.
@@ -33,6 +34,8 @@ func (a *api) after(handle func(*http.Request) answer) func(*http.Request) answe
 		if err := a.Projected.Wait(ctx, token); err != nil {
 			return unavailable("The read model does not have yet what the token covers; try again").with("Preference-Applied", applied)
 		}
+		// The tail may have come less far than the projectors, and with it what is answered from memory.
+		r = r.WithContext(reads.Anew(r.Context()))
 		// A cache must not keep what was asked for with a token in a header for those who have none, or an older one.
 		return handle(r).with("Preference-Applied", applied).with("Cache-Control", "no-store")
 	}

@@ -46,10 +46,12 @@ func TestQuestionsWaitForTheirToken(t *testing.T) {
 			resp, body := f.do(t, "GET", path, "")
 			require.Equal(t, 200, resp.StatusCode, body)
 			require.Nil(t, f.token)
+			require.False(t, f.anew)
 			for _, asked := range [][]string{{withQuery(path, "after="+token.String())}, {path, "Lotline-After", token.String()}} {
 				resp, _ = f.do(t, "GET", asked[0], "", asked[1:]...)
 				require.Equal(t, 200, resp.StatusCode)
 				require.Equal(t, token, f.token)
+				require.True(t, f.anew, "what is in memory may be older")
 				require.Equal(t, "no-store", resp.Header.Get("Cache-Control"))
 			}
 			resp, _ = f.do(t, "GET", withQuery(path, "after="+token.String()), "", "Lotline-After", other.String()+", "+token.String(), "Prefer", "wait=3")
@@ -161,7 +163,7 @@ func (s *slowStore) Orders(_ context.Context, ids []string) (map[string][]readmo
 func TestAQueryFromBeforeTheTokenDoesNotAnswerIt(t *testing.T) {
 	store := &slowStore{version: 1, asked: make(chan struct{}, 2), proceed: make(chan struct{})}
 	log := slog.New(slog.DiscardHandler)
-	reader := reads.New(store, time.Minute, reads.NewMetrics(prometheus.NewRegistry()), log)
+	reader := reads.New(store, nil, time.Minute, reads.NewMetrics(prometheus.NewRegistry()), log)
 	committed := func(context.Context) (map[int32]int64, error) {
 		store.mu.Lock()
 		defer store.mu.Unlock()

@@ -36,6 +36,8 @@ func problem(status int, detail string) string {
 
 // fake is both ports: it remembers what was sent and answers what it was told.
 type fake struct {
+	anew bool // what was asked last was asked so
+
 	outcome *schemas.Event
 	err     error
 	block   chan struct{} // Submit waits for it, if set
@@ -82,11 +84,13 @@ func (f *fake) Submit(_ context.Context, wait time.Duration, requests ...submit.
 	return results
 }
 
-func (f *fake) Allocations(_ context.Context, orderID string) ([]readmodel.Line, error) {
+func (f *fake) Allocations(ctx context.Context, orderID string) ([]readmodel.Line, error) {
+	f.anew = reads.IsAnew(ctx)
 	return f.allocations[orderID], f.readErr
 }
 
-func (f *fake) Availability(_ context.Context, skus ...string) (map[string]readmodel.Availability, error) {
+func (f *fake) Availability(ctx context.Context, skus ...string) (map[string]readmodel.Availability, error) {
+	f.anew = reads.IsAnew(ctx)
 	found := map[string]readmodel.Availability{}
 	for _, sku := range skus {
 		found[sku] = f.availability[sku]
@@ -94,7 +98,8 @@ func (f *fake) Availability(_ context.Context, skus ...string) (map[string]readm
 	return found, f.readErr
 }
 
-func (f *fake) Outcome(_ context.Context, commandID string) (readmodel.Outcome, error) {
+func (f *fake) Outcome(ctx context.Context, commandID string) (readmodel.Outcome, error) {
+	f.anew = reads.IsAnew(ctx)
 	return f.outcomes[commandID], f.readErr
 }
 

@@ -5,6 +5,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/lotline/lotline/pkg/readmodel"
 	"github.com/lotline/lotline/pkg/telemetry"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
@@ -15,21 +18,36 @@ import (
 // cost little more than one. A key that queues while a query for it runs is
 // queried again, so no answer is older than its question.
 //
-// Its queue is as long as there are callers: bounding them is theirs.
+// A look-up that could not be answered soon is refused before it queues, and one that has waited for too long after all
+// is not queried any more: its caller would not wait for the answer, and what a store has no time for must not keep it from
+// answering others.
 type loader[V any] struct {
 	store, question string // name its queries in traces
 
 	query   func(ctx context.Context, keys []string) (map[string]V, error)
 	keysMax int           // of one query
 	timeout time.Duration // of one query
+	shed    prometheus.Counter
 
 	mu     sync.Mutex
 	queue  []string
 	queued map[string]*lookup[V]
-	busy   bool // drain runs
+	busy   bool          // drain runs
+	took   time.Duration // by a query, about
 }
 
+const (
+	// queueWait is how long a look-up may have to wait, by what queries took lately, before the query that answers it begins.
+	// What fits into the next query always may: it waits for one query only, which has its own bound.
+	queueWait = 500 * time.Millisecond
+	// queueWaitMax is how long it does wait at most.
+	queueWaitMax = time.Second
+	// queueQueriesMax bounds the memory of a queue, in queries.
+	queueQueriesMax = 20
+)
+
 type lookup[V any] struct {
+	since time.Time
 	done  chan struct{} // closed when the others are set
 	value V
 	err   error
@@ -37,8 +55,11 @@ type lookup[V any] struct {
 	traced []trace.Span // of those who wait for it
 }
 
-func newLoader[V any](store, question string, keysMax int, timeout time.Duration, query func(context.Context, []string) (map[string]V, error)) *loader[V] {
-	return &loader[V]{store: store, question: question, query: query, keysMax: keysMax, timeout: timeout, queued: map[string]*lookup[V]{}}
+func newLoader[V any](store, question string, timeout time.Duration, metrics *Metrics, query func(context.Context, []string) (map[string]V, error)) *loader[V] {
+	return &loader[V]{
+		store: store, question: question, query: measured(metrics, question, query), keysMax: readmodel.KeysMax, timeout: timeout,
+		shed: metrics.shed.WithLabelValues(question), queued: map[string]*lookup[V]{},
+	}
 }
 
 // load returns the key's value, the zero value if there is none. Callers share
@@ -50,8 +71,12 @@ func (l *loader[V]) load(ctx context.Context, key string) (V, error) {
 
 // loadAll returns the values of several keys, looked up together as far as a query may hold them.
 func (l *loader[V]) loadAll(ctx context.Context, keys ...string) (map[string]V, error) {
+	lookups, err := l.enqueue(ctx, keys)
+	if err != nil {
+		return nil, err
+	}
 	values := make(map[string]V, len(keys))
-	for i, lookup := range l.enqueue(ctx, keys) {
+	for i, lookup := range lookups {
 		select {
 		case <-lookup.done:
 			if lookup.err != nil {
@@ -65,10 +90,14 @@ func (l *loader[V]) loadAll(ctx context.Context, keys ...string) (map[string]V, 
 	return values, nil
 }
 
-// enqueue queues what is not queued yet, and sees to it that it is looked up.
-func (l *loader[V]) enqueue(ctx context.Context, keys []string) []*lookup[V] {
+// enqueue queues what is not queued yet, and sees to it that it is looked up. The error is ErrOverloaded.
+func (l *loader[V]) enqueue(ctx context.Context, keys []string) ([]*lookup[V], error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.full(len(keys)) {
+		l.shed.Inc()
+		return nil, ErrOverloaded
+	}
 	lookups := make([]*lookup[V], len(keys))
 	span := trace.SpanFromContext(ctx)
 	for i, key := range keys {
@@ -81,13 +110,19 @@ func (l *loader[V]) enqueue(ctx context.Context, keys []string) []*lookup[V] {
 		l.busy = true
 		go l.drain()
 	}
-	return lookups
+	return lookups, nil
+}
+
+// full reports whether n more look-ups would have to wait for too long.
+func (l *loader[V]) full(n int) bool {
+	queries := (len(l.queue) + n - 1) / l.keysMax // before the one that has the last of them
+	return queries > queueQueriesMax || time.Duration(queries)*l.took > queueWait
 }
 
 func (l *loader[V]) enqueueOne(key string) *lookup[V] {
 	found, ok := l.queued[key]
 	if !ok {
-		found = &lookup[V]{done: make(chan struct{})}
+		found = &lookup[V]{since: time.Now(), done: make(chan struct{})}
 		l.queued[key] = found
 		l.queue = append(l.queue, key)
 	}
@@ -103,13 +138,22 @@ func (l *loader[V]) drain() {
 		}
 		// No caller's context: a query answers many.
 		ctx, cancel := context.WithTimeout(context.Background(), l.timeout)
+		start := time.Now()
 		values, err := l.ask(ctx, keys, lookups)
+		l.observe(time.Since(start))
 		cancel()
 		for i, key := range keys {
 			lookups[i].value, lookups[i].err = values[key], err
 			close(lookups[i].done)
 		}
 	}
+}
+
+// observe takes in how long a query took.
+func (l *loader[V]) observe(took time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.took += (took - l.took) / 4
 }
 
 // ask runs one query, as a span of all who wait for it and are traced.
@@ -129,20 +173,26 @@ func (l *loader[V]) ask(ctx context.Context, keys []string, lookups []*lookup[V]
 	return values, err
 }
 
-func (l *loader[V]) take() ([]string, []*lookup[V]) {
+// take returns what is to be looked up next.
+func (l *loader[V]) take() (keys []string, lookups []*lookup[V]) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := min(len(l.queue), l.keysMax)
-	if n == 0 {
-		l.busy, l.queue = false, nil
-		return nil, nil
-	}
-	keys := l.queue[:n:n]
-	l.queue = l.queue[n:]
-	lookups := make([]*lookup[V], n)
-	for i, key := range keys {
-		lookups[i] = l.queued[key]
+	now := time.Now()
+	for len(l.queue) > 0 && len(keys) < l.keysMax {
+		key := l.queue[0]
+		l.queue = l.queue[1:]
+		lookup := l.queued[key]
 		delete(l.queued, key)
+		if now.Sub(lookup.since) > queueWaitMax {
+			l.shed.Inc()
+			lookup.err = ErrOverloaded
+			close(lookup.done)
+			continue
+		}
+		keys, lookups = append(keys, key), append(lookups, lookup)
+	}
+	if len(keys) == 0 {
+		l.busy, l.queue = false, nil
 	}
 	return keys, lookups
 }

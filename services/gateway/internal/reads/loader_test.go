@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 )
 
@@ -21,7 +22,9 @@ type database struct {
 
 func newDatabase() (*database, *loader[string]) {
 	d := &database{queries: make(chan []string, 100), answers: make(chan error)}
-	return d, newLoader("store", "thing", 3, queryTimeout, d.query)
+	l := newLoader("store", "thing", queryTimeout, NewMetrics(prometheus.NewRegistry()), d.query)
+	l.keysMax = 3
+	return d, l
 }
 
 func (d *database) query(ctx context.Context, keys []string) (map[string]string, error) {
@@ -132,10 +135,79 @@ func TestLoaderBoundsAQuery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, l := newDatabase()
 		start := time.Now()
-		stuck, next := ask(t.Context(), l, "a"), ask(t.Context(), l, "b")
+		stuck := ask(t.Context(), l, "a")
+		time.Sleep(queryTimeout - queueWaitMax)
+		next := ask(t.Context(), l, "b")
 		require.Equal(t, context.DeadlineExceeded, <-stuck)
 		require.Equal(t, queryTimeout, time.Since(start))
 		d.answers <- nil
 		require.Equal(t, "value of b", <-next)
+	})
+}
+
+// Whoever has waited for long would not wait for the answer either; others get theirs sooner.
+func TestLoaderDoesNotAskWhatHasWaitedForTooLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, l := newDatabase()
+		running, waits := ask(t.Context(), l, "a"), ask(t.Context(), l, "b")
+		time.Sleep(queueWaitMax + time.Millisecond)
+		late := ask(t.Context(), l, "c")
+		d.answers <- nil
+		require.Equal(t, "value of a", <-running)
+		require.Equal(t, ErrOverloaded, <-waits)
+		d.answers <- nil
+		require.Equal(t, "value of c", <-late)
+		require.Equal(t, [][]string{{"a"}, {"c"}}, [][]string{<-d.queries, <-d.queries})
+	})
+}
+
+// What could not be answered soon, by what queries took lately, is refused at once; what the next query has room for is not.
+func TestLoaderRefusesWhatWouldWaitForTooLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, l := newDatabase()
+		for range 20 { // queries take 300 ms
+			result := ask(t.Context(), l, "a")
+			time.Sleep(300 * time.Millisecond)
+			d.answers <- nil
+			<-result
+			<-d.queries
+		}
+		running := ask(t.Context(), l, "a")
+		var queued []<-chan any
+		for i := range 5 { // the next query has three of them
+			queued = append(queued, ask(t.Context(), l, fmt.Sprint("key", i)))
+		}
+		_, err := l.loadAll(t.Context(), "key5", "key6")
+		require.Equal(t, ErrOverloaded, err, "two queries would be before that of key6")
+		queued = append(queued, ask(t.Context(), l, "key5"))
+		require.Equal(t, ErrOverloaded, <-ask(t.Context(), l, "key6"))
+		for range 3 {
+			time.Sleep(300 * time.Millisecond)
+			d.answers <- nil
+		}
+		require.Equal(t, "value of a", <-running)
+		for i, result := range queued {
+			require.Equal(t, fmt.Sprint("value of key", i), <-result)
+		}
+		last := ask(t.Context(), l, "key6")
+		d.answers <- nil
+		require.Equal(t, "value of key6", <-last, "nothing is left behind")
+	})
+}
+
+func TestLoaderBoundsItsQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, l := newDatabase()
+		running := ask(t.Context(), l, "a")
+		ctx, leave := context.WithCancel(t.Context())
+		for i := range 3 * (queueQueriesMax + 1) {
+			ask(ctx, l, fmt.Sprint(i))
+		}
+		require.Equal(t, ErrOverloaded, <-ask(t.Context(), l, "one more"))
+		leave()
+		for range queueQueriesMax + 2 {
+			d.answers <- nil
+		}
+		require.Equal(t, "value of a", <-running)
 	})
 }

@@ -1,8 +1,3 @@
-// Package reads answers questions from the read model: where an order's lines are, what is left of a SKU, what became
-// of a command, whose SKU a batch is. It gathers what is asked at the same time into few queries.
-//
-// The gateway's HTTP API calls it and the service's root wires it with the Reader of a store. It imports pkg
-// (readmodel is the contract of that store) and knows no store itself.
 package reads
 
 import (
@@ -16,10 +11,23 @@ import (
 	"github.com/lotline/lotline/pkg/readmodel"
 )
 
-const logInterval = 10 * time.Second
+const (
+	logInterval = 10 * time.Second
+	// behindPause is how long the read model is given at first to have what is known to be published of a SKU, then twice
+	// that and so on, in all less than a second.
+	behindPause    = 25 * time.Millisecond
+	behindPauseMax = 400 * time.Millisecond
+)
 
 // ErrUnavailable says that the read model could not answer; another time it may.
 var ErrUnavailable = errors.New("the read model does not answer")
+
+// ErrOverloaded says that more is asked than can be answered in time; it is an ErrUnavailable.
+var ErrOverloaded = fmt.Errorf("%w: too many questions wait for it", ErrUnavailable)
+
+// ErrBehind says that the read model has not yet what was answered before, or what is known to be published, and that the
+// gateway could not complete it; it is an ErrUnavailable.
+var ErrBehind = fmt.Errorf("%w: it is behind the events", ErrUnavailable)
 
 // ErrTooLarge says that an order has more than readmodel.OrderLinesMax lines.
 var ErrTooLarge = fmt.Errorf("the order has more than %d lines", readmodel.OrderLinesMax)
@@ -32,20 +40,43 @@ type Reader struct {
 	logged atomic.Int64 // when a failure was last logged, Unix ns
 
 	orders       *loader[[]readmodel.Line]
-	availability *loader[readmodel.Availability]
+	availability *loader[fill]
 	outcomes     *loader[readmodel.Outcome]
 	skus         *loader[[]string]
+
+	cache *Cache // nil: none
 }
 
-// New returns a Reader that asks store, in queries that may each take as long as timeout. The store is the caller's to
-// close.
-func New(store readmodel.Reader, timeout time.Duration, metrics *Metrics, log *slog.Logger) *Reader {
-	return &Reader{
-		store: store.Name(), log: log,
-		orders:       newLoader(store.Name(), "allocations", readmodel.KeysMax, timeout, measured(metrics, "allocations", store.Orders)),
-		availability: newLoader(store.Name(), "availability", readmodel.KeysMax, timeout, measured(metrics, "availability", store.Availability)),
-		outcomes:     newLoader(store.Name(), "outcome", readmodel.KeysMax, timeout, measured(metrics, "outcome", store.Outcomes)),
-		skus:         newLoader(store.Name(), "skus", readmodel.KeysMax, timeout, measured(metrics, "skus", store.SKUs)),
+// New returns a Reader that asks store, in queries that may each take as long as timeout, and answers availability from
+// cache, nil if there is none. The store is the caller's to close.
+func New(store readmodel.Reader, cache *Cache, timeout time.Duration, metrics *Metrics, log *slog.Logger) *Reader {
+	r := &Reader{store: store.Name(), log: log, cache: cache}
+	r.orders = newLoader(store.Name(), "allocations", timeout, metrics, store.Orders)
+	r.outcomes = newLoader(store.Name(), "outcome", timeout, metrics, store.Outcomes)
+	r.skus = newLoader(store.Name(), "skus", timeout, metrics, store.SKUs)
+	r.availability = newLoader(store.Name(), "availability", timeout, metrics, r.filling(store.Availability))
+	return r
+}
+
+// filling is ask, with the cache taking in what it answers.
+func (r *Reader) filling(ask func(context.Context, []string) (map[string]readmodel.Availability, error)) func(context.Context, []string) (map[string]fill, error) {
+	return func(ctx context.Context, skus []string) (map[string]fill, error) {
+		var since coverage
+		if r.cache != nil {
+			since = r.cache.asking()
+		}
+		stored, err := ask(ctx, skus)
+		if err != nil {
+			return nil, err
+		}
+		if r.cache != nil {
+			return r.cache.answered(since, skus, stored), nil
+		}
+		fills := make(map[string]fill, len(stored))
+		for sku, a := range stored {
+			fills[sku] = fill{Availability: a}
+		}
+		return fills, nil
 	}
 }
 
@@ -62,11 +93,63 @@ func (r *Reader) Allocations(ctx context.Context, orderID string) ([]readmodel.L
 	return lines, nil
 }
 
+type anewKey struct{}
+
+// Anew returns a context whose questions are put to the read model after they were asked, and not answered from memory:
+// that is no older than a second, but may be older than what the read model is known to have.
+func Anew(ctx context.Context) context.Context { return context.WithValue(ctx, anewKey{}, true) }
+
+// IsAnew reports whether ctx is of Anew.
+func IsAnew(ctx context.Context) bool { return ctx.Value(anewKey{}) != nil }
+
 // Availability returns what is left of SKUs, by SKU; the Version of one that is not known is 0. The error wraps
 // ErrUnavailable or is ctx's.
 func (r *Reader) Availability(ctx context.Context, skus ...string) (map[string]readmodel.Availability, error) {
-	found, err := r.availability.loadAll(ctx, skus...)
-	return found, r.failed(ctx, err)
+	found := make(map[string]readmodel.Availability, len(skus))
+	missing := skus
+	if r.cache != nil && !IsAnew(ctx) {
+		missing = nil
+		for _, sku := range skus {
+			if e, ok := r.cache.get(sku); ok {
+				found[sku] = e.Availability
+			} else {
+				missing = append(missing, sku)
+			}
+		}
+	}
+	for pause := behindPause; len(missing) > 0; pause *= 2 {
+		var err error
+		if missing, err = r.load(ctx, missing, found); err == nil && len(missing) > 0 && pause > behindPauseMax {
+			err = ErrBehind
+		}
+		if err != nil {
+			return nil, r.failed(ctx, err)
+		}
+		if len(missing) > 0 {
+			select {
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			case <-time.After(pause):
+			}
+		}
+	}
+	return found, nil
+}
+
+// load puts what the read model says of skus into found, and returns those of which it is behind.
+func (r *Reader) load(ctx context.Context, skus []string, found map[string]readmodel.Availability) (behind []string, err error) {
+	fills, err := r.availability.loadAll(ctx, skus...)
+	if err != nil {
+		return nil, err
+	}
+	for sku, f := range fills {
+		if f.behind {
+			behind = append(behind, sku)
+		} else {
+			found[sku] = f.Availability
+		}
+	}
+	return behind, nil
 }
 
 // Outcome returns what became of the command of that id, or of the first one if
@@ -99,6 +182,9 @@ func (r *Reader) failed(ctx context.Context, err error) error {
 	now, last := time.Now().UnixNano(), r.logged.Load()
 	if now-last > int64(logInterval) && r.logged.CompareAndSwap(last, now) {
 		r.log.Warn("could not read from "+r.store, "error", err)
+	}
+	if errors.Is(err, ErrUnavailable) {
+		return err
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }

@@ -51,7 +51,7 @@ func (s *store) Outcomes(context.Context, []string) (map[string]readmodel.Outcom
 }
 
 func newReader(s *store) *Reader {
-	return New(s, time.Second, NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
+	return New(s, nil, time.Second, NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
 }
 
 func TestManyQuestionsAreFewQueries(t *testing.T) {

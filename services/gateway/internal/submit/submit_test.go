@@ -64,7 +64,7 @@ func newRigWith(t *testing.T, wait time.Duration) *rig {
 	// By default the client sees a new partition after up to 5 s of cached
 	// metadata and reads it when a fetch that waits up to 5 s has ended.
 	tailOpts := append(cfg.Opts("test-tail"), kgo.MetadataMinAge(50*time.Millisecond), kgo.FetchMaxWait(100*time.Millisecond))
-	r.tail = NewTail(tailOpts, events, r.waiters, func(err error) { r.states <- err }, NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
+	r.tail = NewTail(tailOpts, events, r.waiters, func(err error) { r.states <- err }, NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler), nil)
 	r.Submitter = New(client, commands, wait, r.waiters, r.past, r.stop)
 	return r
 }

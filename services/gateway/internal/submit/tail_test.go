@@ -53,7 +53,7 @@ func TestTailBeginsAgainAfterItsTopicWasMadeAnew(t *testing.T) {
 // The client may wait without a word for a topic that is gone: one deleted before it had found its partitions, say.
 func TestTailNamesATopicThatTheClientDoesNotMiss(t *testing.T) {
 	r := newRig(t)
-	r.tail.partitionsInterval = 50 * time.Millisecond
+	r.tail.lookInterval = 50 * time.Millisecond
 	var blind atomic.Bool
 	blind.Store(true)
 	r.cluster.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
@@ -110,7 +110,7 @@ func TestTailBeginsAgainAfterAFailedFetch(t *testing.T) {
 
 func TestTailFindsNewPartitions(t *testing.T) {
 	r := newRig(t)
-	r.tail.partitionsInterval = 50 * time.Millisecond
+	r.tail.lookInterval = 50 * time.Millisecond
 	r.follow(t)
 	_, err := kadm.NewClient(r.client).CreatePartitions(t.Context(), 2, events)
 	require.NoError(t, err)

@@ -1,0 +1,294 @@
+package reads
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+
+	"github.com/lotline/lotline/pkg/readmodel"
+	"github.com/lotline/lotline/schemas"
+)
+
+const (
+	// currentMax is how long ago the tail may have proven that it is at the end of the log: an answer from memory is never
+	// older. It is less than the second that clients are promised, so that scheduling and writing the answer fit in.
+	currentMax = 750 * time.Millisecond
+	// lifetime is how long an entry is kept up to date before the store is asked again. No event says so when rows are
+	// repaired, or a rebuild is switched to.
+	lifetime = 5 * time.Minute
+	// entryBytesMax bounds one entry: every event about its SKU copies it.
+	entryBytesMax = 64 << 10
+	// sweepInterval is how often it is asked what is projected. Between two sweeps a question has to be answered, or it is
+	// asked again.
+	sweepInterval = time.Second
+	sweepTimeout  = 5 * time.Second
+	// recentShare of the cache's memory is for what the tail said lately.
+	recentShare = 4
+)
+
+// Cache keeps what is left of SKUs, and keeps it up to date by the events of the tail; see the package's comment. Its
+// methods may be called concurrently; those that the tail calls (submit.Follower), one after the other.
+type Cache struct {
+	entries *otter.Cache[string, *entry]
+	metrics *Metrics
+	// current is when all events that were committed had been taken in; nil: not known.
+	current atomic.Pointer[time.Time]
+
+	mu     sync.Mutex // of what follows, and of every change of entries
+	recent *recent
+}
+
+// entry is what is left of a SKU. It never changes: what comes after it takes its place.
+type entry struct {
+	readmodel.Availability
+	filled time.Time // when the store was asked
+}
+
+// CacheBytesMin is the least memory that a Cache can do with.
+const CacheBytesMin = 1 << 20
+
+// NewCache returns a cache that takes about bytesMax of memory, at least CacheBytesMin. It is for one Reader, needs Follow
+// to run and to be told what the events topic has (submit.Follower), and answers nothing before. It panics if metrics have
+// been given to another.
+func NewCache(bytesMax int64, metrics *Metrics) *Cache {
+	recentMax := bytesMax / recentShare
+	c := &Cache{
+		entries: otter.Must(&otter.Options[string, *entry]{
+			MaximumWeight: uint64(bytesMax - recentMax),
+			Weigher:       func(sku string, e *entry) uint32 { return uint32(entryBytes + len(sku) + batchesBytes(e.Batches)) },
+		}),
+		metrics: metrics, recent: newRecent(recentMax),
+	}
+	metrics.watch(c)
+	return c
+}
+
+// Memory that an entry takes beside its SKU and its batches, and that a batch takes beside its ref: measured, and rounded
+// up (TestMemory).
+const (
+	entryBytes = 320
+	batchBytes = 72
+)
+
+func batchesBytes(batches []readmodel.Batch) (n int) {
+	for i := range batches {
+		n += batchBytes + len(batches[i].Ref)
+	}
+	return n
+}
+
+// get returns what is left of a SKU if that is known, and not older than currentMax.
+func (c *Cache) get(sku string) (*entry, bool) {
+	e, ok := c.entries.GetIfPresent(sku)
+	switch {
+	case !ok:
+		c.metrics.misses.Inc()
+	case !c.isCurrent(): // asked after the entry was read: the entry is at least as new
+		c.metrics.stale.Inc()
+	case time.Since(e.filled) > lifetime:
+		c.metrics.misses.Inc()
+	default:
+		c.metrics.hits.Inc()
+		return e, true
+	}
+	return nil, false
+}
+
+func (c *Cache) isCurrent() bool {
+	age, known := c.age()
+	return known && age <= currentMax
+}
+
+// age is how long ago the tail was last known to be at the end of the log; false: it is not known.
+func (c *Cache) age() (time.Duration, bool) {
+	at := c.current.Load()
+	if at == nil {
+		return 0, false
+	}
+	return time.Since(*at), true
+}
+
+// Began forgets the entries: events between what the tail saw before and from were not seen.
+func (c *Cache) Began(from map[int32]int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.current.Store(nil)
+	c.entries.InvalidateAll()
+	c.recent.begin(from)
+}
+
+// Event takes in an event, whatever was already known of it.
+func (c *Cache) Event(e *schemas.Event, partition int32, offset int64) {
+	if !e.Type.ChangesState() {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	found, ok := c.entries.GetEntryQuietly(e.SKU)
+	c.recent.add(e, partition, offset+1, ok)
+	if !ok {
+		return
+	}
+	known := found.Value
+	if e.Version > known.Version+1 { // an event is missing; it may still come, over another partition
+		c.entries.Invalidate(e.SKU)
+		return
+	}
+	next := *known
+	if next.apply(e) {
+		c.put(&next)
+	}
+}
+
+// Unreadable forgets the entries: any of them may be about the SKU of the event at offset.
+func (c *Cache) Unreadable(partition int32, offset int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.entries.InvalidateAll()
+	c.recent.raise(partition, offset+1)
+}
+
+// Current says that all events that were committed before at have been handed over.
+func (c *Cache) Current(at time.Time) { c.current.Store(&at) }
+
+// Follow asks again and again how far the read model is, until ctx ends; then it returns nil. Projected returns below which
+// offset of each partition of the events topic every event is in the read model; nil is for a store that has each event
+// before it is published. While it fails, the cache keeps what it has up to date, and takes in nothing new.
+func (c *Cache) Follow(ctx context.Context, projected func(context.Context) (map[int32]int64, error), log *slog.Logger) error {
+	tick := time.NewTicker(sweepInterval)
+	defer tick.Stop()
+	var logged time.Time
+	for {
+		if err := c.sweep(ctx, projected); err != nil && ctx.Err() == nil && time.Since(logged) > logInterval {
+			logged = time.Now()
+			log.Warn("could not ask how far the read model is, so the cache takes in nothing new", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// sweep forgets what is projected.
+func (c *Cache) sweep(ctx context.Context, projected func(context.Context) (map[int32]int64, error)) (err error) {
+	var offsets map[int32]int64
+	if projected != nil {
+		ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
+		defer cancel()
+		if offsets, err = projected(ctx); err != nil {
+			return err
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.recent.sweep(offsets, projected == nil)
+	return nil
+}
+
+// put replaces the SKU's entry, or makes room for nothing.
+func (c *Cache) put(e *entry) {
+	if batchesBytes(e.Batches) > entryBytesMax {
+		c.entries.Invalidate(e.SKU)
+		return
+	}
+	c.entries.Set(e.SKU, e)
+}
+
+// fill is what a question to the store for a SKU came to: what is left of it, or that this is not known.
+type fill struct {
+	readmodel.Availability
+	behind bool // the store is known to lack what was answered before, or what was published
+}
+
+// asking is to be called before the store is asked, and its result given to answered with what the store said.
+func (c *Cache) asking() coverage {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.recent.coverage()
+}
+
+// answered completes what the store said of skus by what the tail knows, and remembers what it can keep up to date.
+func (c *Cache) answered(since coverage, skus []string, stored map[string]readmodel.Availability) map[string]fill {
+	fills := make(map[string]fill, len(skus))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, sku := range skus {
+		fills[sku] = c.complete(since, sku, stored[sku])
+	}
+	return fills
+}
+
+func (c *Cache) complete(since coverage, sku string, stored readmodel.Availability) fill {
+	a, behind := c.recent.complete(since, sku, stored)
+	if behind {
+		c.metrics.behind.Inc()
+		return fill{behind: true}
+	}
+	if a.Version == 0 {
+		return fill{}
+	}
+	known, ok := c.entries.GetEntryQuietly(sku)
+	switch {
+	case ok && known.Value.Version > a.Version: // and may have been answered
+		return fill{Availability: known.Value.Availability}
+	case c.recent.covers(since):
+		c.metrics.admitted.Inc()
+		c.put(&entry{Availability: a, filled: time.Now()})
+	default:
+		c.metrics.refused.Inc()
+		if ok && known.Value.Version < a.Version { // the tail is behind the store, and the next answer must not be older
+			c.entries.Invalidate(sku)
+		}
+	}
+	return fill{Availability: a}
+}
+
+// apply takes in the state after an event that is at most the next one, and reports whether that changed anything.
+func (a *entry) apply(e *schemas.Event) bool {
+	next := e.Version > a.Version
+	if next {
+		a.Version, a.Available = e.Version, e.Available
+	}
+	if e.BatchRef == "" {
+		return next
+	}
+	batches, changed := withBatch(a.Batches, batchOf(e))
+	a.Batches = batches
+	return next || changed
+}
+
+func batchOf(e *schemas.Event) readmodel.Batch {
+	return readmodel.Batch{Ref: e.BatchRef, Qty: e.BatchQty, Available: e.BatchAvailable, ETA: e.ETA, Version: e.Version}
+}
+
+// withBatch returns batches, which must be in order, with b in its place, unless they have it as new. It leaves what it is
+// given as it is: others read it.
+func withBatch(batches []readmodel.Batch, b readmodel.Batch) ([]readmodel.Batch, bool) {
+	i, found := slices.BinarySearchFunc(batches, b, byETA)
+	switch {
+	case found && batches[i].Version >= b.Version:
+		return batches, false
+	case found:
+		batches = slices.Clone(batches)
+		b.Ref, b.ETA = batches[i].Ref, batches[i].ETA // b's are parts of the text of a whole event
+		batches[i] = b
+		return batches, true
+	default:
+		b.Ref, b.ETA = strings.Clone(b.Ref), strings.Clone(b.ETA)
+		return slices.Insert(slices.Clip(batches), i, b), true
+	}
+}
+
+// byETA is the order of a SKU's batches: in stock first, then by eta, then by ref.
+func byETA(a, b readmodel.Batch) int {
+	return cmp.Or(strings.Compare(a.ETA, b.ETA), strings.Compare(a.Ref, b.Ref))
+}
