@@ -32,7 +32,7 @@ import (
 	"github.com/lotline/lotline/tests/servers"
 )
 
-var layout = store.Cluster{Cluster: "lotline"}
+var layout = store.Layout{Cluster: store.Cluster{Cluster: "lotline"}, Retention: store.Retention{OutcomesDays: 10_000}}
 
 // hosts are the cluster's, a shard each.
 var hosts [2]*servers.Server
@@ -246,7 +246,7 @@ func TestAShardThatIsAwayIsAnOutage(t *testing.T) {
 
 func TestAClusterThatIsNotThereIsNamed(t *testing.T) {
 	cfg := clickhouseclient.Config{Addrs: []string{hosts[0].Addr}, Database: "nowhere", User: "default"}
-	err := store.Migrate(t.Context(), cfg, store.Cluster{Cluster: "lotlien"}, slog.New(slog.DiscardHandler))
+	err := store.Migrate(t.Context(), cfg, store.Layout{Cluster: store.Cluster{Cluster: "lotlien"}}, slog.New(slog.DiscardHandler))
 	require.ErrorContains(t, err, "knows no cluster lotlien")
 }
 

@@ -33,9 +33,15 @@ const (
 //go:embed migrations/*.sql
 var embedded embed.FS
 
+// Layout says how the tables lie, and how long they keep what may go. The zero value is one host that keeps everything.
+type Layout struct {
+	Cluster   `embed:""`
+	Retention `embed:""`
+}
+
 // Migrate creates the database if it is missing and brings its tables to this build's version, on one host or on all of
 // a cluster, one after the other. It may run in several processes at once, and again.
-func Migrate(ctx context.Context, cfg clickhouseclient.Config, cluster Cluster, log *slog.Logger) error {
+func Migrate(ctx context.Context, cfg clickhouseclient.Config, layout Layout, log *slog.Logger) error {
 	opts, err := options(cfg)
 	if err != nil {
 		return err
@@ -45,15 +51,20 @@ func Migrate(ctx context.Context, cfg clickhouseclient.Config, cluster Cluster, 
 	if err != nil {
 		return fmt.Errorf("open the migrations: %w", err)
 	}
-	if files, err = cluster.render(files); err != nil {
+	if files, err = layout.render(files); err != nil {
 		return err
 	}
-	hosts, err := cluster.hosts(ctx, opts)
+	hosts, err := layout.hosts(ctx, opts)
 	if err != nil {
 		return err
 	}
 	for _, host := range hosts {
-		if err := migrate.ClickHouse(ctx, host, files, log.With("hosts", host.Addr)); err != nil {
+		log := log.With("hosts", host.Addr)
+		err := migrate.ClickHouse(ctx, host, files, log)
+		if err == nil {
+			err = layout.apply(ctx, host, layout.Cluster, log)
+		}
+		if err != nil {
 			return fmt.Errorf("at %s: %w", strings.Join(host.Addr, ", "), err)
 		}
 	}

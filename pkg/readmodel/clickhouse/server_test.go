@@ -34,7 +34,7 @@ func newDatabase(t testing.TB) clickhouseclient.Config {
 func migrated(t testing.TB) clickhouseclient.Config {
 	t.Helper()
 	cfg := newDatabase(t)
-	require.NoError(t, Migrate(t.Context(), cfg, Cluster{}, slog.New(slog.DiscardHandler)))
+	require.NoError(t, Migrate(t.Context(), cfg, Layout{}, slog.New(slog.DiscardHandler)))
 	return cfg
 }
 

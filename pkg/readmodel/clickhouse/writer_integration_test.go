@@ -44,10 +44,10 @@ func TestMigrationsCanRunAtOnceAndAgain(t *testing.T) {
 	cfg := newDatabase(t)
 	var g errgroup.Group
 	for range 3 {
-		g.Go(func() error { return Migrate(t.Context(), cfg, Cluster{}, slog.New(slog.DiscardHandler)) })
+		g.Go(func() error { return Migrate(t.Context(), cfg, Layout{}, slog.New(slog.DiscardHandler)) })
 	}
 	require.NoError(t, g.Wait())
-	require.NoError(t, Migrate(t.Context(), cfg, Cluster{}, slog.New(slog.DiscardHandler)))
+	require.NoError(t, Migrate(t.Context(), cfg, Layout{}, slog.New(slog.DiscardHandler)))
 
 	conn := connect(t, cfg)
 	require.Equal(t, []string{"order_lines", "order_lines_g1"}, lines(t, conn,
@@ -215,7 +215,7 @@ func TestCheckAsksForTheMigration(t *testing.T) {
 	require.NoError(t, connect(t, server).Exec(t.Context(), "CREATE DATABASE "+cfg.Database))
 	w := newWriter(t, cfg)
 	require.ErrorContains(t, w.Check(t.Context()), "lotline migrate")
-	require.NoError(t, Migrate(t.Context(), cfg, Cluster{}, slog.New(slog.DiscardHandler)))
+	require.NoError(t, Migrate(t.Context(), cfg, Layout{}, slog.New(slog.DiscardHandler)))
 	require.NoError(t, w.Check(t.Context()))
 }
 

@@ -87,8 +87,8 @@ func (c Config) NewWriter() (readmodel.Writer, error) {
 
 // MigrateConfig is Config for who migrates.
 type MigrateConfig struct {
-	Config            `embed:""`
-	ClickHouseCluster clickhouse.Cluster `embed:"" prefix:"clickhouse-"`
+	Config           `embed:""`
+	ClickHouseLayout clickhouse.Layout `embed:"" prefix:"clickhouse-"`
 }
 
 // Migrate brings the chosen store to this build's version. It may run in several processes at once, and again. A warning
@@ -96,7 +96,7 @@ type MigrateConfig struct {
 func (c MigrateConfig) Migrate(ctx context.Context, log *slog.Logger) (warning string, err error) {
 	switch c.ReadModel {
 	case ClickHouse:
-		return "", clickhouse.Migrate(ctx, clickhouseclient.Config(c.ClickHouse), c.ClickHouseCluster, log)
+		return "", clickhouse.Migrate(ctx, clickhouseclient.Config(c.ClickHouse), c.ClickHouseLayout, log)
 	case Postgres:
 		return postgres.Migrate(ctx, postgres.Config(c.ReadPostgres), log)
 	}

@@ -66,7 +66,7 @@ type site struct {
 func (b *bench) newSite(ctx context.Context) (*site, error) {
 	s := &site{bench: b, prefix: "b" + strings.ToLower(rand.Text()[:12])}
 	s.cfg = clickhouseclient.Config{Addrs: []string{b.ClickHouse}, Database: s.prefix, User: "default"}
-	if err := store.Migrate(ctx, s.cfg, store.Cluster{}, slog.New(slog.DiscardHandler)); err != nil {
+	if err := store.Migrate(ctx, s.cfg, store.Layout{}, slog.New(slog.DiscardHandler)); err != nil {
 		return nil, err
 	}
 	conn, err := clickhouse.Open(&clickhouse.Options{Addr: s.cfg.Addrs, Auth: clickhouse.Auth{Database: s.prefix, Username: "default"}})

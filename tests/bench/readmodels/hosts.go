@@ -58,7 +58,7 @@ func (h hosts) open(ctx context.Context, rows readmodel.Rows) ([]*subject, error
 	log := slog.Default()
 	_, pgErr := postgres.Migrate(ctx, pg, log)
 	_, allocatorErr := allocator.Migrate(ctx, h.postgres.DSN)
-	if err := errors.Join(clickhouse.Migrate(ctx, ch, clickhouse.Cluster{}, log), pgErr, allocatorErr, h.decide(ctx, rows)); err != nil {
+	if err := errors.Join(clickhouse.Migrate(ctx, ch, clickhouse.Layout{}, log), pgErr, allocatorErr, h.decide(ctx, rows)); err != nil {
 		return nil, err
 	}
 	chWriter, err1 := clickhouse.NewWriter(ch)
