@@ -9,7 +9,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/lotline/lotline/pkg/cloudevents"
-	"github.com/lotline/lotline/services/cli/internal/deadletters"
+	"github.com/lotline/lotline/pkg/deadletters"
+	"github.com/lotline/lotline/schemas"
 	"github.com/lotline/lotline/services/cli/internal/tail"
 	"github.com/lotline/lotline/topics"
 )
@@ -204,10 +205,10 @@ func (c *dlqAnswer) run(e *env, status deadletters.Status, why string) error {
 }
 
 func (c *dlqAnswer) dryRun(e *env, topic deadletters.Topic, filter deadletters.Filter, status deadletters.Status) error {
-	unreadable := 0
+	cannot := 0
 	plan, err := topic.Plan(e.ctx, filter, status, c.Limit, func(l *deadletters.Letter) error {
-		if l.Unreadable() != nil {
-			unreadable++
+		if unreadable(l) != nil {
+			cannot++
 		}
 		return e.printLetter(l, c.JSON)
 	})
@@ -226,8 +227,8 @@ func (c *dlqAnswer) dryRun(e *env, topic deadletters.Topic, filter deadletters.F
 	}
 	if status == deadletters.Replayed {
 		fmt.Fprintf(out, "\nNothing was done yet. These %d would go to %s again, as they came, and be marked as replayed.\n", plan.Count, topic.Commands)
-		if unreadable > 0 {
-			fmt.Fprintf(out, "This version cannot read %d of them either: those would be dead letters again.\n", unreadable)
+		if cannot > 0 {
+			fmt.Fprintf(out, "This version cannot read %d of them either: those would be dead letters again.\n", cannot)
 		}
 	} else {
 		fmt.Fprintf(out, "\nNothing was done yet. These %d would be marked as discarded; they stay on the topic until its retention ends.\n", plan.Count)
@@ -237,6 +238,15 @@ func (c *dlqAnswer) dryRun(e *env, topic deadletters.Topic, filter deadletters.F
 	}
 	fmt.Fprintf(out, "To do it, give the same command again with --confirm=%s\n", plan.Token())
 	return nil
+}
+
+// unreadable says why a command still cannot be read by this version, or returns nil if it can.
+func unreadable(l *deadletters.Letter) error {
+	envelope, data, err := cloudevents.Read(l.Headers, l.Value)
+	if err == nil {
+		_, err = schemas.DecodeCommand(envelope.Type, envelope.ContentType, data)
+	}
+	return err
 }
 
 // letterLine is a dead letter in JSON.
@@ -309,7 +319,7 @@ func (e *env) printWhole(l *deadletters.Letter) error {
 		fmt.Fprintf(e.stdout, "  header    %s: %s\n", plain(h.Key), shown(string(h.Value), 1000))
 	}
 	fmt.Fprintf(e.stdout, "  value     %d bytes: %s\n", len(l.Value), shown(string(l.Value), 4000))
-	if err := l.Unreadable(); err != nil {
+	if err := unreadable(l); err != nil {
 		fmt.Fprintf(e.stdout, "  replayed  it would be a dead letter again: %s\n", plain(err.Error()))
 	} else if l.Status == deadletters.Open {
 		fmt.Fprintln(e.stdout, "  replayed  this version can read it")

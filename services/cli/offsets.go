@@ -8,9 +8,9 @@ import (
 	"strconv"
 	"text/tabwriter"
 
+	"github.com/lotline/lotline/pkg/confirm"
 	"github.com/lotline/lotline/pkg/postgresclient"
 	"github.com/lotline/lotline/services/allocator"
-	"github.com/lotline/lotline/services/cli/internal/confirm"
 )
 
 // offsetsCmd has the flags of where the positions are.

@@ -10,7 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/lotline/lotline/services/cli/internal/confirm"
+	"github.com/lotline/lotline/pkg/confirm"
 )
 
 const (
@@ -23,6 +23,11 @@ const (
 
 // ErrMoved says that the dead letters are not those that were shown.
 var ErrMoved = errors.New("the dead letters that this chooses are not those that were shown: somebody answered some of them, or more came; look again")
+
+// UnanswerableError says that a dead letter cannot be replayed, and what to do with it.
+type UnanswerableError struct{ sentence string }
+
+func (e *UnanswerableError) Error() string { return e.sentence }
 
 // Plan is the dead letters that an answer is for.
 type Plan struct {
@@ -69,7 +74,7 @@ func (t Topic) Plan(ctx context.Context, filter Filter, status Status, limit int
 // A transactional id that all have in common keeps two people apart: who comes
 // second ends the first one's transaction, and sees its marks if it was done.
 func (t Topic) Answer(ctx context.Context, filter Filter, mark Mark, limit int, token string) (done int, err error) {
-	client, err := kgo.NewClient(append(t.Opts,
+	client, err := kgo.NewClient(append(t.Opts[:len(t.Opts):len(t.Opts)],
 		kgo.TransactionalID(t.AnswersID),
 		kgo.TransactionTimeout(transactionTimeout),
 		kgo.ProducerBatchMaxBytes(maxBatchBytes/2+1<<20),
@@ -125,9 +130,9 @@ func (a *answering) add(ctx context.Context, l *Letter) error {
 	if a.mark.Status == Replayed {
 		switch {
 		case l.Topic != a.topic.Commands:
-			return fmt.Errorf("the dead letter %s says that it is from topic %q, and commands are replayed to %s only: discard it", l.Place, l.Topic, a.topic.Commands)
+			return &UnanswerableError{fmt.Sprintf("the dead letter %s says that it is from topic %q, and commands are replayed to %s only: discard it", l.Place, l.Topic, a.topic.Commands)}
 		case l.Partition < 0 || l.Partition >= a.partitions:
-			return fmt.Errorf("the dead letter %s is from partition %d, and topic %s has only %d: discard it and send the command again", l.Place, l.Partition, l.Topic, a.partitions)
+			return &UnanswerableError{fmt.Sprintf("the dead letter %s is from partition %d, and topic %s has only %d: discard it and send the command again", l.Place, l.Partition, l.Topic, a.partitions)}
 		}
 	}
 	a.letters = append(a.letters, l)

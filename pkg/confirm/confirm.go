@@ -1,7 +1,7 @@
 // Package confirm guards what cannot be undone: a dry run shows what would be done and a token for exactly that, and
 // only the token does it. If what there is to do has changed meanwhile, the token is another, and nothing is done.
 //
-// It imports the standard library only. What answers dead letters and what moves partitions call it.
+// It imports the standard library only. What answers dead letters and what moves partitions call it, in the operator's command and in the gateway.
 package confirm
 
 import (

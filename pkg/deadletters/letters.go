@@ -3,8 +3,9 @@
 // discarded; marks are records of the same topic, so what became of a dead
 // letter is kept as long as the dead letter.
 //
-// The operator's `lotline dlq` calls it. It reads without a consumer group and
-// only what is committed. It may import schemas, pkg and the Kafka client.
+// The operator's `lotline dlq` and the gateway's console call it. It reads without
+// a consumer group and only what is committed. It may import pkg and the Kafka
+// client, and does not know what commands say: whether one can be read is its callers' to find out.
 package deadletters
 
 import (
@@ -16,9 +17,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-
-	"github.com/lotline/lotline/pkg/cloudevents"
-	"github.com/lotline/lotline/schemas"
 )
 
 // Headers that the allocator adds to a dead letter, after those of the command.
@@ -101,16 +99,6 @@ type Letter struct {
 // Origin is where the command was, in the form of Kafka's own tools less the
 // topic: partition@offset.
 func (l *Letter) Origin() Place { return Place{l.Partition, l.Offset} }
-
-// Unreadable says why the command still cannot be read by this version, or nil
-// if it can.
-func (l *Letter) Unreadable() error {
-	envelope, data, err := cloudevents.Read(l.Headers, l.Value)
-	if err == nil {
-		_, err = schemas.DecodeCommand(envelope.Type, envelope.ContentType, data)
-	}
-	return err
-}
 
 // parse reads a dead letter. Nothing else may be on the topic but marks; what
 // is neither has an error.

@@ -24,7 +24,7 @@ const (
 	maxBatchBytes = 32 << 20
 )
 
-// Topic is the topic of dead letters and how it is reached.
+// Topic is the topic of dead letters and how it is reached. Its methods may be called concurrently.
 type Topic struct {
 	Name      string // of the dead letters
 	Commands  string // the only topic that commands are replayed to
@@ -67,7 +67,7 @@ func (t Topic) Walk(ctx context.Context, filter Filter, letter func(*Letter) err
 
 // scan reads the topic from its start to its end.
 func (t Topic) scan(ctx context.Context, each func(*kgo.Record) error) error {
-	client, err := kgo.NewClient(append(t.Opts,
+	client, err := kgo.NewClient(append(t.Opts[:len(t.Opts):len(t.Opts)],
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords(), // they show that the end was reached
 		kgo.MaxDecompressBatchBytes(maxBatchBytes),
