@@ -104,7 +104,8 @@ func (s Set) grants(role Role) []ACL {
 		return []ACL{
 			topic(s.Commands, kadm.OpWrite), topic(s.Events, kadm.OpRead),
 			group(s.ProjectorGroup, literal, kadm.OpDescribe), group(s.ProjectorGroup+".", prefixed, kadm.OpDescribe), // how far the read model is
-			topic(s.DeadLetters, kadm.OpRead), group(s.AllocatorGroup, literal, kadm.OpDescribe), // which the console shows
+			// What the console shows, and does: it answers dead letters.
+			group(s.AllocatorGroup, literal, kadm.OpDescribe), topic(s.DeadLetters, kadm.OpRead), topic(s.DeadLetters, kadm.OpWrite), transactions(s.AnswersID, literal),
 		}
 	case RoleProducer:
 		return []ACL{topic(s.Commands, kadm.OpWrite)}

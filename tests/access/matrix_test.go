@@ -48,7 +48,7 @@ func operations() []operation {
 	return []operation{
 		{name: "write a command", do: writes(commands), may: []topics.Role{gatewayRole, producerRole, operatorRole}},
 		{name: "write an event", do: writes(events), may: []topics.Role{allocatorRole}},
-		{name: "write a dead letter", do: writes(letters), may: []topics.Role{allocatorRole, operatorRole}},
+		{name: "write a dead letter", do: writes(letters), may: []topics.Role{allocatorRole, gatewayRole, operatorRole}},
 		{name: "write to another's topic", do: writes(shared)},
 		{name: "read commands", do: reads(commands), may: []topics.Role{allocatorRole, operatorRole}},
 		{name: "read events", do: reads(events), may: []topics.Role{allocatorRole, projectorRole, gatewayRole, consumerRole, operatorRole}},
@@ -82,7 +82,7 @@ func operations() []operation {
 		}},
 
 		{name: "take over an allocator's transactions", do: transacts(declared.AllocatorGroup + ".host.0"), may: []topics.Role{allocatorRole}},
-		{name: "take over the answers to dead letters", do: transacts(declared.AnswersID), may: []topics.Role{operatorRole}},
+		{name: "take over the answers to dead letters", do: transacts(declared.AnswersID), may: []topics.Role{gatewayRole, operatorRole}},
 		{name: "see how an allocator's transaction stands", do: func(ctx context.Context, a actor) error {
 			found, err := a.adm.DescribeTransactions(ctx, declared.AllocatorGroup+".host.0")
 			for _, d := range found {

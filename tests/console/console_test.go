@@ -19,11 +19,13 @@ import (
 
 	"github.com/chromedp/chromedp/kb"
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/lotline/lotline/tests/internal/browser"
 	"github.com/lotline/lotline/tests/internal/isolation"
 	"github.com/lotline/lotline/tests/servers"
 	"github.com/lotline/lotline/tests/stack"
+	"github.com/lotline/lotline/topics"
 )
 
 func TestMain(m *testing.M) {
@@ -45,6 +47,7 @@ const (
 type site struct {
 	gateway string
 	kafka   *servers.Server
+	topics  topics.Set
 	browser *browser.Browser
 }
 
@@ -55,6 +58,8 @@ func TestConsole(t *testing.T) {
 	t.Run("order", s.order)
 	t.Run("search", s.search)
 	t.Run("hostile ids", s.hostileIDs)
+	t.Run("send", s.send)
+	t.Run("dead letters", s.deadLetters)
 	t.Run("phone", s.phone)
 	t.Run("outage", s.outage)
 }
@@ -70,7 +75,7 @@ func start(t *testing.T) *site {
 	running, err := stack.Start(t.Context(), config)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, running.Stop()) })
-	s := &site{gateway: "http://" + config.Gateway.HTTPAddr, kafka: kafka, browser: browser.Start(t)}
+	s := &site{gateway: "http://" + config.Gateway.HTTPAddr, kafka: kafka, topics: topics.Declared(on.TopicPrefix), browser: browser.Start(t)}
 	s.trade(t)
 	return s
 }
@@ -109,6 +114,15 @@ func (s *site) post(t *testing.T, path string, body map[string]any) {
 	require.NoError(t, err)
 	defer response.Body.Close()
 	require.Less(t, response.StatusCode, 300, "%s", text)
+}
+
+// produce writes records to Kafka.
+func (s *site) produce(t *testing.T, records ...*kgo.Record) {
+	t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(s.kafka.Addr))
+	require.NoError(t, err)
+	defer client.Close()
+	require.NoError(t, client.ProduceSync(t.Context(), records...).FirstErr())
 }
 
 // open opens a view, which is a hash.
@@ -258,10 +272,109 @@ func literal(text string) string {
 	return string(quoted)
 }
 
+// send watches commands travel: one by mouse, one with keys only.
+func (s *site) send(t *testing.T) {
+	p := s.open(t, "#/send")
+	p.SeesIn(".state", "live")
+	p.Sees("Here you will see it travel")
+	p.RequireAccessible()
+	p.Click(`input[value="CreateBatch"]`)
+	p.Fill("#f-ref", "sent-1")
+	p.Fill("#f-sku", "SENT-SOFA")
+	p.Fill("#f-qty", "5")
+	p.Click("form.send button")
+	p.Until(`document.querySelectorAll('.journey .station[data-tone="ok"]').length === 4`)
+	p.SeesIn(".journey", "partition and offset")
+	p.SeesIn(".journey", "as one event")
+	p.SeesIn(".story", "batch sent-1: 5 units, in stock")
+
+	p.Click(`input[value="Allocate"]`)
+	p.Run(`document.getElementById("f-orderid").focus()`)
+	p.Keys("keyed-order", kb.Tab, kb.Tab, kb.Backspace, "3", kb.Enter) // the SKU is still there
+	p.SeesIn(".story", "3 units from batch sent-1")
+	p.Sees("Before that")
+	inEachTheme(p, "send")
+
+	p.Fill("#f-sku", "NO-SUCH-SKU")
+	p.Click("form.send button")
+	p.SeesIn(".story", "Rejected")
+	p.Run(`const f = document.getElementById("f-sku"); f.value = "ß".repeat(200); f.dispatchEvent(new Event("input"))`)
+	p.Click("form.send button")
+	p.SeesIn(`.notice[role="alert"]`, "255")
+	p.Click(`input[value="Deallocate"]`)
+	p.Fill("#f-sku", "SENT-SOFA")
+	p.Click("form.send button")
+	p.SeesIn(".story", "3 units back to batch sent-1")
+	p.RequireQuiet()
+}
+
+// deadLetters answers dead letters: one that is still unreadable, one that nobody needs, and one that can be read now.
+func (s *site) deadLetters(t *testing.T) {
+	p := s.open(t, "#/dead-letters")
+	p.Sees("There are none")
+	s.produce(t, &kgo.Record{Topic: s.topics.Commands.Name, Value: []byte(script), Headers: []kgo.RecordHeader{{Key: "ce_type", Value: []byte("lotline.command.v1.Allocate")}}})
+	s.produce(t, &kgo.Record{Topic: s.topics.Commands.Name, Value: []byte("{}"), Headers: []kgo.RecordHeader{{Key: "ce_type", Value: []byte("lotline.command.v1." + script)}}})
+	// As if an older allocator could not read it.
+	s.produce(t, &kgo.Record{Topic: s.topics.DeadLetters.Name, Key: []byte("MENDED-LAMP"), Value: []byte(`{"ref":"lamps","sku":"MENDED-LAMP","qty":4,"eta":null}`), Headers: []kgo.RecordHeader{
+		{Key: "ce_id", Value: []byte("mended")},
+		{Key: "ce_type", Value: []byte("lotline.command.v1.CreateBatch")},
+		{Key: "dlq_reason", Value: []byte("unknown type")},
+		{Key: "dlq_topic", Value: []byte(s.topics.Commands.Name)},
+		{Key: "dlq_partition", Value: []byte("3")},
+		{Key: "dlq_offset", Value: []byte("0")},
+		{Key: "dlq_timestamp", Value: []byte("2031-01-02T03:04:05.000Z")},
+	}})
+	p.Until(`document.querySelectorAll(".letters > li").length === 3`) // without reloading
+	p.SeesIn(".badge", "can be read now")
+	p.Run(`for (const d of document.querySelectorAll(".letters details")) d.open = true`)
+	p.SeesIn(".letters pre", script)
+	inEachTheme(p, "dead-letters")
+
+	choose := func(text string) {
+		p.Run("[...document.querySelectorAll('.letters > li')].find((li) => li.innerText.includes(" + literal(text) + ") && li.querySelector('input')).querySelector('input').click()")
+	}
+	choose("unknown type")
+	p.Click(".toolbar button")
+	p.Until(`document.getElementById("confirm").open`)
+	p.SeesIn("#confirm", "Replay 1 dead letter?")
+	p.RequireAccessible()
+	p.Picture("dead-letters-confirm")
+	p.Keys(kb.Escape)
+	p.Until(`!document.getElementById("confirm").open`)
+	p.Click(".toolbar button")
+	p.Until(`document.getElementById("confirm").open`)
+	p.Keys("the allocator is new", kb.Enter)
+	p.Sees("1 dead letter was replayed")
+	p.Until(`document.querySelectorAll(".letters > li").length === 2`)
+
+	choose("<script>") // one of the two; the other is the same mistake
+	p.Click(".toolbar button.second")
+	p.SeesIn("#confirm", "Discard 1 dead letter?")
+	p.Fill("#why", "nobody knows who sent it")
+	p.Keys(kb.Enter)
+	p.Sees("1 dead letter was discarded")
+	p.Until(`document.querySelectorAll(".letters > li").length === 1`)
+	choose("@")
+	p.Click(".toolbar button")
+	p.SeesIn("#confirm", "would be dead letters again")
+	p.Keys(kb.Enter)
+	p.Sees("1 dead letter was replayed")
+	p.Until(`document.querySelectorAll(".letters > li").length === 1`) // it is one again, at another place
+	p.Click(`.check input`)
+	p.Until(`document.querySelectorAll(".letters > li").length === 4`)
+
+	p.Go(s.gateway + "/#/sku/MENDED-LAMP")
+	p.SeesIn(".batches", "lamps")
+	p.RequireQuiet()
+}
+
 func (s *site) phone(t *testing.T) {
 	p := s.open(t, "")
 	p.Width(360)
-	for view, sees := range map[string]string{"": "up to date", "#/sku/GREEN-CHAIR": "In stock", "#/order/order-1": "of 2 lines", "#/search?q=nobody": "Nothing has this id"} {
+	for view, sees := range map[string]string{
+		"": "up to date", "#/sku/GREEN-CHAIR": "In stock", "#/order/order-1": "of 2 lines", "#/search?q=nobody": "Nothing has this id",
+		"#/send": "Here you will see it travel", "#/dead-letters": "Why",
+	} {
 		p.Go(s.gateway + "/" + view)
 		p.Sees(sees)
 		name, _, _ := strings.Cut(strings.TrimPrefix(view, "#/"), "/")

@@ -191,12 +191,12 @@ func (p *Page) Click(selector string) {
 	require.NoError(p, chromedp.Do(ctx, chromedp.Click(chromedp.CSS(selector))), selector)
 }
 
-// Fill types text into the field that a CSS selector finds, in place of what is in it.
+// Fill types text into the field that a CSS selector finds, over what is in it.
 func (p *Page) Fill(selector, text string) {
 	p.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, within)
-	defer cancel()
-	require.NoError(p, chromedp.Do(ctx, chromedp.Clear(chromedp.CSS(selector)), chromedp.SendKeys(chromedp.CSS(selector), text)), selector)
+	p.Until("document.querySelector(" + quoted(selector) + ") !== null")
+	p.Run("const field = document.querySelector(" + quoted(selector) + "); field.focus(); field.select()")
+	p.Keys(text)
 }
 
 // Picture keeps a picture of the whole page, for people: bin/console/NAME.png.

@@ -60,9 +60,10 @@ type Ports struct {
 type Console struct {
 	Config
 	Ports
-	meter *meter
-	hub   *hub
-	asked chan struct{} // slots of questions that are not gathered
+	meter   *meter
+	hub     *hub
+	asked   chan struct{} // slots of questions that are not gathered
+	letters chan struct{} // and of reading the dead letters
 
 	warned atomic.Int64 // when a failure was last logged, Unix ns
 }
@@ -73,7 +74,7 @@ const askedMax = 16
 // New returns a console. Its Listener wants to hear of events, and Run has to run for it to show live numbers.
 func New(cfg Config, ports Ports) *Console {
 	m := newMeter()
-	return &Console{Config: cfg, Ports: ports, meter: m, hub: newHub(m), asked: make(chan struct{}, askedMax)}
+	return &Console{Config: cfg, Ports: ports, meter: m, hub: newHub(m), asked: make(chan struct{}, askedMax), letters: make(chan struct{}, 1)}
 }
 
 // Handler returns the page's routes, with api at all others.
@@ -91,6 +92,9 @@ func (c *Console) Handler(api http.Handler) http.Handler {
 	mux.Handle("GET /console/command", guarded(answering(c.command)))
 	mux.Handle("GET /console/sku", guarded(answering(c.sku)))
 	mux.Handle("GET /console/order", guarded(answering(c.order)))
+	mux.Handle("GET /console/dead-letters", guarded(answering(c.listLetters)))
+	mux.Handle("POST /console/dead-letters/plan", guarded(fromThePage(answering(c.planLetters))))
+	mux.Handle("POST /console/dead-letters/answer", guarded(fromThePage(answering(c.answerLetters))))
 	mux.Handle("/", api)
 	return mux
 }
@@ -106,6 +110,23 @@ func guarded(handler http.Handler) http.Handler {
 		h.Set("Cache-Control", "no-cache") // an update of the gateway is an update of the page
 		handler.ServeHTTP(w, r)
 	})
+}
+
+// fromThePage refuses what another site's page would have a browser send: by where the browser says that it comes from,
+// and by a header that no form can send, and no script of elsewhere without asking first.
+func fromThePage(handler http.Handler) http.Handler {
+	refuse := answering(func(*http.Request) (any, error) {
+		return nil, fault{http.StatusForbidden, "This is for the console's own page"}
+	})
+	protection := http.NewCrossOriginProtection()
+	protection.SetDenyHandler(refuse)
+	return protection.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Lotline-Console") == "" {
+			refuse.ServeHTTP(w, r)
+			return
+		}
+		handler.ServeHTTP(w, r)
+	}))
 }
 
 // fault is why a question has no answer.

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -21,6 +22,7 @@ import (
 	"github.com/lotline/lotline/pkg/cloudevents"
 	"github.com/lotline/lotline/pkg/readmodel"
 	"github.com/lotline/lotline/schemas"
+	"github.com/lotline/lotline/services/gateway/internal/submit"
 	"github.com/lotline/lotline/topics"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -336,4 +338,49 @@ func TestLive(t *testing.T) {
 	for lines.Scan() { // to the end of the stream: a server that stops waits for nobody
 	}
 	require.NoError(t, lines.Err())
+}
+
+func TestACommandsWayIsTold(t *testing.T) {
+	c := newConsole(&library{})
+	ask := func(id string) (j journey) {
+		status, body, _ := get(c, "/console/command?id="+id)
+		require.Equal(t, 200, status, body)
+		require.NoError(t, json.Unmarshal([]byte(body), &j))
+		return j
+	}
+	tell := func(id string, seq int32, last bool) {
+		at := time.UnixMilli(1_900_000_000_000)
+		c.meter.Event(&kgo.Record{Partition: 3, Offset: int64(40 + seq), Timestamp: at.Add(9 * time.Millisecond)}, &cloudevents.Envelope{Time: at},
+			&schemas.Event{Type: schemas.EventAllocated, CommandID: id, CommandSource: submit.Source, SKU: "CHAIR", Seq: seq, Last: last})
+	}
+	c.Acknowledged("unwatched", &kgo.Record{Partition: 1, Offset: 7})
+	require.Equal(t, journey{Kept: true}, ask("unwatched"), "nobody looked")
+
+	_, _, leave, err := c.hub.join(0)
+	require.NoError(t, err)
+	defer leave()
+	c.Acknowledged("mine", &kgo.Record{Partition: 1, Offset: 7})
+	require.Equal(t, journey{Sent: &place{1, 7, 0}, Kept: true}, ask("mine"))
+	tell("mine", 0, false)
+	require.False(t, ask("mine").Decided.Last, "there is more to come")
+	tell("mine", 1, true)
+	j := ask("mine")
+	require.Equal(t, []place{{3, 40, 1_900_000_000_009}, {3, 41, 1_900_000_000_009}}, j.Decided.Events)
+	require.EqualValues(t, 9, j.Decided.Took)
+	require.Nil(t, j.Visible)
+
+	tell("command", 0, true) // which the read model has
+	j = ask("command")
+	require.Equal(t, "Allocated", j.Outcome.Type)
+	require.NotNil(t, j.Visible)
+	for i := range 2 * travelEventsMax {
+		tell("cut", int32(i), false)
+	}
+	require.Len(t, ask("cut").Decided.Events, travelEventsMax)
+	require.Equal(t, 2*travelEventsMax, ask("cut").Decided.Count)
+	for i := range travelsMax {
+		c.Acknowledged(fmt.Sprint("other-", i), &kgo.Record{})
+	}
+	require.Equal(t, journey{Kept: true}, ask("mine"), "the oldest make room")
+	require.Len(t, c.meter.travels, travelsMax)
 }

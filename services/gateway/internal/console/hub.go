@@ -30,6 +30,7 @@ type Sample struct {
 	Time        int64          `json:"time"`         // Unix ms
 	Commands    *float64       `json:"commands"`     // a second, by the growth of the topic
 	DeadLetters *float64       `json:"dead_letters"` // likewise; transactions' marks count too
+	LettersEnd  *int64         `json:"letters_end"`  // where their topic ends: another number, other dead letters
 	Events      float64        `json:"events"`       // a second, as seen by this gateway
 	Decision    *Latency       `json:"decision"`     // from a command's append to its event's
 	Unprojected *float64       `json:"unprojected"`  // age of the oldest event that is not in the read model, ms; 0: all are
@@ -185,6 +186,7 @@ func (c *Console) measure(ctx context.Context, adm *kadm.Client, before standing
 		}
 		return s, standing{}
 	}
+	s.LettersEnd = &now.deadLetters
 	s.Allocators, s.Projectors = &now.allocators, &now.projectors
 	s.Unprojected = c.unprojected(now)
 	if !before.at.IsZero() {

@@ -77,6 +77,7 @@ class Chart extends HTMLElement {
       stroke: this.#color(text), font: "11px system-ui, sans-serif", ticks: { show: false }, gap: 6,
       grid: { stroke: this.#color(grid), width: 1 },
     };
+    const decades = spec.log ? (_, ticks) => ticks.map((v) => (Number.isInteger(Math.log10(v)) ? v : null)) : undefined;
     this.#plot = new uPlot({
       width: this.clientWidth,
       height: spec.height,
@@ -91,7 +92,7 @@ class Chart extends HTMLElement {
       },
       axes: [
         { ...axis, space: 80, size: 34, values: (_, ticks) => ticks.map((t, i) => (spec.ticks ?? timeTick)(t, ticks[i + 1] ? ticks[i + 1] - t : ticks.length > 1 ? t - ticks[i - 1] : 60)) },
-        { ...axis, size: 56, space: 32, filter: spec.log ? (_, ticks) => ticks.map((v) => (Number.isInteger(Math.log10(v)) ? v : null)) : undefined, values: (_, ticks) => ticks.map((v) => (v == null ? "" : spec.format(v))) },
+        { ...axis, size: 56, space: 32, filter: decades, grid: { ...axis.grid, filter: decades }, values: (_, ticks) => ticks.map((v) => (v == null ? "" : spec.format(v))) },
       ],
       series: [
         {},

@@ -11,10 +11,14 @@ import { sku } from "./views/sku.js";
 import { order } from "./views/order.js";
 import { search } from "./views/search.js";
 import { command } from "./views/command.js";
+import { send } from "./views/send.js";
+import { letters } from "./views/letters.js";
 
-const views = { "": overview, sku, order, search, command };
+const views = { "": overview, sku, order, search, command, send, "dead-letters": letters };
 const pages = [
   { view: "", name: "Overview", key: "o" },
+  { view: "send", name: "Send", key: "s" },
+  { view: "dead-letters", name: "Dead letters", key: "d" },
 ];
 
 const root = document.getElementById("app");
@@ -115,7 +119,7 @@ function troubles() {
     }
   }
   if (latest()?.refused) found.push(html`<li><b>Kafka does not let this gateway see how the pipeline stands</b>: ${latest().refused}</li>`);
-  return html`<div role="status" aria-live="polite">${found.length ? html`<ul class="troubles">${found}</ul>` : nothing}</div>`;
+  return html`<div class="watch" role="status" aria-live="polite">${found.length ? html`<ul class="troubles">${found}</ul>` : nothing}</div>`;
 }
 
 function frame() {

@@ -1,5 +1,5 @@
 // A command: its way through the pipeline, and what became of it.
-import { html, empty, loading, failed, command as shell } from "../ui.js";
+import { html, empty, route, loading, failed, command as shell } from "../ui.js";
 import { journey } from "../journey.js";
 
 export function command({ id }, update) {
@@ -17,7 +17,7 @@ export function command({ id }, update) {
 
   function unknown(kept) {
     return kept
-      ? empty("No outcome of this command is known, or not yet", html`<p>Every command that could be read has one. This page looks again until it is there. What could not be read is a dead letter:</p>`, shell("bin/lotline dlq list"))
+      ? empty("No outcome of this command is known, or not yet", html`<p>Every command that could be read has one. This page looks again until it is there. What could not be read is a <a href=${route("dead-letters")}>dead letter</a>.</p>`)
       : empty("This read model keeps no outcomes", html`<p>With <code>--read-model=clickhouse</code> they are here; until then the events topic has them:</p>`, shell("bin/lotline tail events"));
   }
 }

@@ -36,7 +36,8 @@ export function order({ id }, update) {
     },
     template() {
       return html`
-        <header class="page"><p class="kind">Order</p><h1 class="id">${id}</h1></header>
+        <header class="page"><p class="kind">Order</p><h1 class="id">${id}</h1>
+          <a class="button" href=${route("send", null, { order: id })}>Send a command</a></header>
         ${problem && !data ? failed(problem, load) : nothing}
         ${problem && data ? html`<p class="notice" data-tone="warn" role="status">${problem.message}. What is below may be old.</p>` : nothing}
         ${!data ? (problem ? nothing : loading(id)) : page()}`;
@@ -47,7 +48,7 @@ export function order({ id }, update) {
     const skus = [...new Set([...data.lines.map((l) => l.sku), ...data.changes.map((c) => c.sku)])];
     if (skus.length === 0) {
       return empty("Nobody has heard of this order",
-        html`<p>An order is known from its first line on. If you did a moment ago, it will be here when it is projected.</p>`);
+        html`<p>An order is known from its first line on. Allocate one on the <a href=${route("send", null, { order: id })}>Send</a> page. If you did a moment ago, it will be here when it is projected.</p>`);
     }
     return html`
       <p class="lead">${format.count(data.lines.length)} of ${format.count(skus.length)} ${skus.length === 1 ? "line has a batch" : "lines have a batch"}.</p>

@@ -1,5 +1,5 @@
 // The overview: the pipeline as a line of stations, and how its numbers went in the last minutes.
-import { html, nothing, badge, legend, command, empty, link } from "../ui.js";
+import { html, nothing, route, badge, legend, command, empty, link } from "../ui.js";
 import { live, latest, onSample } from "../live.js";
 import * as format from "../format.js";
 
@@ -136,7 +136,7 @@ function partitions(now) {
   const bars = (name, group, topic) => {
     if (!group) return html`<p class="note">${name}: not known</p>`;
     const most = Math.max(1, ...group.lag);
-    return html`<figure class="bars">
+    return html`<figure class="bars" ?data-idle=${sum(group.lag) === 0}>
       <figcaption><b>${name}</b> <span class="note">${format.count(sum(group.lag))} waiting in ${topic}</span></figcaption>
       <ol>${group.lag.map((n, i) => html`
         <li aria-label=${`Partition ${i}: ${format.count(n)} waiting`} title=${`Partition ${i}: ${format.count(n)} waiting`}>
@@ -157,7 +157,7 @@ function events(recent) {
   return html`<section class="card">
     <header><h2>Just decided</h2><p class="note">a few of the newest events</p></header>
     ${recent.length === 0
-      ? empty("Nothing is happening", html`<p>Send a command from a terminal:</p>`,
+      ? empty("Nothing is happening", html`<p>Send a command from the <a href=${route("send")}>Send</a> page, or from a terminal:</p>`,
         command(`echo '{"type":"CreateBatch","ref":"b-1","sku":"GREEN-CHAIR","qty":10,"eta":null}' | bin/lotline send -`))
       : html`<ol class="feed">${recent.map((e) => html`
         <li>${badge(e.type)}

@@ -47,6 +47,6 @@ export function search({ query }, update) {
 
   function nothingFound() {
     return empty("Nothing has this id",
-      html`<p>The search wants a whole id: of a SKU (<code>GREEN-CHAIR</code>), an order, a command, or a batch. What was sent a moment ago is found when it is projected. Commands that could not be read have no outcome; they are dead letters: <code>bin/lotline dlq list</code>.</p>`);
+      html`<p>The search wants a whole id: of a SKU (<code>GREEN-CHAIR</code>), an order, a command, or a batch. What was sent a moment ago is found when it is projected. Commands that could not be read have no outcome; they are <a href=${route("dead-letters")}>dead letters</a>.</p>`);
   }
 }

@@ -70,6 +70,7 @@ export function sku({ id, query }, update) {
         <header class="page">
           <p class="kind">SKU</p>
           <h1 class="id">${id}</h1>
+          ${known ? html`<a class="button" href=${route("send", null, { sku: id })}>Send a command</a>` : nothing}
         </header>
         ${problem && !data ? failed(problem, load) : nothing}
         ${problem && data ? html`<p class="notice" data-tone="warn" role="status">${problem.message}. What is below may be old.</p>` : nothing}
@@ -79,7 +80,7 @@ export function sku({ id, query }, update) {
 
   function unknown() {
     return empty("No batch of this SKU was ever created",
-      html`<p>A SKU begins with its first batch. If you did a moment ago, it will be here when it is projected.</p>`);
+      html`<p>A SKU begins with its first batch. Create one on the <a href=${route("send", null, { sku: id })}>Send</a> page. If you did a moment ago, it will be here when it is projected.</p>`);
   }
 
   function page() {
