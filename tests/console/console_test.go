@@ -17,7 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/Shopify/toxiproxy/v2"
 	"github.com/chromedp/chromedp/kb"
+	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -47,6 +49,7 @@ const (
 type site struct {
 	gateway string
 	kafka   *servers.Server
+	proxy   *toxiproxy.Proxy // between the gateway and ClickHouse
 	topics  topics.Set
 	browser *browser.Browser
 }
@@ -72,10 +75,14 @@ func start(t *testing.T) *site {
 	on.Kafka, on.TopicPrefix, on.Replication = []string{kafka.Addr}, on.Database, 1
 	config, err := stack.Configure(on)
 	require.NoError(t, err)
+	proxy := toxiproxy.NewProxy(toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop()), "clickhouse", "127.0.0.1:0", on.ClickHouse)
+	require.NoError(t, proxy.Start())
+	t.Cleanup(proxy.Stop)
+	config.Gateway.ClickHouse.Addrs = []string{proxy.Listen}
 	running, err := stack.Start(t.Context(), config)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, running.Stop()) })
-	s := &site{gateway: "http://" + config.Gateway.HTTPAddr, kafka: kafka, topics: topics.Declared(on.TopicPrefix), browser: browser.Start(t)}
+	s := &site{gateway: "http://" + config.Gateway.HTTPAddr, kafka: kafka, proxy: proxy, topics: topics.Declared(on.TopicPrefix), browser: browser.Start(t)}
 	s.trade(t)
 	return s
 }
@@ -242,8 +249,10 @@ func (s *site) search(t *testing.T) {
 	p.RequireAccessible()
 	p.Keys(kb.Escape)
 	p.Until(`!document.getElementById("keys").open`)
-	p.Press("g", "o")
-	p.Until(`location.hash === "#/"`)
+	for key, hash := range map[string]string{"o": "#/", "s": "#/send", "d": "#/dead-letters"} {
+		p.Press("g", key)
+		p.Until("location.hash === " + literal(hash))
+	}
 	p.RequireQuiet()
 }
 
@@ -289,6 +298,7 @@ func (s *site) send(t *testing.T) {
 	p.SeesIn(".story", "batch sent-1: 5 units, in stock")
 
 	p.Click(`input[value="Allocate"]`)
+	p.Until(`document.getElementById("f-orderid") !== null`)
 	p.Run(`document.getElementById("f-orderid").focus()`)
 	p.Keys("keyed-order", kb.Tab, kb.Tab, kb.Backspace, "3", kb.Enter) // the SKU is still there
 	p.SeesIn(".story", "3 units from batch sent-1")
@@ -302,6 +312,7 @@ func (s *site) send(t *testing.T) {
 	p.Click("form.send button")
 	p.SeesIn(`.notice[role="alert"]`, "255")
 	p.Click(`input[value="Deallocate"]`)
+	p.Until(`document.getElementById("f-qty") === null`)
 	p.Fill("#f-sku", "SENT-SOFA")
 	p.Click("form.send button")
 	p.SeesIn(".story", "3 units back to batch sent-1")
@@ -332,6 +343,7 @@ func (s *site) deadLetters(t *testing.T) {
 
 	choose := func(text string) {
 		p.Run("[...document.querySelectorAll('.letters > li')].find((li) => li.innerText.includes(" + literal(text) + ") && li.querySelector('input')).querySelector('input').click()")
+		p.Until(`!document.querySelector(".toolbar button").disabled`)
 	}
 	choose("unknown type")
 	p.Click(".toolbar button")
@@ -372,21 +384,35 @@ func (s *site) phone(t *testing.T) {
 	p := s.open(t, "")
 	p.Width(360)
 	for view, sees := range map[string]string{
-		"": "up to date", "#/sku/GREEN-CHAIR": "In stock", "#/order/order-1": "of 2 lines", "#/search?q=nobody": "Nothing has this id",
+		"#/": "up to date", "#/sku/GREEN-CHAIR": "In stock", "#/order/order-1": "of 2 lines", "#/search?q=nobody": "Nothing has this id",
 		"#/send": "Here you will see it travel", "#/dead-letters": "Why",
 	} {
 		p.Go(s.gateway + "/" + view)
 		p.Sees(sees)
 		name, _, _ := strings.Cut(strings.TrimPrefix(view, "#/"), "/")
-		inEachTheme(p, "phone-"+strings.Split(name+"?", "?")[0])
+		p.RequireAccessible()
+		p.RequireFits()
+		p.Picture("phone-" + strings.Split(name+"?", "?")[0])
 	}
 	p.RequireQuiet()
 }
 
-// The page says what is away and since when, and goes on by itself.
+// The page says what is away and since when, keeps what it has, and goes on by itself.
 func (s *site) outage(t *testing.T) {
-	p := s.open(t, "")
-	p.SeesIn(".state", "live")
+	p := s.open(t, "#/order/order-1")
+	p.Sees("1 of 2 lines")
+	s.proxy.Stop()
+	p.SeesIn(".troubles", "The read model (clickhouse) is away since")
+	p.SeesIn(".notice", "What is below may be old")
+	p.Sees("1 of 2 lines")
+	p.RequireAccessible()
+	require.NoError(t, s.proxy.Start())
+	p.Until(`document.querySelector(".troubles") === null && document.querySelector("main > .notice") === null`)
+	for _, complaint := range p.Complaints() { // the browser's own, about answers that were 503
+		require.Contains(t, complaint, "503")
+	}
+
+	p.Go(s.gateway + "/")
 	require.NoError(t, s.kafka.Stop())
 	p.SeesIn(".troubles", "Kafka is away since")
 	p.SeesIn(".state", "impaired")

@@ -6,9 +6,9 @@
 const grid = "--line";
 const text = "--muted";
 
-const hms = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
-const hm = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
-const dm = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+const hms = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const hm = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const dm = new Intl.DateTimeFormat("en", { day: "numeric", month: "short" });
 
 // timeTick is a time in seconds, as exact as the distance to the next tick wants it.
 function timeTick(t, step) {
@@ -77,7 +77,7 @@ class Chart extends HTMLElement {
       stroke: this.#color(text), font: "11px system-ui, sans-serif", ticks: { show: false }, gap: 6,
       grid: { stroke: this.#color(grid), width: 1 },
     };
-    const decades = spec.log ? (_, ticks) => ticks.map((v) => (Number.isInteger(Math.log10(v)) ? v : null)) : undefined;
+    const decades = (_, ticks) => ticks.map((v) => (Number.isInteger(Math.log10(v)) ? v : null));
     this.#plot = new uPlot({
       width: this.clientWidth,
       height: spec.height,
@@ -92,7 +92,7 @@ class Chart extends HTMLElement {
       },
       axes: [
         { ...axis, space: 80, size: 34, values: (_, ticks) => ticks.map((t, i) => (spec.ticks ?? timeTick)(t, ticks[i + 1] ? ticks[i + 1] - t : ticks.length > 1 ? t - ticks[i - 1] : 60)) },
-        { ...axis, size: 56, space: 32, filter: decades, grid: { ...axis.grid, filter: decades }, values: (_, ticks) => ticks.map((v) => (v == null ? "" : spec.format(v))) },
+        { ...axis, ...(spec.log ? { filter: decades, grid: { ...axis.grid, filter: decades } } : {}), size: 56, space: 32, values: (_, ticks) => ticks.map((v) => (v == null ? "" : spec.format(v))) },
       ],
       series: [
         {},

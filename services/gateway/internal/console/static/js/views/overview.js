@@ -113,6 +113,7 @@ function throughput(hover, onHover) {
 }
 
 function lag(now) {
+  const last = live.samples.findLast((s) => s.decision)?.decision;
   const spec = {
     data: columns((s) => s.decision?.p50, (s) => s.decision?.p95, (s) => s.unprojected || undefined),
     series: [
@@ -120,9 +121,8 @@ function lag(now) {
       { label: "read model behind", color: "--c-behind", dash: [4, 3] },
     ],
     format: format.duration, height: 210, range, log: true,
-    label: `End-to-end lag of the last ${minutes} minutes: half of the commands are decided within ${format.duration(now?.decision?.p50)}`,
+    label: `End-to-end lag of the last ${minutes} minutes: half of the commands are decided within ${format.duration(last?.p50)}`,
   };
-  const last = live.samples.findLast((s) => s.decision)?.decision;
   return html`<section class="card">
     <header><h2>End-to-end lag</h2><p class="note">from a command's append</p></header>
     ${legend(["commands", "half decided in", format.duration(last?.p50)], ["events", "95 % in", format.duration(last?.p95)],
