@@ -37,7 +37,9 @@ const (
 func TestMain(m *testing.M) {
 	servers.Init()
 	slog.SetLogLoggerLevel(slog.LevelError) // the services talk
-	os.Exit(m.Run())
+	code := m.Run()
+	os.RemoveAll(lotlineDir)
+	os.Exit(code)
 }
 
 // pipeline is a running installation of one test's own.

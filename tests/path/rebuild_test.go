@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -216,7 +217,7 @@ func TestARebuildThatDiffersIsNotTaken(t *testing.T) {
 			require.NoError(t, err)
 		}
 		write(`UPDATE order_lines SET batchref = 'b-2' WHERE orderid = 'o-0' AND sku = 'CHAIR'`)
-		code, printed := p.rebuild("--from=events")
+		code, printed := p.rebuild("--from=events", "--wait=1s")
 		require.Equal(t, 1, code, printed)
 		require.Contains(t, printed, `new 2: "CHAIR" line o-0 is 2 in batch "b-1", in stock, since version 3; the write side says 2 in batch "b-2", eta 2031-01-02, since version 3`)
 		require.Contains(t, printed, `live 1: "CHAIR" line o-0 is 2 in batch "b-1"`)
@@ -232,17 +233,21 @@ func TestARebuildThatDiffersIsNotTaken(t *testing.T) {
 
 		p.run(`INSERT INTO order_lines_g2 (orderid, sku, version, is_deleted, batchref, qty) VALUES ('o-ghost', 'CHAIR', 3, 0, 'b-1', 1), ('o-ghost', 'GHOST', 3, 0, 'b-1', 1)`,
 			`INSERT INTO order_lines_g2 (orderid, sku, version, is_deleted, batchref, qty) VALUES ('o-7', 'CHAIR', 1, 0, 'b-1', 2)`, // changes nothing: it was given back at a later version
+			`DELETE FROM order_lines_g2 WHERE orderid = 'o-1' AND sku = 'CHAIR'`,
+			`INSERT INTO order_lines_g2 (orderid, sku, version, is_deleted, batchref, qty) VALUES ('o-2', 'CHAIR', 5, 0, 'b-1', 3)`,
 			`DELETE FROM stock_g2 WHERE sku = 'CHAIR' AND ref = 'b-2'`, `DELETE FROM batches_by_ref_g2 WHERE sku = 'CHAIR' AND ref = 'b-2'`,
 			`INSERT INTO skus_g2 (sku, version, available) SELECT sku, version, available + 1 FROM skus_g2 FINAL WHERE sku != 'CHAIR'`)
-		code, printed = p.rebuild("--from=events")
+		code, printed = p.rebuild("--from=events", "--wait=1s")
 		require.Equal(t, 1, code, printed)
 		for _, want := range []string{
 			`new 2: "CHAIR" line o-ghost is 1 in batch "b-1", in stock, since version 3; the write side has none`,
 			`new 2: "GHOST" line o-ghost is 1 in batch "b-1", in stock, since version 3; the write side has none`,
+			`new 2: "CHAIR" line o-1 is missing; the write side says 2 in batch "b-1", in stock, since version 4`,
+			`new 2: "CHAIR" line o-2 is 3 in batch "b-1", in stock, since version 5; the write side says 2 in batch "b-1", in stock, since version 5`,
 			`new 2: "CHAIR" batch b-2 is missing; the write side says 92 of 100 available, eta 2031-01-02`,
 			`new 2: "CHAIR" ref b-2 is missing; the write side says there`,
 			fmt.Sprintf(`new 2: %q sku is version 17, 93 available; the write side says version 17, 92 available`, awkward),
-			"NOT switched: 5 rows of 3 SKUs",
+			"NOT switched: 7 rows of 3 SKUs",
 		} {
 			require.Contains(t, printed, want)
 		}
@@ -251,7 +256,7 @@ func TestARebuildThatDiffersIsNotTaken(t *testing.T) {
 
 		require.Contains(t, p.rebuilds("--drop"), "generation 2 is gone")
 		write(`UPDATE products SET version = version - 1 WHERE sku = 'CHAIR'`) // as after a restore
-		code, printed = p.rebuild("--from=events")
+		code, printed = p.rebuild("--from=events", "--wait=1s")
 		require.Equal(t, 1, code, printed)
 		require.Contains(t, printed, `new 2: "CHAIR" sku is version 17; the write side says version 16: was Postgres restored from a backup?`)
 		write(`UPDATE products SET version = version + 1 WHERE sku = 'CHAIR'`)
@@ -272,13 +277,26 @@ func TestOldEventsAfterARebuildFromState(t *testing.T) {
 	})
 }
 
+// lotline builds the operator's command once, into a directory that TestMain removes.
+var lotline = sync.OnceValues(func() (string, error) {
+	var err error
+	if lotlineDir, err = os.MkdirTemp("", "lotline-path-"); err != nil {
+		return "", err
+	}
+	out, err := exec.Command("go", "build", "-o", lotlineDir, "github.com/lotline/lotline/services/cli/cmd/lotline").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("build lotline: %w: %s", err, out)
+	}
+	return filepath.Join(lotlineDir, "lotline"), nil
+})
+
+var lotlineDir string
+
 // started is a `lotline rebuild` in a process of its own.
 func (p *pipeline) started(flags ...string) *exec.Cmd {
 	p.Helper()
-	binary := filepath.Join(p.TempDir(), "lotline")
-	build := exec.CommandContext(p.Context(), "go", "build", "-o", binary, "github.com/lotline/lotline/services/cli/cmd/lotline")
-	out, err := build.CombinedOutput()
-	require.NoError(p, err, string(out))
+	binary, err := lotline()
+	require.NoError(p, err)
 	c := exec.CommandContext(p.Context(), binary, p.rebuildArgs(flags...)...)
 	c.Stdout, c.Stderr = os.Stderr, os.Stderr
 	require.NoError(p, c.Start())

@@ -27,7 +27,7 @@ type judge struct {
 // compare adds up all rows once, and then looks at the SKUs that differ until each is found right or surely wrong.
 func compare(ctx context.Context, o Options, w *writeSide, next, live int) (*Report, error) {
 	began := time.Now()
-	j := &judge{Options: o, write: w, next: newTrial(next, wrongFor), live: newTrial(live, 0)}
+	j := &judge{Options: o, write: w, next: newTrial(next, min(wrongFor, o.Wait)), live: newTrial(live, 0)}
 	report := &Report{Store: o.Store.Name(), Generation: next, Live: live}
 	if err := j.addUp(ctx, report); err != nil {
 		return nil, err

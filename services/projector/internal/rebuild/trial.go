@@ -10,8 +10,8 @@ import (
 const (
 	// looks is how often in a row a row must be found wrong.
 	looks = 3
-	// wrongFor is for how long, in the new generation: a block that the store took half before it failed is applied again a
-	// moment later.
+	// wrongFor is for how long, in the new generation, or for as long as it may take to catch up if that is less: a block
+	// that the store took half before it failed is applied again a moment later.
 	wrongFor = 3 * time.Second
 
 	// SKUs are compared row by row in groups of at most so many, with at most about so many rows.
