@@ -60,6 +60,7 @@ func NewGenerations(cfg clickhouseclient.Config) (*Generations, error) {
 		return nil, err
 	}
 	opts.ReadTimeout = ddlTimeout // filling a table from another takes long
+	opts.DialContext = boundWrites(opts, insertTimeout)
 	conn, err := clickhouse.Open(opts)
 	if err != nil {
 		return nil, fmt.Errorf("set up the ClickHouse client: %w", err)

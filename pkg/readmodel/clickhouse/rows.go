@@ -24,37 +24,37 @@ var loadSettings = func() clickhouse.Settings {
 	return settings
 }()
 
+// sendRows is how many rows are sent at once. ClickHouse makes one part of what an insert has all the same.
+const sendRows = 16_384
+
 // Load inserts rows into a generation's tables: those of order lines last, as the most.
 func (g *Generations) Load(ctx context.Context, generation int, rows *readmodel.State) error {
 	ctx, cancel := context.WithTimeout(ctx, insertTimeout)
 	defer cancel()
 	days := new(block)
-	stock, err := stockColumns(rows.Batches, days)
-	if err != nil {
+	if err := load(ctx, g.writer, of(tableSKUs, generation), rows.SKUs, days, skuColumns); err != nil {
 		return err
 	}
-	lines, err := lineColumns(rows.Lines, days)
-	if err != nil {
+	if err := load(ctx, g.writer, of(tableStock, generation), rows.Batches, days, stockColumns); err != nil {
 		return err
 	}
-	for _, to := range []struct {
-		table   string
-		columns []column
-		rows    int
-	}{
-		{tableSKUs, skuColumns(rows.SKUs), len(rows.SKUs)},
-		{tableStock, stock, len(rows.Batches)},
-		{tableRefs, refColumns(rows.Refs), len(rows.Refs)},
-		{tableLines, lines, len(rows.Lines)},
-	} {
-		if to.rows == 0 {
-			continue
-		}
-		if err := g.writer.insertColumns(ctx, of(to.table, generation), to.columns, to.rows, loadSettings); err != nil {
-			return err
-		}
+	if err := load(ctx, g.writer, of(tableRefs, generation), rows.Refs, days, refColumns); err != nil {
+		return err
 	}
-	return nil
+	return load(ctx, g.writer, of(tableLines, generation), rows.Lines, days, lineColumns)
+}
+
+func load[R any](ctx context.Context, w *Writer, table string, rows []R, days *block, columns func([]R, *block) ([]column, error)) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	return w.insertColumns(ctx, table, len(rows), loadSettings, func(yield func([]column, error) bool) {
+		for part := range slices.Chunk(rows, sendRows) {
+			if !yield(columns(part, days)) {
+				return
+			}
+		}
+	})
 }
 
 // values returns a field of each row.
@@ -66,13 +66,13 @@ func values[R, V any](rows []R, field func(*R) V) []V {
 	return all
 }
 
-func skuColumns(rows []readmodel.SKURow) []column {
+func skuColumns(rows []readmodel.SKURow, _ *block) ([]column, error) {
 	return []column{
 		{"sku", values(rows, func(r *readmodel.SKURow) string { return r.SKU })},
 		{"version", values(rows, func(r *readmodel.SKURow) uint64 { return r.Version })},
 		{"available", values(rows, func(r *readmodel.SKURow) int64 { return r.Available })},
 		{"event_time", values(rows, func(r *readmodel.SKURow) time.Time { return r.EventTime })},
-	}
+	}, nil
 }
 
 func stockColumns(rows []readmodel.BatchRow, days *block) ([]column, error) {
@@ -95,11 +95,11 @@ func stockColumns(rows []readmodel.BatchRow, days *block) ([]column, error) {
 	}, nil
 }
 
-func refColumns(rows []readmodel.RefRow) []column {
+func refColumns(rows []readmodel.RefRow, _ *block) ([]column, error) {
 	return []column{
 		{"ref", values(rows, func(r *readmodel.RefRow) string { return r.Ref })},
 		{"sku", values(rows, func(r *readmodel.RefRow) string { return r.SKU })},
-	}
+	}, nil
 }
 
 func lineColumns(rows []readmodel.LineRow, days *block) ([]column, error) {

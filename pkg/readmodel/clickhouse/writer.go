@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -73,43 +74,73 @@ func (w *Writer) Apply(ctx context.Context, records []readmodel.Record) error {
 	defer cancel()
 	// The outcome last: whoever finds a command's outcome finds what it did.
 	if rows := len(w.block.events.sku); rows > 0 {
-		if err := w.insertColumns(ctx, tableEvents, w.block.events.columns(), rows, insertSettings); err != nil {
+		if err := w.insertColumns(ctx, tableEvents, rows, insertSettings, whole(w.block.events.columns())); err != nil {
 			return err
 		}
 	}
 	if rows := len(w.block.outcomes.commandID); rows > 0 {
-		return w.insertColumns(ctx, tableOutcomes, w.block.outcomes.columns(), rows, insertSettings)
+		return w.insertColumns(ctx, tableOutcomes, rows, insertSettings, whole(w.block.outcomes.columns()))
 	}
 	return nil
 }
 
-func (w *Writer) insertColumns(ctx context.Context, table string, columns []column, rows int, settings clickhouse.Settings) (err error) {
+// insertColumns inserts blocks that have the same columns, as one: what is not the last is sent when the next one comes, so
+// that their memory may be used again.
+func (w *Writer) insertColumns(ctx context.Context, table string, rows int, settings clickhouse.Settings, blocks iter.Seq2[[]column, error]) (err error) {
 	ctx, span := telemetry.Child(ctx, "INSERT "+table, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
 		semconv.DBSystemNameClickHouse, semconv.DBNamespace(w.database), semconv.DBOperationName("INSERT"),
 		semconv.DBCollectionName(table), semconv.DBOperationBatchSize(rows)))
 	defer func() { telemetry.End(span, err) }()
-	names := make([]string, len(columns))
-	for i, c := range columns {
-		names[i] = c.name
-	}
 	options := []clickhouse.QueryOption{clickhouse.WithSettings(settings)}
 	if span.IsRecording() { // then ClickHouse's own spans hang on it
 		options = append(options, clickhouse.WithSpan(span.SpanContext()))
 	}
 	ctx = clickhouse.Context(ctx, options...)
-	batch, err := w.conn.PrepareBatch(ctx, "INSERT INTO "+table+" ("+strings.Join(names, ", ")+")")
-	if err != nil {
-		return classify(fmt.Errorf("start an insert into %s: %w", table, err))
-	}
-	for i, c := range columns {
-		if err := batch.Column(i).Append(c.values); err != nil {
-			return &readmodel.RefusedError{Err: errors.Join(fmt.Errorf("fill column %s of %s: %w", c.name, table, err), batch.Abort())}
+	var batch driver.Batch
+	for columns, err := range blocks {
+		switch {
+		case err != nil:
+		case batch == nil:
+			batch, err = w.prepare(ctx, table, columns)
+		default:
+			err = batch.Flush()
+		}
+		if err == nil {
+			err = fill(batch, table, columns)
+		}
+		if err != nil {
+			if batch != nil {
+				err = errors.Join(err, batch.Abort())
+			}
+			return classify(fmt.Errorf("insert into %s: %w", table, err))
 		}
 	}
 	if err := batch.Send(); err != nil {
 		return classify(fmt.Errorf("insert into %s: %w", table, err))
 	}
 	return nil
+}
+
+func (w *Writer) prepare(ctx context.Context, table string, columns []column) (driver.Batch, error) {
+	names := make([]string, len(columns))
+	for i, c := range columns {
+		names[i] = c.name
+	}
+	return w.conn.PrepareBatch(ctx, "INSERT INTO "+table+" ("+strings.Join(names, ", ")+")")
+}
+
+func fill(batch driver.Batch, table string, columns []column) error {
+	for i, c := range columns {
+		if err := batch.Column(i).Append(c.values); err != nil {
+			return &readmodel.RefusedError{Err: fmt.Errorf("fill column %s of %s: %w", c.name, table, err)}
+		}
+	}
+	return nil
+}
+
+// whole is one block.
+func whole(columns []column) iter.Seq2[[]column, error] {
+	return func(yield func([]column, error) bool) { yield(columns, nil) }
 }
 
 // Check refuses tables older than this build's: rows written before a view exists would never reach the

@@ -90,19 +90,7 @@ func (s *site) follow(ctx context.Context) (*live, error) {
 		}
 		return nil
 	})
-	l.group.Go(func() error {
-		version := uint64(1) // the batch
-		for at := range acknowledged {
-			version++
-			if err := s.await(ctx, version); err != nil {
-				return err
-			}
-			l.mu.Lock()
-			l.seen = append(l.seen, time.Since(at))
-			l.mu.Unlock()
-		}
-		return nil
-	})
+	l.group.Go(func() error { return l.watch(ctx, s, acknowledged) })
 	return l, nil
 }
 
@@ -120,18 +108,46 @@ func command(kind, sku, id, value string) *kgo.Record {
 	}}
 }
 
-// await returns once the probe is at least of that version for readers.
-func (s *site) await(ctx context.Context, version uint64) error {
+// watch asks for the probe's version all the time, and notes for each command how long it took until an answer had it.
+func (l *live) watch(ctx context.Context, s *site, acknowledged <-chan time.Time) error {
+	version := uint64(1) // the batch
+	for at := range acknowledged {
+		version++
+		newest, err := s.await(ctx, version)
+		if err != nil {
+			return err
+		}
+		answered := time.Now()
+		l.note(answered.Sub(at))
+		for ; version < newest; version++ { // other commands that this answer has
+			at, more := <-acknowledged
+			if !more {
+				return nil
+			}
+			l.note(max(0, answered.Sub(at))) // a row may be there before its acknowledgement is
+		}
+	}
+	return nil
+}
+
+func (l *live) note(took time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.seen = append(l.seen, took)
+}
+
+// await returns the probe's version for readers once it is at least that.
+func (s *site) await(ctx context.Context, version uint64) (uint64, error) {
 	for {
 		var newest uint64
 		if err := s.conn.QueryRow(ctx, "SELECT max(version) FROM skus FINAL WHERE sku = ? SETTINGS max_threads = 1", probeSKU).Scan(&newest); err != nil {
-			return err
+			return 0, err
 		}
 		if newest >= version {
-			return nil
+			return newest, nil
 		}
 		if err := pause(ctx, 2*time.Millisecond); err != nil {
-			return err
+			return 0, err
 		}
 	}
 }

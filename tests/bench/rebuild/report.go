@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -23,7 +24,8 @@ type report struct {
 	SwitchSeconds  float64 `json:"switch_seconds"`
 	Switched       bool    `json:"switched"`
 
-	cpu []cost
+	cpu    []cost
+	memory int64 // the most that it had, in bytes
 }
 
 // cost is the CPU time of a process.
@@ -71,6 +73,9 @@ func (s *site) rebuild(ctx context.Context) (*report, error) {
 	}
 	r.cpu[len(r.cpu)-1].time -= own // it was this program's child
 	r.cpu = append(r.cpu, cost{"lotline rebuild", own})
+	if usage, ok := c.ProcessState.SysUsage().(*syscall.Rusage); ok {
+		r.memory = usage.Maxrss << 10
+	}
 	return r, nil
 }
 
@@ -87,6 +92,7 @@ func (r *report) print(f flags, read, insert float64) {
 	row("caught up and compared", "%10.0f lines/s, %6.1f s", lines/r.CompareSeconds, r.CompareSeconds)
 	row("  of it adding up all rows", "%10.0f lines/s, %6.1f s", lines/r.SumSeconds, r.SumSeconds)
 	row("switched", "%27.3f s", r.SwitchSeconds)
+	row("its memory, at most", "%25d MiB", r.memory>>20)
 	fmt.Println("floor: the same without a rebuild and with nothing else running")
 	row("order lines read from Postgres, and dropped", "%10.0f lines/s", read)
 	row("order lines inserted from memory", "%10.0f lines/s", insert)
