@@ -35,9 +35,9 @@ verify: ## Hold Postgres and ClickHouse of the running `make run` against its ev
 crash: ## Inject faults of every kind into the pipeline, on real servers, and verify what is left (DRILLS="kafka-killed …")
 	go run ./tests/cmd/crash drill $(DRILLS)
 
-bench: ## Measure the read models side by side, the projector, and a rebuild of 5 million lines; every answer is checked
+bench: ## Measure the read models side by side, the projector, a rebuild of 5 million lines and the gateway; every answer is checked
 	go run ./tests/bench/readmodels $(BENCH)
-	$(SERVERS) --kafka -- bash -c 'go run ./tests/bench/projector && go run ./tests/bench/rebuild'
+	$(SERVERS) --kafka -- bash -c 'go run ./tests/bench/projector && go run ./tests/bench/rebuild && go run ./tests/bench/gateway'
 
 test: build ## Run all tests on real servers (KAFKA=kfake leaves out Apache Kafka, which needs a JVM, and the clients)
 	@python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' || { \

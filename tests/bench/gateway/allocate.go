@@ -1,0 +1,72 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	allocatedSKUs = 5000
+	stockForAll   = 1_000_000_000
+)
+
+// allocate has order lines allocated, and waits for what becomes of each.
+func (s *site) allocate(ctx context.Context) (err error) {
+	for _, start := range []func(context.Context) error{s.startAllocator, s.startProjector, func(ctx context.Context) error { return s.startGateway(ctx) }} {
+		if err := start(ctx); err != nil {
+			return err
+		}
+	}
+	defer func() { err = errors.Join(err, s.stop()) }()
+	clients := s.clients(s.Writers)
+	run := time.Now().UnixNano()
+	post := func(worker int, path string, body []byte, status int, outcome string) (int, error) {
+		got, answer, err := clients[worker].post(path, body)
+		if err == nil && got < 500 && (got != status || !bytes.Contains(answer, []byte(`"outcome":"`+outcome+`"`))) {
+			err = fmt.Errorf("%s is answered with %d %s", body, got, answer)
+		}
+		return got, err
+	}
+	group, _ := errgroup.WithContext(ctx)
+	for worker := range s.Writers {
+		group.Go(func() error {
+			for n := worker; n < allocatedSKUs; n += s.Writers {
+				body := fmt.Appendf(nil, `{"ref":"batch","sku":"SKU-%d","qty":%d,"eta":null}`, n, stockForAll)
+				if _, err := post(worker, "/add_batch", body, http.StatusCreated, "BatchCreated"); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	for _, m := range []struct {
+		what string
+		skus int64
+	}{{fmt.Sprintf("POST /allocate, %d SKUs, %d connections", allocatedSKUs, s.Writers), allocatedSKUs}, {"  of one SKU", 1}} {
+		var rates []float64
+		var last *result
+		failed := 0
+		for round := range s.Rounds {
+			last, err = (&load{connections: s.Writers, duration: s.Round, ask: func(worker int, n int64) (int, error) {
+				body := fmt.Appendf(nil, `{"orderid":"o-%d-%d-%d-%d","sku":"SKU-%d","qty":1}`, run, m.skus, round, n, n%m.skus)
+				return post(worker, "/allocate", body, http.StatusAccepted, "Allocated")
+			}}).run(ctx)
+			if err != nil {
+				return err
+			}
+			rates = append(rates, last.rate())
+			failed += last.refused + last.failed
+		}
+		line(m.what, "%.0f/s (rounds %.0f); p50 %.0f ms, p99 %.0f ms in the last; %d answers were 5xx", median(rates), rates, ms(last.at(0.5)), ms(last.at(0.99)), failed)
+	}
+	return nil
+}

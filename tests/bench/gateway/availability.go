@@ -1,0 +1,188 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	pageSKUs        = 200
+	pageConnections = 4
+	pagesPerSecond  = 20
+	manyConnections = 1000
+	memoryRate      = 2000
+)
+
+// availability asks what is left, while it changes, by the gateway and by a query each.
+func (s *site) availability(ctx context.Context) error {
+	return s.whileStockChanges(ctx, func(ctx context.Context, k *stock) error {
+		clients, zipfs := s.clients(s.Connections), s.zipfs(s.Connections)
+		byGateway := func(worker int, _ int64) (int, error) {
+			return s.askSKU(k, clients[worker], int(zipfs[worker]()))
+		}
+		byQuery := func(worker int, _ int64) (int, error) {
+			return http.StatusOK, s.querySKU(ctx, zipfs[worker]())
+		}
+		if _, err := (&load{connections: s.Connections, duration: s.Round, ask: byGateway}).run(ctx); err != nil { // the cache fills
+			return err
+		}
+		var most, ratios []float64
+		for range s.Rounds {
+			g, err := (&load{connections: s.Connections, duration: s.Round, ask: byGateway}).run(ctx)
+			if err != nil {
+				return err
+			}
+			d, err := (&load{connections: s.Connections, duration: s.Round, ask: byQuery}).run(ctx)
+			if err != nil {
+				return err
+			}
+			if g.refused+g.failed > 0 {
+				fmt.Printf("  %d were refused and %d failed\n", g.refused, g.failed)
+			}
+			most, ratios = append(most, g.rate()), append(ratios, g.rate()/d.rate())
+		}
+		line(fmt.Sprintf("GET /availability/{sku}, %d SKUs, %d events/s, %d connections", s.SKUs, s.Events, s.Connections), "%.0f/s (rounds %.0f)", median(most), most)
+		line("  of a query a request on as many connections", "%.1f times (rounds %.1f)", median(ratios), ratios)
+		half, err := (&load{connections: s.Connections, duration: 2 * s.Round, rate: median(most) / 2, ask: byGateway}).run(ctx)
+		if err != nil {
+			return err
+		}
+		line("at half of that", "p50 %.2f ms, p99 %.2f ms, most %.1f ms; %d refused", ms(half.at(0.5)), ms(half.at(0.99)), ms(half.at(1)), half.refused)
+
+		page, err := (&load{connections: pageConnections, duration: 2 * s.Round, rate: pagesPerSecond, ask: func(worker int, _ int64) (int, error) {
+			return s.askPage(k, clients[worker])
+		}}).run(ctx)
+		if err != nil {
+			return err
+		}
+		line(fmt.Sprintf("%d SKUs in one call, at random, %d calls/s", pageSKUs, pagesPerSecond), "p50 %.1f ms, p99 %.1f ms; %d refused", ms(page.at(0.5)), ms(page.at(0.99)), page.refused)
+		line("oldest answer, from the commit of what came next to the question", "%.0f ms", ms(k.oldest))
+		return k.err()
+	})
+}
+
+// memory has many connections ask what is left.
+func (s *site) memory(ctx context.Context) error {
+	return s.whileStockChanges(ctx, func(ctx context.Context, k *stock) error {
+		clients, zipfs := s.clients(manyConnections), s.zipfs(manyConnections)
+		r, err := (&load{connections: manyConnections, duration: 4 * s.Round, rate: memoryRate, ask: func(worker int, _ int64) (int, error) {
+			return s.askSKU(k, clients[worker], int(zipfs[worker]()))
+		}}).run(ctx)
+		if err != nil {
+			return err
+		}
+		most, err := s.gateway.memory()
+		if err != nil {
+			return err
+		}
+		line(fmt.Sprintf("%d connections, %d questions/s", manyConnections, memoryRate), "p99 %.1f ms; most memory of the gateway %d MiB", ms(r.at(0.99)), most>>20)
+		return k.err()
+	})
+}
+
+// whileStockChanges fills the tables, starts gateway and projector, and measures while events come.
+func (s *site) whileStockChanges(ctx context.Context, measure func(context.Context, *stock) error) (err error) {
+	if err := s.fillSKUs(ctx); err != nil {
+		return fmt.Errorf("fill: %w", err)
+	}
+	if err := s.startProjector(ctx); err != nil {
+		return err
+	}
+	if err := s.startGateway(ctx); err != nil {
+		return err
+	}
+	k := &stock{skus: make([]published, s.SKUs)}
+	group, running := errgroup.WithContext(ctx)
+	running, quiet := context.WithCancel(running)
+	defer quiet()
+	group.Go(func() error { return s.publish(running, k) })
+	group.Go(func() error {
+		defer quiet()
+		return measure(running, k)
+	})
+	return errors.Join(group.Wait(), s.stop())
+}
+
+func (s *site) zipfs(n int) []func() uint64 {
+	draws := make([]func() uint64, n)
+	for i := range draws {
+		draws[i] = newZipf(s.SKUs).Uint64
+	}
+	return draws
+}
+
+// askSKU holds the answer against what was published.
+func (s *site) askSKU(k *stock, c *client, sku int) (status int, err error) {
+	told := k.told(sku)
+	asked := time.Now()
+	status, body, err := c.get("/availability/SKU-" + strconv.Itoa(sku))
+	if err != nil || status != http.StatusOK {
+		return status, err
+	}
+	version, err := versionOf(body, sku)
+	if err != nil {
+		return status, err
+	}
+	k.answered(asked, told[0], sku, version)
+	return status, nil
+}
+
+// askPage asks for many, as a page that lists them.
+func (s *site) askPage(k *stock, c *client) (status int, err error) {
+	skus := make([]int, pageSKUs)
+	var query strings.Builder
+	for i := range skus {
+		skus[i] = rand.IntN(s.SKUs)
+		fmt.Fprintf(&query, "&sku=SKU-%d", skus[i])
+	}
+	told := k.told(skus...)
+	asked := time.Now()
+	status, body, err := c.get("/availability?" + query.String()[1:])
+	if err != nil || status != http.StatusOK {
+		return status, err
+	}
+	answers := bytes.Split(body, []byte(`{"sku":`))[1:]
+	if len(answers) != pageSKUs {
+		return status, fmt.Errorf("%d of %d SKUs are answered", len(answers), pageSKUs)
+	}
+	for i, sku := range skus {
+		version, err := versionOf(append([]byte(`{"sku":`), answers[i]...), sku)
+		if err != nil {
+			return status, err
+		}
+		k.answered(asked, told[i], sku, version)
+	}
+	return status, nil
+}
+
+// versionOf reads an answer, which has to say what is so at its version.
+func versionOf(body []byte, sku int) (version uint64, err error) {
+	_, after, _ := bytes.Cut(body, []byte(`"version":`))
+	digits, _, _ := bytes.Cut(after, []byte(","))
+	version, err = strconv.ParseUint(string(digits), 10, 64)
+	left := stockOf - int64(version) + 1
+	want := fmt.Sprintf(`{"sku":"SKU-%d","version":%d,"available":%d,"batches":[{"ref":"batch","qty":%d,"available":%d,"eta":null}]}`, sku, version, left, stockOf, left)
+	if err == nil && !bytes.HasPrefix(body, []byte(want)) {
+		err = fmt.Errorf("SKU-%d is answered with %.300s", sku, body)
+	}
+	return version, err
+}
+
+// err is what was wrong with answers.
+func (k *stock) err() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.back+k.old > 0 {
+		return fmt.Errorf("%d answers went back, %d were older than %s; the last one: %s", k.back, k.old, freshWithin, k.lastViolated)
+	}
+	return nil
+}

@@ -1,0 +1,81 @@
+// Command gateway measures the gateway on real servers, beside the questions and the database that it stands in front of,
+// and checks every answer:
+//
+//	go run ./tests/cmd/servers --postgres --clickhouse --kafka -- go run ./tests/bench/gateway
+//
+// Requests come when they are due, whether or not earlier ones were answered, and latencies count from then; only for the most
+// that there is, each connection asks again at once. The client runs on the same machine and takes its share: take ratios,
+// which are of one run, in rounds and by medians.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"slices"
+	"time"
+
+	"github.com/alecthomas/kong"
+)
+
+type flags struct {
+	ClickHouse  string        `required:"" env:"LOTLINE_TEST_CLICKHOUSE" help:"host:port of ClickHouse's native protocol."`
+	Kafka       []string      `required:"" env:"LOTLINE_TEST_KAFKA" help:"Kafka brokers."`
+	Postgres    string        `required:"" env:"LOTLINE_TEST_POSTGRES" help:"URL of a superuser of Postgres."`
+	Lines       int           `default:"1000000" help:"Order lines that are asked for."`
+	SKUs        int           `name:"skus" default:"100000" help:"SKUs whose availability is asked for."`
+	Events      int           `default:"2000" help:"Events a second that change them meanwhile."`
+	Connections int           `default:"128" help:"Of clients that ask."`
+	Writers     int           `default:"256" help:"Of clients that allocate."`
+	Round       time.Duration `default:"5s" help:"How long each measurement takes."`
+	Rounds      int           `default:"3" help:"How often those are taken that are compared with each other."`
+	Only        string        `enum:",allocations,availability,allocate,memory" default:"" help:"Measure one of: allocations, availability, allocate, memory."`
+}
+
+func main() {
+	var f flags
+	kong.Parse(&f, kong.Description("Measures the gateway, and checks its answers."))
+	slog.SetLogLoggerLevel(slog.LevelError)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, f); err != nil {
+		fmt.Fprintln(os.Stderr, "gateway bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, f flags) (err error) {
+	s, err := newSite(ctx, f)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	for _, part := range []struct {
+		name    string
+		measure func(context.Context) error
+	}{{"allocations", s.allocations}, {"availability", s.availability}, {"memory", s.memory}, {"allocate", s.allocate}} {
+		if f.Only != "" && f.Only != part.name {
+			continue
+		}
+		load, _ := os.ReadFile("/proc/loadavg")
+		fmt.Printf("%s (load of the machine before: %.14s)\n", part.name, load)
+		if err := part.measure(ctx); err != nil {
+			return fmt.Errorf("%s: %w", part.name, err)
+		}
+	}
+	return nil
+}
+
+func median[T float64 | time.Duration](values []T) T {
+	sorted := slices.Sorted(slices.Values(values))
+	return sorted[len(sorted)/2]
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+func line(what, format string, args ...any) {
+	fmt.Printf("  %-58s %s\n", what, fmt.Sprintf(format, args...))
+}
