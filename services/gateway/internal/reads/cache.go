@@ -73,7 +73,7 @@ func NewCache(bytesMax int64, metrics *Metrics) *Cache {
 // Memory that an entry takes beside its SKU and its batches, and that a batch takes beside its ref: measured, and rounded
 // up (TestMemory).
 const (
-	entryBytes = 320
+	entryBytes = 192
 	batchBytes = 72
 )
 
@@ -284,7 +284,8 @@ func withBatch(batches []readmodel.Batch, b readmodel.Batch) ([]readmodel.Batch,
 		return batches, true
 	default:
 		b.Ref, b.ETA = strings.Clone(b.Ref), strings.Clone(b.ETA)
-		return slices.Insert(slices.Clip(batches), i, b), true
+		longer := make([]readmodel.Batch, 0, len(batches)+1) // and no room for more: there may be none for a long time
+		return append(append(append(longer, batches[:i]...), b), batches[i:]...), true
 	}
 }
 
