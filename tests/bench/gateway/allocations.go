@@ -59,11 +59,11 @@ func (s *site) allocations(ctx context.Context) (err error) {
 		return err
 	}
 	line("at half of that", "p50 %.1f ms, p99 %.1f ms, most %.1f ms; %d refused", ms(half.at(0.5)), ms(half.at(0.99)), ms(half.at(1)), half.refused)
-	over, err := (&load{connections: len(clients), duration: 2 * s.Round, rate: 4 * median(most), ask: byGateway}).run(ctx)
+	over, err := (&load{connections: len(clients), duration: 2 * s.Round, rate: 4 * median(most), fromSending: true, ask: byGateway}).run(ctx)
 	if err != nil {
 		return err
 	}
-	line(fmt.Sprintf("at four times that, %d connections", len(clients)), "%.0f/s answered (%.2f of the most), %.0f/s refused, %d failed; p50 %.0f ms, p99 %.0f ms",
+	line(fmt.Sprintf("at four times that, %d connections", len(clients)), "%.0f/s answered (%.2f of the most), %.0f/s refused, %d failed; p50 %.0f ms, p99 %.0f ms from sending",
 		over.rate(), over.rate()/median(most), float64(over.refused)/over.took.Seconds(), over.failed, ms(over.at(0.5)), ms(over.at(0.99)))
 	return nil
 }

@@ -18,6 +18,7 @@ type load struct {
 	connections int
 	duration    time.Duration
 	rate        float64 // a second; 0: every connection asks again at once
+	fromSending bool    // count latencies from when a request was sent: if more are due than connections can carry, others wait for one
 	// ask makes the request and checks what comes, n being its number. An error ends the load.
 	ask func(worker int, n int64) (status int, err error)
 }
@@ -75,6 +76,9 @@ func (l *load) work(ctx context.Context, worker int, start time.Time, next *atom
 			return nil
 		}
 		time.Sleep(time.Until(due))
+		if l.fromSending {
+			due = time.Now()
+		}
 		status, err := l.ask(worker, n)
 		switch {
 		case err != nil:
