@@ -1,5 +1,5 @@
 // Package cli is the operator's `lotline` command: send, tail, topics, dlq, offsets,
-// verify, rebuild, migrate.
+// verify, rebuild, keys, migrate.
 //
 // It holds flags and wiring; reading files and rendering records are in
 // internal packages. It may import schemas, topics, pkg and, for their
@@ -49,6 +49,7 @@ type lotline struct {
 	Offsets offsetsCmd `cmd:"" help:"Show where the allocators' partitions stand, and move one past what cannot be read."`
 	Rebuild rebuildCmd `cmd:"" help:"Make the next generation of the read model, compare it with the write side, and switch to it."`
 	Verify  verifyCmd  `cmd:"" help:"Compare Postgres and ClickHouse with the events, down to the row, while everything runs."`
+	Keys    keysCmd    `cmd:"" help:"Make keys for the gateway's HTTP API."`
 	Migrate migrateCmd `cmd:"" help:"Bring the schemas of Postgres and of the read model to what this version expects. Can be repeated."`
 }
 

@@ -19,6 +19,7 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/lotline/lotline/pkg/admin"
+	"github.com/lotline/lotline/pkg/apikeys"
 	"github.com/lotline/lotline/pkg/credentials"
 	"github.com/lotline/lotline/pkg/kafkaclient"
 	"github.com/lotline/lotline/pkg/readmodel"
@@ -57,6 +58,8 @@ type Config struct {
 	HTTPAddr            string             `name:"http-addr" help:"Address (host:port) of the HTTP API." default:"127.0.0.1:8080" placeholder:"HOST:PORT"`
 	HTTPCertFile        string             `name:"http-cert-file" help:"File with the certificate (PEM) for HTTPS, followed by those that lead to its authority; empty = plain HTTP. Read at the start." placeholder:"PATH"`
 	HTTPKeyFile         string             `name:"http-key-file" help:"File with the certificate's key (PEM)." placeholder:"PATH"`
+	HTTPKeysFile        string             `name:"http-keys-file" help:"File with the API keys' names, scopes and hashes; 'lotline keys new' makes them. Changes are taken in within seconds." placeholder:"PATH"`
+	HTTPWithoutKeys     bool               `name:"http-without-keys" help:"Let everybody who reaches an address that is not this machine's own do everything, without a key."`
 	AdminAddr           string             `help:"Address (host:port) of health and metrics; empty = none." default:"127.0.0.1:9083" placeholder:"HOST:PORT"`
 	OutcomeWait         time.Duration      `help:"How long a POST waits for its command's outcome, unless the client prefers otherwise." default:"1s"`
 	OutcomeWaitMax      time.Duration      `help:"How long a POST waits at most, whatever the client prefers." default:"10s"`
@@ -85,11 +88,8 @@ func (c Config) Validate() error {
 	if !(c.TraceRatio >= 0 && c.TraceRatio <= 1) { // so that NaN is refused too
 		errs = append(errs, fmt.Errorf("--trace-ratio is %v and must be from 0 to 1", c.TraceRatio))
 	}
-	if _, _, err := net.SplitHostPort(c.HTTPAddr); err != nil {
-		errs = append(errs, fmt.Errorf("the HTTP address %q is not of the form host:port", c.HTTPAddr))
-	}
 	_, err := c.certificate()
-	errs = append(errs, err)
+	errs = append(errs, c.checkAddr(), err)
 	if c.OutcomeWaitMax < 0 || c.OutcomeWaitMax > time.Minute {
 		errs = append(errs, fmt.Errorf("the longest wait for an outcome, %s, is not from 0s to 1m", c.OutcomeWaitMax))
 	}
@@ -108,6 +108,24 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("a cache of %d bytes is too small: give it %d or more, or 0 for none", c.CacheBytesMax, reads.CacheBytesMin))
 	}
 	return errors.Join(errs...)
+}
+
+// checkAddr sees to it that nobody opens the API to a network by mistake.
+func (c Config) checkAddr() error {
+	host, _, err := net.SplitHostPort(c.HTTPAddr)
+	switch {
+	case err != nil:
+		return fmt.Errorf("the HTTP address %q is not of the form host:port", c.HTTPAddr)
+	case c.HTTPKeysFile != "" && c.HTTPWithoutKeys:
+		return errors.New("--http-keys-file and --http-without-keys contradict each other")
+	case c.HTTPKeysFile != "":
+		_, err := apikeys.Load(c.HTTPKeysFile)
+		return err
+	case c.HTTPWithoutKeys || host == "localhost" || net.ParseIP(host).IsLoopback():
+		return nil
+	default:
+		return fmt.Errorf("other machines can reach the HTTP address %q: give --http-keys-file (`lotline keys new` makes keys), or --http-without-keys if all who can may do everything", c.HTTPAddr)
+	}
 }
 
 // certificate returns that of HTTPS, or nil for plain HTTP.
@@ -156,26 +174,24 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	reader := reads.New(store, cache, readTimeout, metrics, log)
 	howFar := committed(producer, set, store.Name())
-	history, _ := store.(readmodel.Historian) // nil if it keeps none
-	page := console.New(console.Config{
-		Topics: set, ProjectorGroup: set.ProjectorGroupOf(store.Name()), ReadModel: store.Name(), ReadWait: readTimeout,
-		Kafka: cfg.Kafka.Opts("lotline-gateway-console"),
-	}, console.Ports{Reader: reader, History: history, Outages: health.Outages, Log: log})
-
+	page := newConsole(cfg, set, store, reader, health, log)
 	waiters := new(submit.Waiters)
 	tail := submit.NewTail(cfg.Kafka.Opts("lotline-gateway-tail"), set.Events.Name, waiters, health.reporter("tail"), submit.NewMetrics(registry), log,
 		follower, page.Listener())
 	submitter := submit.New(producer, set.Commands.Name, ackWait, waiters, reader, ctx.Done())
 	submitter.Acknowledged = page.Acknowledged
-	handler := page.Handler(httpapi.New(httpapi.Config{
+	ports := httpapi.Ports{
+		Submitter: submitter, Reader: reader, Projected: projected.NewWatcher(howFar, log),
+		Mounts: mounts(page.Handler()), NotReady: health.Ready, Log: log, Metrics: registry, Tracer: tracing.Tracer(),
+	}
+	followKeys, err := cfg.openKeys(&ports, log)
+	if err != nil {
+		return err
+	}
+	handler := httpapi.New(httpapi.Config{
 		OutcomeWait: cfg.OutcomeWait, OutcomeWaitMax: cfg.OutcomeWaitMax, ReadWait: readTimeout, RequestsMax: cfg.RequestsMax,
 		CacheMaxAge: cfg.HTTPCacheMaxAge, CacheStale: cfg.HTTPCacheStale,
-	}, httpapi.Ports{
-		Submitter: submitter,
-		Reader:    reader,
-		Projected: projected.NewWatcher(howFar, log),
-		NotReady:  health.Ready, Log: log, Metrics: registry, Tracer: tracing.Tracer(),
-	}))
+	}, ports)
 
 	kafka, readModel := health.reporter("kafka"), health.reporter(store.Name())
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -184,11 +200,42 @@ func Run(ctx context.Context, cfg Config) error {
 	if cache != nil {
 		group.Go(func() error { return cache.Follow(groupCtx, howFar, log) })
 	}
+	group.Go(func() error { return followKeys(groupCtx) })
 	group.Go(func() error { return watch(groupCtx, mayWrite(producer, set.Commands.Name), kafka) })
 	group.Go(func() error { return watch(groupCtx, store.Check, readModel) })
 	group.Go(func() error { return admin.Serve(groupCtx, cfg.AdminAddr, &health.Health, registry) })
 	group.Go(func() error { return serve(groupCtx, cfg, handler, log) })
 	return group.Wait()
+}
+
+// openKeys gives ports the API keys, if there are any, and returns what keeps them up to date until its context ends.
+func (c Config) openKeys(ports *httpapi.Ports, log *slog.Logger) (follow func(context.Context) error, err error) {
+	if c.HTTPKeysFile == "" {
+		return func(context.Context) error { return nil }, nil
+	}
+	keys, err := apikeys.Open(c.HTTPKeysFile, log)
+	if err != nil {
+		return nil, err
+	}
+	ports.Keys = keys
+	return keys.Run, nil
+}
+
+// newConsole returns the page that shows what goes on.
+func newConsole(cfg Config, set topics.Set, store readmodel.Reader, reader *reads.Reader, health *readiness, log *slog.Logger) *console.Console {
+	history, _ := store.(readmodel.Historian) // nil if it keeps none
+	return console.New(console.Config{
+		Topics: set, ProjectorGroup: set.ProjectorGroupOf(store.Name()), ReadModel: store.Name(), ReadWait: readTimeout,
+		Kafka: cfg.Kafka.Opts("lotline-gateway-console"),
+	}, console.Ports{Reader: reader, History: history, Outages: health.Outages, Log: log})
+}
+
+// mounts are where the console is: the page is everybody's, and asks for a key to show anything.
+func mounts(page http.Handler) []httpapi.Mount {
+	return []httpapi.Mount{
+		{Path: "/", Handler: page}, {Path: "/console/static/", Handler: page}, {Path: "/console/", Scope: apikeys.Read, Handler: page},
+		{Path: "/console/dead-letters/", Scope: apikeys.Admin, Handler: page}, // answering them; to see them is no more than to read
+	}
 }
 
 // committed returns what tells how far the read model is: nil for the write side, which has each event before it is published.

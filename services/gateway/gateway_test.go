@@ -6,10 +6,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/lotline/lotline/pkg/apikeys"
 	"github.com/lotline/lotline/pkg/cloudevents"
 	"github.com/lotline/lotline/schemas"
 	"github.com/lotline/lotline/services/gateway"
@@ -31,7 +34,7 @@ func freeAddr(t *testing.T) string {
 
 // start runs a gateway with a Kafka of its own and a ClickHouse that is away,
 // until the test ends.
-func start(t *testing.T) (base string, cluster *kfake.Cluster) {
+func start(t *testing.T, changes ...func(*gateway.Config)) (base string, cluster *kfake.Cluster) {
 	t.Helper()
 	cfg := gateway.DefaultConfig()
 	set := topics.Declared(cfg.Kafka.TopicPrefix)
@@ -41,6 +44,9 @@ func start(t *testing.T) (base string, cluster *kfake.Cluster) {
 	cfg.Kafka.Brokers = cluster.ListenAddrs()
 	cfg.ClickHouse.Addrs = []string{freeAddr(t)}
 	cfg.HTTPAddr, cfg.AdminAddr = freeAddr(t), ""
+	for _, change := range changes {
+		change(&cfg)
+	}
 
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -129,6 +135,14 @@ func TestWritesGoOnWithoutClickHouse(t *testing.T) {
 	require.Equal(t, 200, status)
 }
 
+// The console and the API share an address: what stands before the API must leave its paths alone.
+func TestAnEmptySegmentIsNoRedirect(t *testing.T) {
+	base, _ := start(t)
+	status, body := ask(t, http.MethodPost, base+"/orders//lines", `{"sku":"CHAIR","qty":3}`)
+	require.Equal(t, 400, status)
+	require.Contains(t, body, "The orderid must not be empty")
+}
+
 func TestKafkaAwayIsSaidWithinASecondOrSo(t *testing.T) {
 	base, cluster := start(t)
 	cluster.Close()
@@ -169,4 +183,75 @@ func TestOnlyTheChosenStoreIsValidated(t *testing.T) {
 	require.ErrorContains(t, cfg.Validate(), "use the Postgres URL")
 	cfg.ReadModel = "mongo"
 	require.ErrorContains(t, cfg.Validate(), `--read-model is "mongo"`)
+}
+
+func TestOnlyThisMachineMayDoWithoutKeys(t *testing.T) {
+	_, line, err := apikeys.New("shop", apikeys.Read)
+	require.NoError(t, err)
+	file := filepath.Join(t.TempDir(), "keys")
+	require.NoError(t, os.WriteFile(file, []byte(line), 0o600))
+	for _, test := range []struct {
+		addr, file  string
+		withoutKeys bool
+		fault       string
+	}{
+		{"127.0.0.1:80", "", false, ""},
+		{"[::1]:80", "", false, ""},
+		{"localhost:80", "", false, ""},
+		{":80", "", false, "other machines can reach"},
+		{"0.0.0.0:80", "", false, "other machines can reach"},
+		{"[::]:80", "", false, "other machines can reach"},
+		{"10.1.2.3:80", "", false, "other machines can reach"},
+		{"gateway.example:80", "", false, "other machines can reach"},
+		{":80", "", true, ""},
+		{":80", file, false, ""},
+		{":80", file, true, "contradict each other"},
+		{":80", file + ".none", false, "read the API keys"},
+		{"127.0.0.1:80", file + ".none", false, "read the API keys"},
+	} {
+		cfg := gateway.DefaultConfig()
+		cfg.HTTPAddr, cfg.HTTPKeysFile, cfg.HTTPWithoutKeys = test.addr, test.file, test.withoutKeys
+		err := cfg.Validate()
+		if test.fault == "" {
+			require.NoError(t, err, test)
+		} else {
+			require.ErrorContains(t, err, test.fault, test)
+		}
+	}
+}
+
+func TestKeysAreTakenIn(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "keys")
+	shop, shopLine, err := apikeys.New("shop", apikeys.Read, apikeys.Write)
+	require.NoError(t, err)
+	other, otherLine, err := apikeys.New("other", apikeys.Write)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(file, []byte(shopLine), 0o600))
+	base, cluster := start(t, func(c *gateway.Config) { c.HTTPKeysFile = file })
+	decide(t, cluster)
+	allocates := func(key string) int {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+"/allocate", strings.NewReader(allocate))
+		require.NoError(t, err)
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Authorization", "Bearer "+key)
+		resp, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		return resp.StatusCode
+	}
+	for path, want := range map[string]int{"/": 200, "/console/static/app.css": 200, "/healthz": 200, "/console/search?q=x": 401, "/commands/c": 401, "/nothing": 404} {
+		status, body := ask(t, http.MethodGet, base+path, "")
+		require.Equal(t, want, status, "%s: %s", path, body)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+"/console/dead-letters/answer", strings.NewReader("{}"))
+	require.NoError(t, err)
+	req.Header.Set("Authorization", "Bearer "+shop)
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, 403, resp.StatusCode, "answering dead letters is for admins")
+	require.Equal(t, 202, allocates(shop))
+	require.Equal(t, 401, allocates(other))
+	require.NoError(t, os.WriteFile(file, []byte(otherLine), 0o600))
+	require.Eventually(t, func() bool { return allocates(other) == 202 && allocates(shop) == 401 }, 10*time.Second, 200*time.Millisecond)
 }

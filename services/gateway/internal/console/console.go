@@ -77,8 +77,9 @@ func New(cfg Config, ports Ports) *Console {
 	return &Console{Config: cfg, Ports: ports, meter: m, hub: newHub(m), asked: make(chan struct{}, askedMax), letters: make(chan struct{}, 1)}
 }
 
-// Handler returns the page's routes, with api at all others.
-func (c *Console) Handler(api http.Handler) http.Handler {
+// Handler returns the page's routes: "/" and what is below /console/. What is below /console/static/ is the page itself;
+// of the others, who may ask is for whoever mounts them to say.
+func (c *Console) Handler() http.Handler {
 	mux := http.NewServeMux()
 	files, err := fs.Sub(static, "static")
 	if err != nil {
@@ -95,7 +96,6 @@ func (c *Console) Handler(api http.Handler) http.Handler {
 	mux.Handle("GET /console/dead-letters", guarded(answering(c.listLetters)))
 	mux.Handle("POST /console/dead-letters/plan", guarded(fromThePage(answering(c.planLetters))))
 	mux.Handle("POST /console/dead-letters/answer", guarded(fromThePage(answering(c.answerLetters))))
-	mux.Handle("/", api)
 	return mux
 }
 

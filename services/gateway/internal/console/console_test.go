@@ -90,8 +90,7 @@ func newConsole(l *library, opts ...kgo.Opt) *Console {
 
 func get(c *Console, path string) (status int, body string, header http.Header) {
 	w := httptest.NewRecorder()
-	api := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
-	c.Handler(api).ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+	c.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 	return w.Code, w.Body.String(), w.Header()
 }
 
@@ -300,7 +299,7 @@ func TestLive(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- c.Run(ctx) }()
-	server := httptest.NewServer(c.Handler(http.NotFoundHandler()))
+	server := httptest.NewServer(c.Handler())
 	defer server.Close()
 	response, err := http.Get(server.URL + "/console/live")
 	require.NoError(t, err)

@@ -50,7 +50,7 @@ func post(c *Console, path, body string, changes ...func(*http.Request)) (status
 		change(request)
 	}
 	w := httptest.NewRecorder()
-	c.Handler(http.NotFoundHandler()).ServeHTTP(w, request)
+	c.Handler().ServeHTTP(w, request)
 	_ = json.Unmarshal(w.Body.Bytes(), &answer)
 	return w.Code, answer
 }

@@ -63,6 +63,9 @@ func (a *api) cacheable(ans answer) answer {
 		return ans
 	}
 	control := fmt.Sprintf("max-age=%d", int(a.CacheMaxAge/time.Second))
+	if a.Keys != nil {
+		control = "private, " + control // a cache that many share knows nothing of keys
+	}
 	if a.CacheStale > 0 {
 		control += fmt.Sprintf(", stale-while-revalidate=%d", int(a.CacheStale/time.Second))
 	}

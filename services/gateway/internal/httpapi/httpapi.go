@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/lotline/lotline/pkg/apikeys"
 	"github.com/lotline/lotline/pkg/readmodel"
 	"github.com/lotline/lotline/services/gateway/internal/projected"
 	"github.com/lotline/lotline/services/gateway/internal/reads"
@@ -60,6 +61,7 @@ type Ports struct {
 	Submitter Submitter
 	Reader    Reader
 	Projected Projected
+	Keys      Keys                     // nil: nobody needs one
 	NotReady  func() map[string]string // component -> why; empty = ready
 	Mounts    []Mount                  // what else is served at the same address
 	Log       *slog.Logger
@@ -73,6 +75,7 @@ type api struct {
 	commands  slots
 	many      slots // requests with many commands each
 	questions slots
+	guardian  *guardian
 	seconds   *prometheus.HistogramVec
 }
 
@@ -90,11 +93,16 @@ func New(cfg Config, ports Ports) http.Handler {
 		}, []string{"route", "status"}),
 	}
 	ports.Metrics.MustRegister(a.seconds)
+	a.guardian = newGuardian(ports)
 
 	nothing := a.serve(route{path: "other", write: writeProblem, handle: func(*http.Request) answer {
 		return refused(http.StatusNotFound, "There is nothing at this path; within an id, a slash is written %2F")
 	}})
-	rt := &router{paths: map[string][]*resource{}, mounts: ports.Mounts, notFound: nothing}
+	rt := &router{paths: map[string][]*resource{}, notFound: nothing}
+	for _, m := range ports.Mounts {
+		m.Handler = a.guarded(m)
+		rt.mounts = append(rt.mounts, m)
+	}
 	for _, one := range a.routes() {
 		refuse := func(allowed string) http.Handler {
 			return a.serve(route{path: one.path, write: one.write, handle: func(*http.Request) answer { return methodNotAllowed(allowed) }})
@@ -112,10 +120,10 @@ func (a *api) routes() []route {
 		if method == patch {
 			types = patchTypes
 		}
-		return route{method, path, write, a.traced(method, path, accepting(types, a.commands, handle)), bodyBytesMax}
+		return route{method, path, write, a.traced(method, path, accepting(types, a.commands, handle)), bodyBytesMax, apikeys.Write}
 	}
 	question := func(path string, write writer, handle func(*http.Request) answer) route {
-		return route{get, path, write, a.traced(get, path, a.questions.bounded(a.after(handle))), 0}
+		return route{get, path, write, a.traced(get, path, a.questions.bounded(a.after(handle))), 0, apikeys.Read}
 	}
 	deallocation, many := "/orders/{orderid}/lines/{sku}", "/commands"
 	return []route{
@@ -130,15 +138,15 @@ func (a *api) routes() []route {
 		command(patch, "/batches/{sku}/{ref}", writeProblem, a.changeBatch),
 		question("/batches/{sku}/{ref}", writeProblem, a.batch),
 		command(post, "/orders/{orderid}/lines", writeProblem, a.allocateLine),
-		{del, deallocation, writeProblem, a.traced(del, deallocation, a.commands.bounded(a.deallocateLine)), 0},
-		{post, many, writeProblem, a.traced(post, many, accepting(ndjsonTypes, a.many, a.manyCommands)), manyBytesMax},
+		{del, deallocation, writeProblem, a.traced(del, deallocation, a.commands.bounded(a.deallocateLine)), 0, apikeys.Write},
+		{post, many, writeProblem, a.traced(post, many, accepting(ndjsonTypes, a.many, a.manyCommands)), manyBytesMax, apikeys.Write},
 		// The rest of the path: a command without an id is known by its place in the log, which has slashes.
 		question("/commands/{id...}", writeProblem, a.command),
 		question("/availability", writeProblem, a.availabilityOfMany),
 		question("/availability/{sku...}", writeProblem, a.availability),
 
-		{get, "/healthz", writeProblem, healthy, 0},
-		{get, "/readyz", writeProblem, a.ready, 0},
+		{get, "/healthz", writeProblem, healthy, 0, open},
+		{get, "/readyz", writeProblem, a.ready, 0, open},
 	}
 }
 

@@ -58,6 +58,7 @@ type fake struct {
 	behind       bool
 	token        projected.Token // what was waited for
 	config       func(*Config)
+	keys         Keys
 	panics       bool
 }
 
@@ -125,7 +126,7 @@ func (f *fake) handler(log io.Writer) http.Handler {
 		f.config(&cfg)
 	}
 	return New(cfg, Ports{
-		Submitter: f, Reader: f, Projected: f, NotReady: func() map[string]string { return f.notReady }, Mounts: f.mounts,
+		Submitter: f, Reader: f, Projected: f, Keys: f.keys, NotReady: func() map[string]string { return f.notReady }, Mounts: f.mounts,
 		Log: slog.New(slog.NewTextHandler(log, nil)), Metrics: prometheus.NewRegistry(), Tracer: noop.NewTracerProvider().Tracer(""),
 	})
 }

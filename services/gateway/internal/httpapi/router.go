@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/lotline/lotline/pkg/apikeys"
 )
 
 // A route is one method of one path. A segment of a path is fixed or {name}, which matches any; {name...} at the end
@@ -14,11 +16,14 @@ type route struct {
 	write        writer
 	handle       func(*http.Request) answer
 	bodyMax      int64 // bytes
+	scope        apikeys.Scope
 }
 
-// Mount is a handler of everything below a prefix that is no route of the API. Of several the longest prefix counts.
+// Mount is a handler of a path that is no route of the API, and of all below it if it ends in a slash (but for "/", which
+// is only itself), for those who have a key with the scope; "" is for everybody. Of several the longest path counts.
 type Mount struct {
-	Prefix  string
+	Path    string
+	Scope   apikeys.Scope
 	Handler http.Handler
 }
 
@@ -59,8 +64,9 @@ func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	best, handler := -1, rt.notFound
 	for _, m := range rt.mounts {
-		if strings.HasPrefix(r.URL.Path, m.Prefix) && len(m.Prefix) > best {
-			best, handler = len(m.Prefix), m.Handler
+		below := len(m.Path) > 1 && strings.HasSuffix(m.Path, "/") && strings.HasPrefix(r.URL.Path, m.Path)
+		if (below || r.URL.Path == m.Path) && len(m.Path) > best {
+			best, handler = len(m.Path), m.Handler
 		}
 	}
 	handler.ServeHTTP(w, r)

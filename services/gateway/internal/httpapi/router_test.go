@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"testing"
 
+	"github.com/lotline/lotline/pkg/apikeys"
 	"github.com/stretchr/testify/require"
 )
 
@@ -13,11 +14,13 @@ func TestMountsAreBesideTheRoutes(t *testing.T) {
 	says := func(text string) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) })
 	}
-	f := &fake{mounts: []Mount{{"/", says("page")}, {"/console/", says("console")}}}
+	f := &fake{mounts: []Mount{{"/", open, says("page")}, {"/console/", apikeys.Read, says("console")}}}
 	server := httptest.NewServer(f.handler(io.Discard))
 	defer server.Close()
+	notFound := problem(404, "There is nothing at this path; within an id, a slash is written %2F")
 	for path, want := range map[string]string{
-		"/": "page", "/nothing": "page", "/console/x/y": "console", "/healthz": `{"status":"ok"}`, "/readyz/": "page",
+		"/": "page", "/console/x/y": "console", "/console/": "console", "/healthz": `{"status":"ok"}`,
+		"/nothing": notFound, "/readyz/": notFound, "/console": notFound,
 	} {
 		_, body := request(t, server.URL, "GET", path, "")
 		require.Equal(t, want, body, path)

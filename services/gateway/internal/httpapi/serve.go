@@ -23,7 +23,12 @@ func (a *api) serve(rt route) http.Handler {
 		id := requestID(r.Header.Get("X-Request-Id"))
 		r = r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id))
 		r.Body = http.MaxBytesReader(w, r.Body, rt.bodyMax)
-		ans := a.guard(r, rt.handle)
+		var ans answer
+		if denied := a.guardian.check(r, rt.scope); denied != nil {
+			ans = *denied
+		} else {
+			ans = a.guard(r, rt.handle)
+		}
 		ans.requestID = id
 		h := w.Header()
 		h.Set("X-Request-Id", id)
@@ -64,7 +69,7 @@ func requestID(given string) string {
 func (a *api) guard(r *http.Request, handle func(*http.Request) answer) (ans answer) {
 	defer func() {
 		if p := recover(); p != nil {
-			a.Log.ErrorContext(r.Context(), "a request panicked", "request_id", r.Context().Value(requestIDKey{}), "panic", p, "stack", string(debug.Stack()))
+			a.Log.ErrorContext(r.Context(), "a request panicked", "request_id", idOf(r.Context()), "panic", p, "stack", string(debug.Stack()))
 			ans = refused(http.StatusInternalServerError, internalErrorMessage)
 		}
 	}()
@@ -74,7 +79,7 @@ func (a *api) guard(r *http.Request, handle func(*http.Request) answer) (ans ans
 const internalErrorMessage = "Something went wrong here; it was logged"
 
 func (a *api) internalError(ctx context.Context, err error) answer {
-	a.Log.ErrorContext(ctx, "a request failed", "request_id", ctx.Value(requestIDKey{}), "error", err)
+	a.Log.ErrorContext(ctx, "a request failed", "request_id", idOf(ctx), "error", err)
 	return refused(http.StatusInternalServerError, internalErrorMessage)
 }
 

@@ -80,9 +80,10 @@ func TestPatienceEnds(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
 		require.ErrorIs(t, w.Wait(ctx, Token{3: 7}), ErrBehind)
-		synctest.Wait()
-		require.Empty(t, w.waiting)
 		time.Sleep(time.Minute) // for the watch to end
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		require.Empty(t, w.waiting)
 		require.False(t, w.busy)
 	})
 }

@@ -1,0 +1,56 @@
+package cli_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/lotline/lotline/pkg/apikeys"
+)
+
+func TestKeysNew(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "keys")
+	code, shop, stderr := run(t, "", "keys", "new", "shop", "--scope=read,write", "--file="+file)
+	require.Zero(t, code)
+	require.Empty(t, stderr)
+	code, boss, _ := run(t, "", "keys", "new", "boss", "--scope=admin", "--file="+file)
+	require.Zero(t, code)
+	set, err := apikeys.Load(file)
+	require.NoError(t, err)
+	key, ok := set.Find(strings.TrimSuffix(shop, "\n"))
+	require.True(t, ok)
+	require.Equal(t, "shop", key.Name)
+	require.Equal(t, []apikeys.Scope{apikeys.Read, apikeys.Write}, key.Scopes)
+	key, ok = set.Find(strings.TrimSuffix(boss, "\n"))
+	require.True(t, ok)
+	require.True(t, key.May(apikeys.Write))
+	content, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.NotContains(t, string(content), strings.TrimSpace(shop))
+
+	for args, fault := range map[string]string{
+		"keys new shop --scope=read --file=" + file: "the name or the key is that of a line before",
+		"keys new a/b --scope=read":                 "the name is not",
+		"keys new x --scope=lookup":                 "the scopes are not",
+		"keys new x":                                "--scope",
+	} {
+		code, stdout, stderr := run(t, "", strings.Fields(args)...)
+		require.NotZero(t, code, args)
+		require.Empty(t, stdout)
+		require.Contains(t, stderr, fault)
+	}
+	again, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Equal(t, content, again)
+
+	code, stdout, stderr := run(t, "", "keys", "new", "x", "--scope=read")
+	require.Zero(t, code)
+	lines := strings.Split(strings.TrimSpace(stderr), "\n")
+	set, err = apikeys.Parse(lines[len(lines)-1])
+	require.NoError(t, err)
+	_, ok = set.Find(strings.TrimSpace(stdout))
+	require.True(t, ok)
+}

@@ -1,0 +1,119 @@
+package httpapi
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/lotline/lotline/pkg/apikeys"
+	"github.com/lotline/lotline/schemas"
+	"github.com/stretchr/testify/require"
+)
+
+// keyring makes a key a scope, under the scope's name.
+func keyring(t *testing.T) (apikeys.Set, map[apikeys.Scope]string) {
+	t.Helper()
+	texts, lines := map[apikeys.Scope]string{}, ""
+	for _, scope := range []apikeys.Scope{apikeys.Read, apikeys.Write, apikeys.Admin} {
+		text, line, err := apikeys.New(string(scope), scope)
+		require.NoError(t, err)
+		texts[scope] = text
+		lines += line + "\n"
+	}
+	set, err := apikeys.Parse(lines)
+	require.NoError(t, err)
+	return set, texts
+}
+
+// Every route is tried with every key; a route that is added without a scope in mind is not forgotten.
+func TestEveryRouteNeedsItsScope(t *testing.T) {
+	set, texts := keyring(t)
+	public := []string{"/healthz", "/readyz"}
+	for _, rt := range (&api{}).routes() {
+		t.Run(rt.method+" "+rt.path, func(t *testing.T) {
+			f := knowing()
+			f.keys, f.outcome = set, &schemas.Event{Type: schemas.EventAllocated}
+			path := strings.NewReplacer("{orderid}", "o1", "{sku...}", "CHAIR", "{sku}", "CHAIR", "{ref}", "b1", "{id...}", "c1").Replace(rt.path)
+			need := apikeys.Write
+			if rt.method == http.MethodGet {
+				need = apikeys.Read
+			}
+			for scope, text := range texts {
+				f.sent = nil
+				resp, body := f.do(t, rt.method, path, "{}", "Authorization", "Bearer "+text)
+				if scope == need || scope == apikeys.Admin || contains(public, rt.path) {
+					require.NotContains(t, []int{401, 403, 429}, resp.StatusCode, body)
+					continue
+				}
+				require.Equal(t, 403, resp.StatusCode, body)
+				require.Equal(t, `Bearer realm="lotline", error="insufficient_scope", scope="`+string(need)+`"`, resp.Header.Get("WWW-Authenticate"))
+				require.Contains(t, body, "The API key "+string(scope)+" does not have the scope "+string(need))
+				require.Nil(t, f.sent)
+			}
+			f.sent = nil
+			for given, challenge := range map[string]string{
+				"": `Bearer realm="lotline"`, "Basic " + texts[apikeys.Admin]: `Bearer realm="lotline"`, "Bearer": `Bearer realm="lotline"`,
+				"Bearer lotline_nonsense": `Bearer realm="lotline", error="invalid_token"`,
+			} {
+				resp, body := f.do(t, rt.method, path, "{}", "Authorization", given)
+				if contains(public, rt.path) {
+					require.Equal(t, 200, resp.StatusCode)
+					continue
+				}
+				require.Equal(t, 401, resp.StatusCode, body)
+				require.Equal(t, challenge, resp.Header.Get("WWW-Authenticate"))
+				require.Nil(t, f.sent)
+			}
+		})
+	}
+}
+
+func contains(all []string, one string) bool { return strings.Contains(strings.Join(all, " "), one) }
+
+func TestMountsNeedTheirScopes(t *testing.T) {
+	set, texts := keyring(t)
+	page := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "page") })
+	f := &fake{keys: set, mounts: []Mount{{"/", open, page}, {"/console/", apikeys.Read, page}, {"/console/replay", apikeys.Admin, page}}}
+	resp, body := f.do(t, "GET", "/", "")
+	require.Equal(t, 200, resp.StatusCode)
+	require.Equal(t, "page", body)
+	resp, body = f.do(t, "GET", "/console/lag", "")
+	require.Equal(t, 401, resp.StatusCode)
+	require.Equal(t, problem(401, "This needs an API key: send it as Authorization: Bearer KEY"), body)
+	require.Equal(t, testRequestID, resp.Header.Get("X-Request-Id"))
+	resp, _ = f.do(t, "GET", "/console/lag", "", "Authorization", "bearer "+texts[apikeys.Read])
+	require.Equal(t, 200, resp.StatusCode)
+	resp, _ = f.do(t, "POST", "/console/replay", "", "Authorization", "Bearer "+texts[apikeys.Read])
+	require.Equal(t, 403, resp.StatusCode)
+}
+
+func TestGuessingIsBoundedAndNamesNoKey(t *testing.T) {
+	set, texts := keyring(t)
+	f, log := knowing(), new(bytes.Buffer)
+	f.keys = set
+	server := httptest.NewServer(f.handler(log))
+	defer server.Close()
+	statuses := map[int]int{}
+	for range 100 {
+		resp, _ := request(t, server.URL, "GET", "/allocations/o1", "", "Authorization", "Bearer lotline_guess")
+		statuses[resp.StatusCode]++
+	}
+	require.Equal(t, 100, statuses[401]+statuses[429])
+	require.GreaterOrEqual(t, statuses[401], failuresBurst)
+	require.Greater(t, statuses[429], 50)
+	require.Equal(t, 1, strings.Count(log.String(), "\n"), log.String())
+	require.NotContains(t, log.String(), "guess")
+	resp, _ := request(t, server.URL, "GET", "/allocations/o1", "", "Authorization", "Bearer "+texts[apikeys.Read])
+	require.Equal(t, 200, resp.StatusCode, "whoever has a key shares an address with others")
+}
+
+func TestSharedCachesKeepNothingThatNeedsAKey(t *testing.T) {
+	set, texts := keyring(t)
+	f := knowing()
+	f.keys, f.config = set, func(c *Config) { c.CacheMaxAge = 5e9 }
+	resp, _ := f.do(t, "GET", "/availability/CHAIR", "", "Authorization", "Bearer "+texts[apikeys.Read])
+	require.Equal(t, "private, max-age=5", resp.Header.Get("Cache-Control"))
+}
