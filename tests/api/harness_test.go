@@ -1,8 +1,5 @@
 //go:build integration
 
-// Package api holds the tests that use the gateway's HTTP API as shops do, on a whole pipeline: what was said once is
-// said again, answers are never older than their token, servers go away, caches stand in front. They import the test
-// servers, the stack and the gateway's root.
 package api
 
 import (

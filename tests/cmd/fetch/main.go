@@ -15,10 +15,12 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/lotline/lotline/tests/api"
 	"github.com/lotline/lotline/tests/clients"
 	"github.com/lotline/lotline/tests/contracts"
 	"github.com/lotline/lotline/tests/internal/browser"
 	"github.com/lotline/lotline/tests/internal/cache"
+	"github.com/lotline/lotline/tests/servers"
 )
 
 func main() {
@@ -35,7 +37,11 @@ func main() {
 }
 
 func fetch(ctx context.Context, clientsToo bool) error {
-	folders := append([]cache.Folder{contracts.Specs}, browser.Folders()...)
+	schemathesis, err := api.Schemathesis(ctx)
+	if err != nil {
+		return err
+	}
+	folders := append([]cache.Folder{contracts.Specs, schemathesis, servers.Varnish()}, browser.Folders()...)
 	if clientsToo {
 		packages, err := clients.Packages(ctx)
 		if err != nil {

@@ -1,19 +1,17 @@
 // Package browser opens pages in a real Chromium and uses them as people do: with a mouse, with keys only, on a phone,
 // in the dark. It collects what the page complains of, and asks axe what would keep people out.
 //
-// The tests of the console call it, and tests/cmd/fetch brings what it needs. It imports chromedp and tests/internal/cache.
+// The tests of the console call it, and tests/cmd/fetch brings what it needs. It imports chromedp, tests/internal/cache and tests/internal/debian.
 package browser
 
 import (
 	"context"
 	_ "embed"
-	"errors"
-	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 
 	"github.com/lotline/lotline/tests/internal/cache"
+	"github.com/lotline/lotline/tests/internal/debian"
 )
 
 var (
@@ -33,53 +31,9 @@ var axe = cache.Folder{
 	},
 }
 
-// chromium is Debian's, of the release that this machine has, with all that it needs but the C library: unpacked, not
-// installed, for which nobody has to be root. Browsers are not pinned: Debian keeps only the newest, and people have it.
+// chromium is Debian's.
 func chromium() cache.Folder {
-	release, _ := os.ReadFile("/etc/os-release") // without one there is no apt-get either, and Dir says so
-	return cache.Folder{
-		Name: "chromium",
-		What: "Chromium and its libraries (240 MB from Debian)",
-		Pins: []cache.Pin{{Name: "os-release", Text: release}},
-		Tools: []cache.Tool{
-			{Command: "apt-get", Needs: "the package or program \"chromium\" of your system"},
-			{Command: "dpkg-deb", Needs: "the package or program \"chromium\" of your system"},
-		},
-		Fill: unpack,
-	}
-}
-
-func unpack(ctx context.Context, dir string) error {
-	apt := filepath.Join(dir, "apt")
-	lists, archives, status := filepath.Join(apt, "state", "lists", "partial"), filepath.Join(apt, "cache", "archives"), filepath.Join(apt, "status")
-	if err := errors.Join(os.MkdirAll(lists, 0o755), os.MkdirAll(filepath.Join(archives, "partial"), 0o755), os.WriteFile(status, nil, 0o644)); err != nil {
-		return err
-	}
-	get := func(args ...string) error {
-		return cache.Run(ctx, dir, "apt-get", append([]string{
-			"-qq", "-o", "Dir::State=" + filepath.Join(apt, "state"), "-o", "Dir::State::status=" + status, "-o", "Dir::Cache=" + filepath.Join(apt, "cache"),
-			"-o", "APT::Sandbox::User=", "-o", "APT::Install-Recommends=false", "-o", "Debug::NoLocking=true",
-		}, args...)...)
-	}
-	if err := get("update"); err != nil {
-		return err
-	}
-	if err := get("--yes", "--download-only", "install", "chromium", "fonts-dejavu-core"); err != nil {
-		return err
-	}
-	packages, err := filepath.Glob(filepath.Join(archives, "*.deb"))
-	if err != nil {
-		return err
-	}
-	for _, file := range packages {
-		if name, _, _ := strings.Cut(filepath.Base(file), "_"); name == "libc6" { // the machine's own fits its loader
-			continue
-		}
-		if err := cache.Run(ctx, dir, "dpkg-deb", "--extract", file, "root"); err != nil {
-			return err
-		}
-	}
-	return os.RemoveAll(apt)
+	return debian.Packages("chromium", "Chromium and its libraries (240 MB from Debian)", nil, "chromium", "fonts-dejavu-core")
 }
 
 // Folders returns what tests in a browser need and this machine does not have, for fetching it.
@@ -100,14 +54,11 @@ func installed(ctx context.Context) (path string, env []string, err error) {
 		return "", nil, err
 	}
 	root := filepath.Join(dir, "root")
-	libraries, err := filepath.Glob(filepath.Join(root, "usr", "lib", "*-linux-gnu*"))
+	libraries, err := debian.Libraries(dir)
 	if err != nil {
 		return "", nil, err
 	}
-	if merged, err := filepath.Glob(filepath.Join(root, "lib", "*-linux-gnu*")); err == nil {
-		libraries = append(libraries, merged...)
-	}
 	return filepath.Join(root, "usr", "lib", "chromium", "chromium"), []string{
-		"LD_LIBRARY_PATH=" + strings.Join(libraries, ":"), "FONTCONFIG_SYSROOT=" + root, "FONTCONFIG_FILE=/etc/fonts/fonts.conf",
+		"LD_LIBRARY_PATH=" + libraries, "FONTCONFIG_SYSROOT=" + root, "FONTCONFIG_FILE=/etc/fonts/fonts.conf",
 	}, nil
 }

@@ -1,9 +1,7 @@
 package httpapi
 
 import (
-	"maps"
 	"net/http"
-	"slices"
 	"strings"
 )
 
@@ -14,8 +12,12 @@ func healthy(*http.Request) answer {
 // ready names what is not ready, but not why: reasons hold addresses, and those
 // are for the admin endpoint.
 func (a *api) ready(*http.Request) answer {
-	if faults := a.NotReady(); len(faults) > 0 {
-		return unavailable("Not ready: " + strings.Join(slices.Sorted(maps.Keys(faults)), ", "))
+	if outages := a.Outages(); len(outages) > 0 {
+		names := make([]string, len(outages))
+		for i, outage := range outages {
+			names[i] = outage.Component
+		}
+		return unavailable("Not ready: " + strings.Join(names, ", "))
 	}
 	return answer{status: http.StatusOK, body: map[string]string{"status": "ready"}}
 }

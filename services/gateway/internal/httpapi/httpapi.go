@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/lotline/lotline/pkg/admin"
 	"github.com/lotline/lotline/pkg/apikeys"
 	"github.com/lotline/lotline/pkg/readmodel"
 	"github.com/lotline/lotline/services/gateway/internal/projected"
@@ -61,9 +62,10 @@ type Ports struct {
 	Submitter Submitter
 	Reader    Reader
 	Projected Projected
-	Keys      Keys                     // nil: nobody needs one
-	NotReady  func() map[string]string // component -> why; empty = ready
-	Mounts    []Mount                  // what else is served at the same address
+	Keys      Keys                  // nil: nobody needs one
+	Outages   func() []admin.Outage // of what is not ready
+	ReadModel string                // what the Reader asks is called among them
+	Mounts    []Mount               // what else is served at the same address
 	Log       *slog.Logger
 	Metrics   prometheus.Registerer
 	Tracer    trace.Tracer
@@ -158,8 +160,18 @@ func (a *api) readFailed(ctx context.Context, err error) answer {
 	case errors.Is(err, readmodel.ErrNotKept):
 		return refused(http.StatusNotImplemented, "The read model of this installation does not keep what became of commands: wait for the answer to the POST, or read the events")
 	case errors.Is(err, reads.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return unavailable("The read model does not answer; try again")
+		return unavailable(a.away())
 	default:
 		return a.internalError(ctx, err)
 	}
+}
+
+// away says since when the read model does not answer, once that is known.
+func (a *api) away() string {
+	for _, outage := range a.Outages() {
+		if outage.Component == a.ReadModel {
+			return "The read model has not answered since " + outage.Since.UTC().Format(time.RFC3339) + "; try again"
+		}
+	}
+	return "The read model does not answer; try again"
 }

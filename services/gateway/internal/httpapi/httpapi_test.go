@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lotline/lotline/pkg/admin"
 	"github.com/lotline/lotline/pkg/readmodel"
 	"github.com/lotline/lotline/schemas"
 	"github.com/lotline/lotline/services/gateway/internal/projected"
@@ -53,7 +54,7 @@ type fake struct {
 	skus         map[string][]string
 	skusAfter    int // SKUs finds nothing that many times
 	readErr      error
-	notReady     map[string]string
+	outages      []admin.Outage
 	mounts       []Mount
 	behind       bool
 	token        projected.Token // what was waited for
@@ -126,7 +127,7 @@ func (f *fake) handler(log io.Writer) http.Handler {
 		f.config(&cfg)
 	}
 	return New(cfg, Ports{
-		Submitter: f, Reader: f, Projected: f, Keys: f.keys, NotReady: func() map[string]string { return f.notReady }, Mounts: f.mounts,
+		Submitter: f, Reader: f, Projected: f, Keys: f.keys, Outages: func() []admin.Outage { return f.outages }, ReadModel: "clickhouse", Mounts: f.mounts,
 		Log: slog.New(slog.NewTextHandler(log, nil)), Metrics: prometheus.NewRegistry(), Tracer: noop.NewTracerProvider().Tracer(""),
 	})
 }
@@ -197,7 +198,7 @@ func TestMethodsAndPaths(t *testing.T) {
 }
 
 func TestReadyNamesComponentsButNoReasons(t *testing.T) {
-	f := &fake{notReady: map[string]string{"kafka": "dial tcp 10.1.2.3:9092", "clickhouse": "secret"}}
+	f := &fake{outages: []admin.Outage{{Component: "clickhouse"}, {Component: "kafka"}}}
 	resp, body := f.do(t, "GET", "/readyz", "")
 	require.Equal(t, 503, resp.StatusCode)
 	require.Equal(t, "application/problem+json", resp.Header.Get("Content-Type"))
@@ -279,4 +280,16 @@ func TestReadFailures(t *testing.T) {
 			require.Equal(t, 202, resp.StatusCode, "a command that needs no look-up goes on")
 		})
 	}
+}
+
+func TestReadFailuresSaySinceWhen(t *testing.T) {
+	since := time.Date(2031, 1, 2, 3, 4, 5, 6, time.FixedZone("here", 3600))
+	f := &fake{readErr: reads.ErrUnavailable, outages: []admin.Outage{{Component: "kafka", Since: time.Now()}, {Component: "clickhouse", Since: since}}}
+	resp, body := f.do(t, "GET", "/allocations/o1", "")
+	require.Equal(t, 503, resp.StatusCode)
+	require.Equal(t, "1", resp.Header.Get("Retry-After"))
+	require.Equal(t, `{"message":"The read model has not answered since 2031-01-02T02:04:05Z; try again"}`, body)
+	resp, body = f.do(t, "GET", "/availability/CHAIR", "")
+	require.Equal(t, 503, resp.StatusCode)
+	require.Equal(t, problem(503, "The read model has not answered since 2031-01-02T02:04:05Z; try again"), body)
 }
