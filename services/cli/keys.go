@@ -21,7 +21,7 @@ within seconds. To take a key back, delete its line.`
 
 type keysNewCmd struct {
 	Name  string          `arg:"" help:"Whose key it is: letters, digits, dots, dashes and underscores."`
-	Scope []apikeys.Scope `env:"-" required:"" placeholder:"SCOPE,…" help:"What it allows: read (questions), write (commands), admin (all, and operations)."`
+	Scope []apikeys.Scope `env:"-" required:"" placeholder:"SCOPE" help:"What it allows: read (questions), write (commands), admin (all, and operations)."`
 	File  string          `env:"-" placeholder:"PATH" help:"The gateway's file of keys, to add the line to; without it the line goes to stderr."`
 }
 

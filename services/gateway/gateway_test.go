@@ -255,3 +255,52 @@ func TestKeysAreTakenIn(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte(otherLine), 0o600))
 	require.Eventually(t, func() bool { return allocates(other) == 202 && allocates(shop) == 401 }, 10*time.Second, 200*time.Millisecond)
 }
+
+func TestFloodsAndSlowClients(t *testing.T) {
+	base, cluster := start(t)
+	addr := strings.TrimPrefix(base, "http://")
+	slow := make(chan error, 1)
+	began := time.Now()
+	go func() { // headers that never end are not waited for
+		conn, err := net.Dial("tcp", addr)
+		if err == nil {
+			defer conn.Close()
+			_, err = conn.Write([]byte("POST /allocate HTTP/1.1\r\nHost: gateway\r\n"))
+		}
+		if err == nil {
+			err = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+		}
+		if err == nil {
+			_, err = io.ReadAll(conn)
+		}
+		slow <- err
+	}()
+
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+"/healthz", nil)
+	require.NoError(t, err)
+	for i := range 2000 {
+		req.Header.Set(fmt.Sprintf("X-Flood-%d", i), "a header of many")
+	}
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, http.StatusRequestHeaderFieldsTooLarge, resp.StatusCode)
+
+	req, err = http.NewRequestWithContext(t.Context(), http.MethodPost, base+"/allocate", strings.NewReader(strings.Repeat(" ", 10<<20)))
+	require.NoError(t, err)
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Expect", "100-continue") // or the client may see the connection break before the answer
+	resp, err = http.DefaultClient.Do(req)
+	if err == nil {
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, http.StatusRequestEntityTooLarge, resp.StatusCode)
+	} else {
+		require.ErrorContains(t, err, "write") // refused while it was being sent
+	}
+
+	require.NoError(t, <-slow, "the connection is closed, not left open")
+	require.Less(t, time.Since(began), 10*time.Second)
+	for partition := range int32(2) {
+		require.Zero(t, cluster.PartitionInfo(topics.Declared("lotline").Commands.Name, partition).HighWatermark, "nothing reached Kafka")
+	}
+}
