@@ -6,6 +6,7 @@
 package console
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -23,8 +24,11 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/lotline/lotline/pkg/apikeys"
+	"github.com/lotline/lotline/services/gateway"
 	"github.com/lotline/lotline/tests/internal/browser"
 	"github.com/lotline/lotline/tests/internal/isolation"
+	"github.com/lotline/lotline/tests/internal/ports"
 	"github.com/lotline/lotline/tests/servers"
 	"github.com/lotline/lotline/tests/stack"
 	"github.com/lotline/lotline/topics"
@@ -47,6 +51,7 @@ const (
 // site is a running pipeline and a browser to look at it.
 type site struct {
 	gateway string
+	config  gateway.Config
 	kafka   *servers.Server
 	proxy   *toxiproxy.Proxy // between the gateway and ClickHouse
 	topics  topics.Set
@@ -63,6 +68,7 @@ func TestConsole(t *testing.T) {
 	t.Run("send", s.send)
 	t.Run("dead letters", s.deadLetters)
 	t.Run("phone", s.phone)
+	t.Run("keys", s.keys)
 	t.Run("outage", s.outage)
 }
 
@@ -81,7 +87,7 @@ func start(t *testing.T) *site {
 	running, err := stack.Start(t.Context(), config)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, running.Stop()) })
-	s := &site{gateway: "http://" + config.Gateway.HTTPAddr, kafka: kafka, proxy: proxy, topics: topics.Declared(on.TopicPrefix), browser: browser.Start(t)}
+	s := &site{gateway: "http://" + config.Gateway.HTTPAddr, config: config.Gateway, kafka: kafka, proxy: proxy, topics: topics.Declared(on.TopicPrefix), browser: browser.Start(t)}
 	s.trade(t)
 	return s
 }
@@ -394,6 +400,58 @@ func (s *site) phone(t *testing.T) {
 		p.Picture("phone-" + strings.Split(name+"?", "?")[0])
 	}
 	p.RequireQuiet()
+}
+
+// keys goes to a gateway that wants an API key: the page asks for one, and says what a key may not.
+func (s *site) keys(t *testing.T) {
+	config, file := s.config, filepath.Join(t.TempDir(), "keys")
+	port, err := ports.Free()
+	require.NoError(t, err)
+	config.HTTPAddr, config.AdminAddr, config.HTTPKeysFile = fmt.Sprintf("127.0.0.1:%d", port), "", file
+	reader, readerLine, err := apikeys.New("reader", apikeys.Read)
+	require.NoError(t, err)
+	chief, chiefLine, err := apikeys.New("chief", apikeys.Read, apikeys.Write, apikeys.Admin)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(file, []byte(readerLine+"\n"+chiefLine+"\n"), 0o600))
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- gateway.Run(ctx, config) }()
+	t.Cleanup(func() { stop(); require.NoError(t, <-done) })
+	address := "http://" + config.HTTPAddr
+	require.Eventually(t, func() bool { return stack.Probe(t.Context(), address+"/healthz") == nil }, 20*time.Second, 50*time.Millisecond)
+
+	s.produce(t, &kgo.Record{Topic: s.topics.Commands.Name, Value: []byte("no JSON")})
+	p := s.browser.Open(t, address+"/#/dead-letters")
+	give := func(key string) {
+		p.Until(`document.getElementById("key").open`)
+		p.Fill("#key-input", key)
+		p.Keys(kb.Enter)
+	}
+	p.Sees("A key, please")
+	p.RequireAccessible()
+	p.Picture("key")
+	give("nonsense")
+	p.Sees("The gateway does not take that key")
+	give(reader)
+	p.SeesIn(".state", "live")
+	p.Until(`document.querySelector(".letters input") !== null`)
+	p.Click(".letters input")
+	p.Until(`!document.querySelector(".toolbar button").disabled`)
+	p.Click(".toolbar button")
+	p.Sees("The API key reader does not have the scope admin")
+	for _, complaint := range p.Complaints() { // the browser's own, about answers that were 401 and 403
+		require.Regexp(t, "40[13]", complaint)
+	}
+
+	p.Click(".tools button") // forgets the key, and asks for one
+	give(chief)
+	p.SeesIn(".state", "live")
+	p.Until(`document.querySelector(".letters input") !== null`)
+	p.Click(".letters input")
+	p.Until(`!document.querySelector(".toolbar button").disabled`)
+	p.Click(".toolbar button")
+	p.Until(`document.getElementById("confirm").open`)
+	require.Equal(t, "0", p.Text("localStorage.length"), "keys are for the tab")
 }
 
 // The page says what is away and since when, keeps what it has, and goes on by itself.
