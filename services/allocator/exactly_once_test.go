@@ -170,12 +170,10 @@ func TestAFrozenAllocatorsCommitIsRefused(t *testing.T) {
 	b.send(more)
 	b.events(6)
 	conn := b.postgres()
+	// What is published stays in the outbox if the frozen one, whose Kafka client is well, is back in the group and has got
+	// the partition before the successor has deleted it.
 	var before int64
-	require.Eventually(t, func() bool {
-		var rows int
-		require.NoError(t, conn.QueryRow(t.Context(), `SELECT count(*), (SELECT max(next_offset) FROM partitions) FROM outbox`).Scan(&rows, &before))
-		return rows == 0
-	}, 10*time.Second, 50*time.Millisecond, "the successor deletes what it published")
+	require.NoError(t, conn.QueryRow(t.Context(), `SELECT max(next_offset) FROM partitions`).Scan(&before))
 	require.EqualValues(t, 6, before)
 	close(release)
 	require.Never(t, func() bool {
