@@ -187,6 +187,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	handler := httpapi.New(httpapi.Config{
 		OutcomeWait: cfg.OutcomeWait, OutcomeWaitMax: cfg.OutcomeWaitMax, ReadWait: readTimeout, RequestsMax: cfg.RequestsMax,
+		LocalOnly:   cfg.HTTPKeysFile == "" && !cfg.HTTPWithoutKeys,
 		CacheMaxAge: cfg.HTTPCacheMaxAge, CacheStale: cfg.HTTPCacheStale,
 	}, ports)
 

@@ -12,6 +12,7 @@ import (
 	"embed"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/lotline/lotline/pkg/admin"
 	"github.com/lotline/lotline/pkg/readmodel"
+	"github.com/lotline/lotline/services/gateway/internal/reads"
 	"github.com/lotline/lotline/topics"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -144,7 +146,11 @@ func answering(handle func(*http.Request) (any, error)) http.Handler {
 		status, contentType := http.StatusOK, "application/json"
 		if err != nil {
 			var f fault
-			if !errors.As(err, &f) {
+			switch {
+			case errors.As(err, &f):
+			case errors.Is(err, reads.ErrTooLarge):
+				f = fault{http.StatusUnprocessableEntity, fmt.Sprintf("The order has more than %d lines, which is more than is shown", readmodel.OrderLinesMax)}
+			default:
 				f = fault{http.StatusServiceUnavailable, "The read model does not answer; try again"}
 			}
 			status, contentType = f.status, "application/problem+json"

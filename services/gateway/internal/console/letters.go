@@ -28,7 +28,7 @@ const (
 	valueShown      = 2000             // bytes
 	headerShown     = 500              // bytes
 	headersShown    = 40
-	whyBytesMax     = 500
+	whyBytesMax     = 2000
 	answerBytesMax  = 64 << 10
 )
 
@@ -107,7 +107,7 @@ func (c *Console) reading(ctx context.Context, wait time.Duration) (context.Cont
 
 // listLetters answers GET /console/dead-letters?reason=…&all=1: the newest, newest first, and how many have which reason.
 func (c *Console) listLetters(r *http.Request) (any, error) {
-	filter := deadletters.Filter{Reason: r.URL.Query().Get("reason"), All: r.URL.Query().Get("all") != ""}
+	filter := deadletters.Filter{Reason: r.URL.Query().Get("reason"), All: r.URL.Query().Get("all") == "1"}
 	ctx, release, err := c.reading(r.Context(), lettersWait)
 	if err != nil {
 		return nil, err

@@ -138,7 +138,7 @@ func TestBadAnswersToDeadLetters(t *testing.T) {
 		`{"action":"replay","places":["x"]}`:   "is not the place of a dead letter",
 		`{"action":"replay","places":["0@0"],"all":1}`:                                           "not what this expects",
 		`{"action":"discard","places":["0@0"],"token":"t"}`:                                      "Say why",
-		`{"action":"discard","places":["0@0"],"why":"` + strings.Repeat("w", 501) + `"}`:         "at most 500",
+		`{"action":"discard","places":["0@0"],"why":"` + strings.Repeat("w", 2001) + `"}`:        "at most 2000",
 		`{"action":"replay","places":[` + strings.Repeat(`"0@0",`, answerBytesMax/6) + `"0@0"]}`: "more than 65536 bytes",
 	} {
 		status, answer := post(c, "/console/dead-letters/answer", body)

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/lotline/lotline/pkg/readmodel"
+	"github.com/lotline/lotline/services/gateway/internal/reads"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -186,6 +187,10 @@ func (c *Console) search(r *http.Request) (any, error) {
 	})
 	group.Go(func() error {
 		lines, err := c.Reader.Allocations(ctx, q)
+		if errors.Is(err, reads.ErrTooLarge) {
+			allocated = true
+			return nil
+		}
 		allocated = len(lines) > 0
 		return err
 	})

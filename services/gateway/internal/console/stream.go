@@ -11,6 +11,8 @@ import (
 const (
 	// writeTimeout is how long a viewer may take to take what is sent to it.
 	writeTimeout = 10 * time.Second
+	// streamAgeMax is how long a stream goes on before the page has to ask again, and show its key again.
+	streamAgeMax = 5 * time.Minute
 	// heartbeat keeps proxies from ending a stream in which nothing happens.
 	heartbeat = 10 * time.Second
 )
@@ -78,9 +80,13 @@ func (c *Console) live(w http.ResponseWriter, r *http.Request) {
 	}
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
+	end := time.NewTimer(streamAgeMax)
+	defer end.Stop()
 	for {
 		select {
 		case <-r.Context().Done():
+			return
+		case <-end.C: // the page comes again, with a key that is still good
 			return
 		case sample, ok := <-samples:
 			if !ok || s.send(sample.ID, sample) != nil {

@@ -114,6 +114,26 @@ func idOf(ctx context.Context) string {
 	return id
 }
 
+// local answers only requests that were sent to this machine by a name of its own. Without keys that is all that keeps a
+// web page out which somebody at this machine looks at: its host's name, made to point here once the page is open (DNS
+// rebinding), is the page's own origin to the browser, so that no other check between sites would fail.
+func (a *api) local(next http.Handler) http.Handler {
+	misdirected := a.serve(route{path: "other", write: writeProblem, handle: func(*http.Request) answer {
+		return refused(http.StatusMisdirectedRequest, "This gateway has no API keys and answers to localhost and loopback addresses only, not to the name in Host")
+	}})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := r.Host
+		if name, _, err := net.SplitHostPort(host); err == nil {
+			host = name
+		}
+		if host == "localhost" || net.ParseIP(strings.Trim(host, "[]")).IsLoopback() {
+			next.ServeHTTP(w, r)
+			return
+		}
+		misdirected.ServeHTTP(w, r)
+	})
+}
+
 // guarded is a mounted handler, for those who may.
 func (a *api) guarded(m Mount) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -121,6 +141,7 @@ func (a *api) guarded(m Mount) http.Handler {
 		r = r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id))
 		w.Header().Set("X-Request-Id", id)
 		if ans := a.guardian.check(r, m.Scope); ans != nil {
+			r.Header.Set("X-Request-Id", id) // the one that was logged
 			a.serve(route{path: "other", write: writeProblem, handle: func(*http.Request) answer { return *ans }}).ServeHTTP(w, r)
 			return
 		}

@@ -117,3 +117,29 @@ func TestSharedCachesKeepNothingThatNeedsAKey(t *testing.T) {
 	resp, _ := f.do(t, "GET", "/availability/CHAIR", "", "Authorization", "Bearer "+texts[apikeys.Read])
 	require.Equal(t, "private, max-age=5", resp.Header.Get("Cache-Control"))
 }
+
+// A page that somebody looks at can point its own name here, and is then of one origin with the gateway to the browser.
+func TestWithoutKeysOnlyThisMachinesNamesAreAnswered(t *testing.T) {
+	mounted := Mount{Path: "/", Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })}
+	for _, test := range []struct {
+		host      string
+		localOnly bool
+		status    int
+	}{
+		{"localhost:8080", true, 200}, {"127.0.0.1:8080", true, 200}, {"127.0.0.1", true, 200}, {"[::1]:8080", true, 200}, {"[::1]", true, 200},
+		{"rebound.example:8080", true, 421}, {"localhost.rebound.example", true, 421}, {"10.0.0.1:8080", true, 421}, {"0.0.0.0:8080", true, 421},
+		{"shop.example", false, 200},
+	} {
+		t.Run(test.host, func(t *testing.T) {
+			f := knowing()
+			f.mounts = []Mount{mounted}
+			f.config = func(c *Config) { c.LocalOnly = test.localOnly }
+			resp, _ := f.do(t, "GET", "/availability/CHAIR", "", "Host", test.host)
+			require.Equal(t, test.status, resp.StatusCode)
+			if test.status == 421 {
+				resp, _ = f.do(t, "GET", "/", "", "Host", test.host)
+				require.Equal(t, 421, resp.StatusCode)
+			}
+		})
+	}
+}

@@ -57,7 +57,7 @@ func (a *api) availability(r *http.Request) answer {
 		return refused(http.StatusNotFound, "No batch of sku "+sku+" is known, or not yet")
 	default:
 		var version tag
-		version.add(sku, found[sku].Version)
+		version.availability(sku, found[sku])
 		return a.cacheable(answer{status: http.StatusOK, body: left(found[sku], qty), etag: version.String()})
 	}
 }
@@ -83,7 +83,7 @@ func (a *api) availabilityOfMany(r *http.Request) answer {
 	}{[]availability{}, []string{}}
 	var versions tag
 	for _, sku := range skus {
-		versions.add(sku, found[sku].Version)
+		versions.availability(sku, found[sku])
 		if found[sku].Version == 0 {
 			body.Unknown = append(body.Unknown, sku)
 		} else {

@@ -64,8 +64,9 @@ func (a *api) batch(r *http.Request) answer {
 	}
 	for _, b := range found[sku].Batches {
 		if b.Ref == ref {
-			var version tag // the SKU's: not every store keeps the batch's
+			var version tag // the SKU's too: not every store keeps the batch's
 			version.add(sku, found[sku].Version)
+			version.add(b.Ref, b.Version)
 			return a.cacheable(answer{status: http.StatusOK, body: batchState{sku, b.Ref, b.Qty, b.Available, etaOrNull(b.ETA)}, etag: version.String()})
 		}
 	}

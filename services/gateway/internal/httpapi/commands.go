@@ -84,8 +84,11 @@ func (a *api) manyCommands(r *http.Request, body []byte) answer {
 	}
 	wait, applied := a.preferred(r.Header)
 	results, requests, at := readLines(body)
-	if len(results) == 0 || len(results) > commandsMax {
-		return refused(http.StatusBadRequest, fmt.Sprintf("The body has %d commands; send 1 to %d, each on a line of its own", len(results), commandsMax))
+	if len(results) > commandsMax {
+		return refused(http.StatusBadRequest, fmt.Sprintf("The body has more than %d commands; send 1 to %d, each on a line of its own", commandsMax, commandsMax))
+	}
+	if len(results) == 0 {
+		return refused(http.StatusBadRequest, fmt.Sprintf("The body has no commands; send 1 to %d, each on a line of its own", commandsMax))
 	}
 	token := projected.Token{}
 	for i, result := range a.Submitter.Submit(r.Context(), wait, requests...) {
@@ -125,7 +128,7 @@ func readLines(body []byte) (results []lineResult, requests []submit.Request, at
 			continue
 		}
 		if len(results) > commandsMax {
-			continue // they are only counted
+			break
 		}
 		request, fault := readCommand(line)
 		if first, twice := ids[request.Key]; twice && fault == "" {

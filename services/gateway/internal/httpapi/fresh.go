@@ -10,9 +10,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lotline/lotline/pkg/readmodel"
 	"github.com/lotline/lotline/services/gateway/internal/projected"
 	"github.com/lotline/lotline/services/gateway/internal/reads"
 )
+
+// afterWaitMin is enough to ask once how far the read model is, also for those who do not want to wait.
+const afterWaitMin = 250 * time.Millisecond
 
 // afterHeader says in a request what ?after= says in its address.
 const afterHeader = "Lotline-After"
@@ -29,10 +33,19 @@ func (a *api) after(handle func(*http.Request) answer) func(*http.Request) answe
 			return handle(r)
 		}
 		wait, applied := a.preferredOr(a.ReadWait, r.Header)
-		ctx, cancel := context.WithTimeout(r.Context(), wait)
-		defer cancel()
-		if err := a.Projected.Wait(ctx, token); err != nil {
-			return unavailable("The read model does not have yet what the token covers; try again").with("Preference-Applied", applied)
+		if applied == "respond-async" { // a question has no other answer than its own
+			wait, applied = a.ReadWait, ""
+		}
+		ready := a.waits.bounded(func(r *http.Request) answer {
+			ctx, cancel := context.WithTimeout(r.Context(), max(wait, afterWaitMin))
+			defer cancel()
+			if err := a.Projected.Wait(ctx, token); err != nil {
+				return unavailable("The read model does not have yet what the token covers; try again").with("Preference-Applied", applied)
+			}
+			return answer{status: http.StatusOK}
+		})(r)
+		if ready.status != http.StatusOK {
+			return ready
 		}
 		// The tail may have come less far than the projectors, and with it what is answered from memory.
 		r = r.WithContext(reads.Anew(r.Context()))
@@ -78,6 +91,14 @@ type tag struct{ text []byte }
 
 // tagFormat changes when bodies do: the same versions are then another text.
 const tagFormat = 1
+
+// availability adds a SKU with its batches: an answer may be torn, with batches that are older than their SKU.
+func (t *tag) availability(sku string, a readmodel.Availability) {
+	t.add(sku, a.Version)
+	for i := range a.Batches {
+		t.add(a.Batches[i].Ref, a.Batches[i].Version)
+	}
+}
 
 func (t *tag) add(name string, version uint64) {
 	t.text = binary.AppendUvarint(append(binary.AppendUvarint(t.text, uint64(len(name))), name...), version)

@@ -191,3 +191,25 @@ func TestAQueryFromBeforeTheTokenDoesNotAnswerIt(t *testing.T) {
 	store.proceed <- struct{}{}
 	require.Equal(t, `B "version":2}`, <-answers)
 }
+
+// A client that prefers not to wait, whatever it asks, still has an answer when the token is covered.
+func TestATokenIsLookedAtOnceWhateverIsPreferred(t *testing.T) {
+	f := knowing()
+	for prefer, applied := range map[string]string{"respond-async": "", "wait=0": "wait=0"} {
+		resp, _ := f.do(t, "GET", "/availability/CHAIR?after="+projected.Token{3: 40}.String(), "", "Prefer", prefer)
+		require.Equal(t, 200, resp.StatusCode)
+		require.Equal(t, applied, resp.Header.Get("Preference-Applied"))
+		require.Greater(t, f.patience, afterWaitMin/2)
+	}
+}
+
+// An answer may be torn: the SKU's row is new, a batch's is not yet. What a client keeps of it must not be called current.
+func TestATornAnswerHasATagOfItsOwn(t *testing.T) {
+	f := knowing()
+	tagOf := func(version uint64) string {
+		f.availability["CHAIR"].Batches[0].Version = version
+		resp, _ := f.do(t, "GET", "/availability/CHAIR", "")
+		return resp.Header.Get("ETag")
+	}
+	require.NotEqual(t, tagOf(6), tagOf(7))
+}

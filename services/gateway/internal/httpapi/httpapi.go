@@ -52,6 +52,8 @@ type Config struct {
 	OutcomeWaitMax time.Duration // how long at most, whatever the client prefers
 	ReadWait       time.Duration // how long a question waits for its answer
 	RequestsMax    int           // how many commands, and how many questions, at once
+	// LocalOnly refuses requests for any Host but this machine's loopback; see local.
+	LocalOnly bool
 	// How long caches may keep what is left of SKUs, and how long they may go on with it while they ask again. 0 = not at
 	// all; whole seconds.
 	CacheMaxAge, CacheStale time.Duration
@@ -77,6 +79,7 @@ type api struct {
 	commands  slots
 	many      slots // requests with many commands each
 	questions slots
+	waits     slots // of questions with a token, before they are asked
 	guardian  *guardian
 	seconds   *prometheus.HistogramVec
 }
@@ -88,6 +91,7 @@ func New(cfg Config, ports Ports) http.Handler {
 		commands:  make(slots, cfg.RequestsMax),
 		many:      make(slots, max(1, cfg.RequestsMax/requestsPerBatch)),
 		questions: make(slots, cfg.RequestsMax),
+		waits:     make(slots, cfg.RequestsMax),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "lotline_gateway_request_duration_seconds",
 			Help:    "How long requests took, by route and status.",
@@ -111,6 +115,9 @@ func New(cfg Config, ports Ports) http.Handler {
 		}
 		rt.add(one.method, one.path, a.serve(one), refuse)
 	}
+	if cfg.LocalOnly {
+		return a.local(rt)
+	}
 	return rt
 }
 
@@ -125,7 +132,7 @@ func (a *api) routes() []route {
 		return route{method, path, write, a.traced(method, path, accepting(types, a.commands, handle)), bodyBytesMax, apikeys.Write}
 	}
 	question := func(path string, write writer, handle func(*http.Request) answer) route {
-		return route{get, path, write, a.traced(get, path, a.questions.bounded(a.after(handle))), 0, apikeys.Read}
+		return route{get, path, write, a.traced(get, path, a.after(a.questions.bounded(handle))), 0, apikeys.Read}
 	}
 	deallocation, many := "/orders/{orderid}/lines/{sku}", "/commands"
 	return []route{

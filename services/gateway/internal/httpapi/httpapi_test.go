@@ -58,6 +58,7 @@ type fake struct {
 	mounts       []Mount
 	behind       bool
 	token        projected.Token // what was waited for
+	patience     time.Duration   // how long at most
 	config       func(*Config)
 	keys         Keys
 	panics       bool
@@ -114,6 +115,9 @@ func (f *fake) SKUs(_ context.Context, ref string) ([]string, error) {
 
 func (f *fake) Wait(ctx context.Context, token projected.Token) error {
 	f.token = token
+	if deadline, bounded := ctx.Deadline(); bounded {
+		f.patience = time.Until(deadline)
+	}
 	if f.behind {
 		<-ctx.Done()
 		return projected.ErrBehind
@@ -160,6 +164,9 @@ func request(t *testing.T, base, method, path, body string, header ...string) (*
 	}
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
+		if header[i] == "Host" {
+			req.Host = header[i+1]
+		}
 	}
 	resp, err := http.DefaultTransport.RoundTrip(req) // follows no redirect
 	require.NoError(t, err)

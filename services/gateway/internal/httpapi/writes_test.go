@@ -165,8 +165,8 @@ func TestManyCommandsHaveBounds(t *testing.T) {
 		status int
 		detail string
 	}{
-		"none":     {" \n\n", 400, "The body has 0 commands; send 1 to 1000, each on a line of its own"},
-		"1001":     {strings.Repeat(one, 1001), 400, "The body has 1001 commands; send 1 to 1000, each on a line of its own"},
+		"none":     {" \n\n", 400, "The body has no commands; send 1 to 1000, each on a line of its own"},
+		"1001":     {strings.Repeat(one, 1001), 400, "The body has more than 1000 commands; send 1 to 1000, each on a line of its own"},
 		"too long": {strings.Repeat(" ", manyBytesMax+1), 413, "The body has more than 1048576 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {

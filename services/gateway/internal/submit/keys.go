@@ -145,7 +145,7 @@ func (f *sending) claim(ctx context.Context) {
 	}
 	within, cancel := context.WithTimeout(ctx, pastWait)
 	defer cancel()
-	f.first = f.pastOutcome(within)
+	f.first, _ = f.pastOutcome(within) // writes go on without it
 	switch {
 	case f.first == nil:
 	case !couldBeOf(&f.request.Command, f.first):
@@ -191,29 +191,44 @@ func (f *sending) join(ctx context.Context, entry *key) bool {
 }
 
 // release settles the sending and lets go of its key. What the allocator says of a repeat is not what became of the
-// command: that was said the first time.
+// command: that was said the first time. Where only that is to be had it is told, and not remembered: the next of the key
+// may learn more.
 func (f *sending) release(ctx context.Context, outcome *Outcome, err error) {
+	remembered := outcome
 	if outcome != nil && err == nil {
+		unsure := mayBeRepeat(outcome)
 		outcome, err = f.firstOutcome(ctx, outcome)
+		if remembered = outcome; unsure && f.first == nil {
+			remembered = nil
+		}
 	}
-	f.keys.release(f.request.Key, f.key, outcome, errors.Is(err, ErrKeyReused))
+	f.keys.release(f.request.Key, f.key, remembered, errors.Is(err, ErrKeyReused))
 	f.settle(outcome, err)
+}
+
+// mayBeRepeat reports whether the allocator may have said that of a command which had its effect before: a repeat, or a
+// line or batch that was there already.
+func mayBeRepeat(outcome *Outcome) bool {
+	return outcome.Type == schemas.EventCommandIgnored ||
+		outcome.Type == schemas.EventCommandRejected && (outcome.Reason == "conflicting_line" || outcome.Reason == "conflicting_batch")
 }
 
 // firstOutcome returns what became of the first command of the key, whose outcome may be the given one. It is nil if only
 // the allocator knows that there was another.
 func (f *sending) firstOutcome(ctx context.Context, outcome *Outcome) (*Outcome, error) {
-	ignored := outcome.Type == schemas.EventCommandIgnored
 	rejected := outcome.Type == schemas.EventCommandRejected
 	switch {
-	case outcome == f.first, !ignored && !rejected:
+	case outcome == f.first:
 		return outcome, nil
 	case rejected && outcome.Reason == "conflicting_command":
 		return nil, ErrKeyReused
-	case rejected && outcome.Reason != "conflicting_line" && outcome.Reason != "conflicting_batch":
+	case mayBeRepeat(outcome):
+	case !rejected && !couldBeOf(&f.request.Command, outcome): // it was sent at another gateway meanwhile
+		return nil, ErrKeyReused
+	default:
 		return outcome, nil
 	}
-	// A repeat, or a line or batch that was there already: only the first outcome tells which.
+	// Only the first outcome tells.
 	if f.first == nil {
 		within, cancel := context.WithDeadline(ctx, f.deadline)
 		defer cancel()
@@ -231,13 +246,14 @@ func (f *sending) firstOutcome(ctx context.Context, outcome *Outcome) (*Outcome,
 	}
 }
 
-// lookFor asks the read model for the key's first outcome until it is there or ctx ends; then it gives nil.
+// lookFor asks the read model for the key's first outcome until it is there or ctx ends; then it gives nil, as it does at
+// once if the read model keeps no outcomes.
 func (f *sending) lookFor(ctx context.Context) <-chan *Outcome {
 	found := make(chan *Outcome, 1)
 	go func() {
 		for {
-			outcome := f.pastOutcome(ctx)
-			if outcome != nil || ctx.Err() != nil {
+			outcome, err := f.pastOutcome(ctx)
+			if outcome != nil || ctx.Err() != nil || errors.Is(err, readmodel.ErrNotKept) {
 				found <- outcome
 				return
 			}
@@ -251,10 +267,10 @@ func (f *sending) lookFor(ctx context.Context) <-chan *Outcome {
 }
 
 // pastOutcome is the key's first outcome, nil if the read model does not have it or does not answer.
-func (f *sending) pastOutcome(ctx context.Context) *Outcome {
+func (f *sending) pastOutcome(ctx context.Context) (*Outcome, error) {
 	found, err := f.keys.past.Outcome(ctx, f.request.Key)
 	if err != nil || found.CommandSource != Source {
-		return nil
+		return nil, err
 	}
 	event := schemas.Event{
 		SKU: found.SKU, Version: found.Version, CommandID: found.CommandID, CommandSource: found.CommandSource, Last: true,
@@ -262,10 +278,10 @@ func (f *sending) pastOutcome(ctx context.Context) *Outcome {
 	}
 	for event.Type = schemas.EventBatchCreated; event.Type.String() != found.Type; event.Type++ {
 		if event.Type == schemas.EventCommandRejected {
-			return nil // of a newer allocator
+			return nil, nil // of a newer allocator
 		}
 	}
-	return &Outcome{Event: event, Offset: -1}
+	return &Outcome{Event: event, Offset: -1}, nil
 }
 
 // couldBeOf reports whether an outcome is of a command like cmd, as far as outcomes tell: not the quantity, nor the eta.

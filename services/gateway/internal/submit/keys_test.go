@@ -60,6 +60,9 @@ func (r *rig) decide(t *testing.T, answer func(n int) schemas.Event) (came func(
 				if event.Type == 0 {
 					continue
 				}
+				if event.OrderID == "" && event.Type != schemas.EventBatchCreated {
+					event.OrderID = "o1"
+				}
 				envelope, _ := cloudevents.Parse(record.Headers)
 				event.SKU, event.CommandID, event.CommandSource, event.Last = string(record.Key), envelope.ID, envelope.Source, true
 				client.Produce(context.Background(), eventRecord(&event), nil)
@@ -210,6 +213,41 @@ func TestKeysWithoutTheReadModel(t *testing.T) {
 	require.NoError(t, result.Err)
 	require.Nil(t, result.Outcome, "that there was another says nothing of what became of it")
 	require.Equal(t, 2, came())
+}
+
+// A line that is there already is no "repeat" to the allocator. Nobody can say then what the first was told, and what this
+// one is told must not become the answer for good.
+func TestWhatARepeatIsToldIsNotRemembered(t *testing.T) {
+	r := newRig(t)
+	r.past.err = errors.New("away")
+	r.follow(t)
+	came := r.decide(t, always(schemas.Event{Type: schemas.EventCommandIgnored, Reason: "duplicate_line"}))
+	require.Equal(t, schemas.EventCommandIgnored, r.keyed(t, command("CHAIR"), 100*time.Millisecond).Outcome.Type)
+	r.past.mu.Lock()
+	r.past.err = nil
+	r.past.mu.Unlock()
+	r.past.learn(schemas.Event{Type: schemas.EventAllocated, OrderID: "o1", BatchRef: "b1"})
+	require.Equal(t, schemas.EventAllocated, r.keyed(t, command("CHAIR"), patience).Outcome.Type)
+	require.Equal(t, 1, came())
+}
+
+// Two gateways, one key, two commands: who waits here hears of both, and must not take the other's outcome for its own.
+func TestAnotherCommandOfTheKeyMeanwhile(t *testing.T) {
+	r := newRig(t)
+	r.follow(t)
+	r.decide(t, always(schemas.Event{Type: schemas.EventBatchCreated, BatchRef: "b1"}))
+	require.ErrorIs(t, r.keyed(t, command("CHAIR"), patience).Err, ErrKeyReused)
+}
+
+// A store that keeps no outcomes is not asked again and again.
+func TestKeysWithAStoreThatKeepsNoOutcomes(t *testing.T) {
+	r := newRig(t)
+	r.past.err = readmodel.ErrNotKept
+	r.follow(t)
+	r.decide(t, always(schemas.Event{Type: schemas.EventCommandIgnored, Reason: "duplicate_line"}))
+	start := time.Now()
+	require.Equal(t, schemas.EventCommandIgnored, r.keyed(t, command("CHAIR"), time.Hour).Outcome.Type)
+	require.Less(t, time.Since(start), time.Minute)
 }
 
 func TestAnAcceptedCommandIsNotSentAgain(t *testing.T) {

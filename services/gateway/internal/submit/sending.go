@@ -126,16 +126,21 @@ func (f *sending) decision(ctx context.Context) (*Outcome, error) {
 	if !f.sent {
 		past = f.lookFor(within)
 	}
-	select {
-	case outcome := <-f.outcome:
-		return &outcome, nil
-	case outcome := <-past:
-		return outcome, nil
-	case <-f.stop:
-	case <-within.Done():
-		return nil, ctx.Err()
+	for {
+		select {
+		case outcome := <-f.outcome:
+			return &outcome, nil
+		case outcome := <-past:
+			if outcome != nil {
+				return outcome, nil
+			}
+			past = nil // the tail may still have it
+		case <-f.stop:
+			return nil, nil
+		case <-within.Done():
+			return nil, ctx.Err()
+		}
 	}
-	return nil, nil
 }
 
 // record is the command's. What traces the request goes on with it.

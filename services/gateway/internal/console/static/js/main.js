@@ -50,7 +50,7 @@ function parse(hash) {
 function show() {
   const { view, id, query } = parse(location.hash);
   current?.stop?.();
-  shown = view in views ? view : "";
+  shown = Object.hasOwn(views, view) ? view : "";
   current = views[shown]({ id, query }, update);
   document.title = `${current.title} · Lotline`;
   due = false;

@@ -22,7 +22,7 @@ const fields = {
 };
 
 export function send({ query }, update) {
-  let kind = query.type in kinds ? query.type : "Allocate";
+  let kind = Object.hasOwn(kinds, query.type ?? "") ? query.type : "Allocate";
   const values = { orderid: query.order ?? "", sku: query.sku ?? "", ref: query.ref ?? "", qty: "1", eta: "" };
   let sending = false;
   let fault = null;
