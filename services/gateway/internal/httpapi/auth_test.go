@@ -126,8 +126,15 @@ func TestWithoutKeysOnlyThisMachinesNamesAreAnswered(t *testing.T) {
 		localOnly bool
 		status    int
 	}{
-		{"localhost:8080", true, 200}, {"127.0.0.1:8080", true, 200}, {"127.0.0.1", true, 200}, {"[::1]:8080", true, 200}, {"[::1]", true, 200},
-		{"rebound.example:8080", true, 421}, {"localhost.rebound.example", true, 421}, {"10.0.0.1:8080", true, 421}, {"0.0.0.0:8080", true, 421},
+		{"localhost:8080", true, 200},
+		{"127.0.0.1:8080", true, 200},
+		{"127.0.0.1", true, 200},
+		{"[::1]:8080", true, 200},
+		{"[::1]", true, 200},
+		{"rebound.example:8080", true, 421},
+		{"localhost.rebound.example", true, 421},
+		{"10.0.0.1:8080", true, 421},
+		{"0.0.0.0:8080", true, 421},
 		{"shop.example", false, 200},
 	} {
 		t.Run(test.host, func(t *testing.T) {
