@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -163,6 +164,18 @@ func TestAFrozenAllocatorsCommitIsRefused(t *testing.T) {
 	})
 	stopFrozen := b.start(sudden, func(c *allocator.Config) { c.PostgresURL, c.InstanceID = p.url, "frozen" })
 	<-held
+	// Only its way to Postgres is frozen: its Kafka client is well, would join the group again, and could be given the
+	// partition, of which nothing would come.
+	b.fake.ControlKey(int16(kmsg.JoinGroup), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		b.fake.KeepControl()
+		join := req.(*kmsg.JoinGroupRequest)
+		if !strings.Contains(join.MemberID, ".frozen.") {
+			return nil, nil, false
+		}
+		resp := join.ResponseKind().(*kmsg.JoinGroupResponse)
+		resp.ErrorCode = kerr.CoordinatorLoadInProgress.Code
+		return resp, nil, true
+	})
 	b.removeMembers()
 	b.start(func(c *allocator.Config) { c.InstanceID = "successor" })
 	require.Len(t, b.events(5), 5)
@@ -170,10 +183,12 @@ func TestAFrozenAllocatorsCommitIsRefused(t *testing.T) {
 	b.send(more)
 	b.events(6)
 	conn := b.postgres()
-	// What is published stays in the outbox if the frozen one, whose Kafka client is well, is back in the group and has got
-	// the partition before the successor has deleted it.
 	var before int64
-	require.NoError(t, conn.QueryRow(t.Context(), `SELECT max(next_offset) FROM partitions`).Scan(&before))
+	require.Eventually(t, func() bool {
+		var rows int
+		require.NoError(t, conn.QueryRow(t.Context(), `SELECT count(*), (SELECT max(next_offset) FROM partitions) FROM outbox`).Scan(&rows, &before))
+		return rows == 0
+	}, 10*time.Second, 50*time.Millisecond, "the successor deletes what it published")
 	require.EqualValues(t, 6, before)
 	close(release)
 	require.Never(t, func() bool {
