@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"context"
 	"net"
 	"net/http"
 	"strings"
@@ -109,11 +108,6 @@ func (g *guardian) refuse(r *http.Request, reason string, ans answer) *answer {
 	return &ans
 }
 
-func idOf(ctx context.Context) string {
-	id, _ := ctx.Value(requestIDKey{}).(string)
-	return id
-}
-
 // local answers only requests that were sent to this machine by a name of its own. Without keys that is all that keeps a
 // web page out which somebody at this machine looks at: its host's name, made to point here once the page is open (DNS
 // rebinding), is the page's own origin to the browser, so that no other check between sites would fail.
@@ -137,11 +131,9 @@ func (a *api) local(next http.Handler) http.Handler {
 // guarded is a mounted handler, for those who may.
 func (a *api) guarded(m Mount) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id := requestID(r.Header.Get("X-Request-Id"))
-		r = r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id))
+		r, id := identified(r)
 		w.Header().Set("X-Request-Id", id)
 		if ans := a.guardian.check(r, m.Scope); ans != nil {
-			r.Header.Set("X-Request-Id", id) // the one that was logged
 			a.serve(route{path: "other", write: writeProblem, handle: func(*http.Request) answer { return *ans }}).ServeHTTP(w, r)
 			return
 		}

@@ -150,3 +150,21 @@ func TestWithoutKeysOnlyThisMachinesNamesAreAnswered(t *testing.T) {
 		})
 	}
 }
+
+// Whoever reads the log finds the request that a client asks about: it has one id, whatever refused it.
+func TestARefusedRequestHasOneID(t *testing.T) {
+	set, _ := keyring(t)
+	page := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	for _, path := range []string{"/console/x", "/availability/CHAIR"} {
+		f := knowing()
+		f.keys, f.mounts = set, []Mount{{"/console/", apikeys.Read, page}}
+		var log bytes.Buffer
+		server := httptest.NewServer(f.handler(&log))
+		resp, body := request(t, server.URL, "GET", path, "", "X-Request-Id", "not a sane one")
+		server.Close() // the log is whole
+		require.Equal(t, 401, resp.StatusCode)
+		id := resp.Header.Get("X-Request-Id")
+		require.Contains(t, body, id)
+		require.Contains(t, log.String(), id)
+	}
+}

@@ -20,8 +20,7 @@ type requestIDKey struct{}
 func (a *api) serve(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		id := requestID(r.Header.Get("X-Request-Id"))
-		r = r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id))
+		r, id := identified(r)
 		r.Body = http.MaxBytesReader(w, r.Body, rt.bodyMax)
 		var ans answer
 		if denied := a.guardian.check(r, rt.scope); denied != nil {
@@ -49,6 +48,20 @@ func (a *api) serve(rt route) http.Handler {
 		}
 		a.seconds.WithLabelValues(rt.path, strconv.Itoa(ans.status)).Observe(time.Since(start).Seconds())
 	})
+}
+
+// identified gives a request its id, unless it has one.
+func identified(r *http.Request) (*http.Request, string) {
+	if id := idOf(r.Context()); id != "" {
+		return r, id
+	}
+	id := requestID(r.Header.Get("X-Request-Id"))
+	return r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id)), id
+}
+
+func idOf(ctx context.Context) string {
+	id, _ := ctx.Value(requestIDKey{}).(string)
+	return id
 }
 
 // requestID is what the client calls its request, if that can be shown in a log, and otherwise a new id.
