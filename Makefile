@@ -35,7 +35,8 @@ verify: ## Hold Postgres and ClickHouse of the running `make run` against its ev
 crash: ## Inject faults of every kind into the pipeline, on real servers, and verify what is left (DRILLS="kafka-killed …")
 	go run ./tests/cmd/crash drill $(DRILLS)
 
-bench: ## Measure the read models side by side, the projector, a rebuild of 5 million lines and the gateway; every answer is checked
+bench: ## Measure the allocator, the read models side by side, the projector, a rebuild of 5 million lines and the gateway; every answer is checked
+	$(SERVERS) --kafka -- go run ./tests/bench/allocator
 	go run ./tests/bench/readmodels $(BENCH)
 	$(SERVERS) --kafka -- bash -c 'go run ./tests/bench/projector && go run ./tests/bench/rebuild && go run ./tests/bench/gateway'
 

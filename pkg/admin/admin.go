@@ -84,8 +84,9 @@ func (h *Health) Outages() []Outage {
 }
 
 // Serve answers on addr (host:port) until ctx ends, and then returns nil. With
-// an empty addr it only waits for that.
-func Serve(ctx context.Context, addr string, h *Health, reg *prometheus.Registry) error {
+// an empty addr it only waits for that. What is served beyond health and metrics
+// is added by more, such as Profiles.
+func Serve(ctx context.Context, addr string, h *Health, reg *prometheus.Registry, more ...func(*http.ServeMux)) error {
 	if addr == "" {
 		<-ctx.Done()
 		return nil
@@ -95,7 +96,7 @@ func Serve(ctx context.Context, addr string, h *Health, reg *prometheus.Registry
 		return fmt.Errorf("listen for the admin endpoint: %w", err)
 	}
 	server := &http.Server{
-		Handler:           handler(h, reg),
+		Handler:           handler(h, reg, more...),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       requestTimeout,
 		WriteTimeout:      requestTimeout,
@@ -120,7 +121,7 @@ func Serve(ctx context.Context, addr string, h *Health, reg *prometheus.Registry
 	return nil
 }
 
-func handler(h *Health, reg *prometheus.Registry) http.Handler {
+func handler(h *Health, reg *prometheus.Registry, more ...func(*http.ServeMux)) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -139,5 +140,8 @@ func handler(h *Health, reg *prometheus.Registry) http.Handler {
 		}{len(faults) == 0, faults})
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{Registry: reg}))
+	for _, add := range more {
+		add(mux)
+	}
 	return mux
 }

@@ -16,7 +16,7 @@ import (
 )
 
 // serve runs Serve on a free port and returns its URL.
-func serve(t *testing.T, h *Health, reg *prometheus.Registry) string {
+func serve(t *testing.T, h *Health, reg *prometheus.Registry, more ...func(*http.ServeMux)) string {
 	t.Helper()
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -25,7 +25,7 @@ func serve(t *testing.T, h *Health, reg *prometheus.Registry) string {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, addr, h, reg) }()
+	go func() { done <- Serve(ctx, addr, h, reg, more...) }()
 	t.Cleanup(func() {
 		cancel()
 		select {
@@ -124,4 +124,15 @@ func TestOutagesSaySinceWhenWithoutReasons(t *testing.T) {
 	require.Equal(t, outages[1], h.Outages()[1], "the same outage goes on")
 	h.Set("kafka", nil)
 	require.Len(t, h.Outages(), 1)
+}
+
+func TestProfilesAreServedOnlyIfAskedFor(t *testing.T) {
+	url := serve(t, new(Health), prometheus.NewRegistry())
+	code, _ := get(t, url+"/debug/pprof/heap")
+	require.Equal(t, http.StatusNotFound, code)
+
+	url = serve(t, new(Health), prometheus.NewRegistry(), Profiles)
+	code, body := get(t, url+"/debug/pprof/heap?debug=1")
+	require.Equal(t, http.StatusOK, code)
+	require.Contains(t, body, "heap profile:")
 }

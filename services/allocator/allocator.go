@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"regexp"
 	"time"
@@ -49,6 +50,7 @@ type Config struct {
 	PostgresTimeout         time.Duration    `help:"How long one Postgres transaction may take; one of a frozen allocator blocks its successor no longer than that." default:"10s"`
 	GracePeriod             time.Duration    `help:"How long a stop may take to finish the open transaction." default:"10s"`
 	AdminAddr               string           `help:"Address (host:port) of health and metrics; empty = none." default:"127.0.0.1:9081" placeholder:"HOST:PORT"`
+	AdminProfiles           bool             `help:"Serve Go's CPU and memory profiles there too, under /debug/pprof/. They show the command line."`
 	Telemetry               telemetry.Config `embed:""`
 }
 
@@ -144,7 +146,11 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 		group.Go(func() error { return worker.Run(ctx) })
 	}
-	group.Go(func() error { return admin.Serve(ctx, cfg.AdminAddr, health, registry) })
+	var more []func(*http.ServeMux)
+	if cfg.AdminProfiles {
+		more = append(more, admin.Profiles)
+	}
+	group.Go(func() error { return admin.Serve(ctx, cfg.AdminAddr, health, registry, more...) })
 	log.Info("allocating", "sessions", cfg.Sessions, "instance_id", cfg.InstanceID, "postgres", postgresclient.Redacted(pgURL))
 	return group.Wait()
 }

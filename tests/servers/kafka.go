@@ -141,3 +141,11 @@ func serveKfake(args []string) error {
 	cluster.Close()
 	return nil
 }
+
+// KafkaVersion is the version of the Apache Kafka that StartKafka starts.
+func KafkaVersion() string {
+	_, after, _ := strings.Cut(string(embedded("kafka/pom.xml").Text), "<artifactId>kafka_2.13</artifactId>")
+	_, after, _ = strings.Cut(after, "<version>")
+	version, _, _ := strings.Cut(after, "</version>")
+	return version
+}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/lotline/lotline/tests/bench/usage"
 )
 
 const (
@@ -80,7 +82,7 @@ func (s *site) memory(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		most, err := s.gateway.memory()
+		_, most, err := usage.Process{Name: "the gateway", PID: s.gateway.cmd.Process.Pid}.Memory()
 		if err != nil {
 			return err
 		}

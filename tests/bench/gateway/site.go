@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -137,17 +136,6 @@ func (s *site) stop() (err error) {
 	}
 	s.services, s.gateway = nil, nil
 	return err
-}
-
-// memory is the resident memory that a process has had at most, in bytes.
-func (p *process) memory() (int64, error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
-	if err != nil {
-		return 0, err
-	}
-	_, after, _ := strings.Cut(string(status), "VmHWM:")
-	kib, err := strconv.ParseInt(strings.Fields(after)[0], 10, 64)
-	return kib << 10, err
 }
 
 // fillOrders makes order lines, two an order, in the table that is read.

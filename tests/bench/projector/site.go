@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -28,6 +27,7 @@ import (
 	store "github.com/lotline/lotline/pkg/readmodel/clickhouse"
 	"github.com/lotline/lotline/pkg/readmodel/readmodeltest"
 	"github.com/lotline/lotline/schemas"
+	"github.com/lotline/lotline/tests/bench/usage"
 	"github.com/lotline/lotline/topics"
 )
 
@@ -143,16 +143,14 @@ func (s *site) start(ctx context.Context) (*process, error) {
 
 // stop ends the process and returns the most memory that it had, in bytes.
 func (p *process) stop() (int64, error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	_, most, err := usage.Process{Name: "the projector", PID: p.cmd.Process.Pid}.Memory()
 	if err != nil {
-		return 0, fmt.Errorf("the projector has ended: %w: %s", err, p.log)
+		return 0, fmt.Errorf("%w: %s", err, p.log)
 	}
 	if err := errors.Join(p.cmd.Process.Signal(syscall.SIGTERM), p.cmd.Wait()); err != nil {
 		return 0, fmt.Errorf("stop the projector: %w: %s", err, p.log)
 	}
-	_, after, _ := strings.Cut(string(status), "VmHWM:")
-	kib, err := strconv.ParseInt(strings.Fields(after)[0], 10, 64)
-	return kib << 10, err
+	return most, nil
 }
 
 // awaitProjected returns once the group's offsets are at the ends.

@@ -42,11 +42,11 @@ func (s *site) rebuild(ctx context.Context) (*report, error) {
 	}
 	r := new(report)
 	for _, p := range processes {
-		used, err := p.cpu()
+		used, err := p.CPU()
 		if err != nil {
 			return nil, err
 		}
-		r.cpu = append(r.cpu, cost{p.name, -used})
+		r.cpu = append(r.cpu, cost{p.Name, -used})
 	}
 	var out bytes.Buffer
 	c := exec.CommandContext(ctx, filepath.Join(s.dir, "lotline"), "rebuild", "--from=state", "--json", "--skus-max=5", fmt.Sprintf("--workers=%d", s.Workers),
@@ -65,7 +65,7 @@ func (s *site) rebuild(ctx context.Context) (*report, error) {
 	}
 	own := c.ProcessState.UserTime() + c.ProcessState.SystemTime()
 	for i, p := range processes {
-		used, err := p.cpu()
+		used, err := p.CPU()
 		if err != nil {
 			return nil, err
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/lotline/lotline/tests/bench/usage"
 	"github.com/lotline/lotline/tests/stack"
 )
 
@@ -67,6 +68,22 @@ func newSite(ctx context.Context, f flags) (*site, error) {
 	}
 	s.conn, err = clickhouse.Open(&clickhouse.Options{Addr: []string{f.ClickHouse}, Auth: clickhouse.Auth{Database: name, Username: "default"}})
 	return s, err
+}
+
+// processes finds those of the pipeline's servers, on this machine.
+func (s *site) processes() (all []usage.Process, err error) {
+	at, err := url.Parse(s.Postgres)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range []struct{ name, addr string }{{"Postgres", at.Host}, {"ClickHouse", s.ClickHouse}, {"Kafka", s.Kafka[0]}} {
+		found, err := usage.Listening(p.name, p.addr)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found)
+	}
+	return append(all, usage.Process{Name: "the services and this program", PID: os.Getpid()}), nil
 }
 
 // close removes what was made, and adds what went wrong to err.

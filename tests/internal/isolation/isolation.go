@@ -42,10 +42,16 @@ func OnApacheKafka(t *testing.T) stack.Servers {
 // OnKfake runs a test to which it does not matter which Kafka it has.
 func OnKfake(t *testing.T, test func(t *testing.T, s stack.Servers)) {
 	t.Helper()
+	test(t, newServers(t, Kfake(t)))
+}
+
+// Kfake starts a kfake for a test alone, and returns its address.
+func Kfake(t *testing.T) string {
+	t.Helper()
 	fake, err := servers.StartKfake(t.Context(), servers.Options{DataDir: filepath.Join(t.TempDir(), "kfake")})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, fake.Stop()) })
-	test(t, newServers(t, fake.Addr))
+	return fake.Addr
 }
 
 // Setting returns the value of a variable that tests/cmd/servers sets.

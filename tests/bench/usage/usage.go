@@ -1,40 +1,36 @@
-package main
+// Package usage says what processes on this machine use: CPU time, with all their children, and memory.
+//
+// The benchmarks call it. It imports the standard library only and reads /proc, so it works on Linux only.
+package usage
 
 import (
+	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
-// process is a process on this machine.
-type process struct {
-	name string
-	pid  int
+// Process is a process on this machine. Its methods may be called concurrently.
+type Process struct {
+	Name string // for people
+	PID  int
 }
 
-// processes finds those that listen where the pipeline's servers do, on this machine.
-func (s *site) processes() (all []process, err error) {
-	at, err := url.Parse(s.Postgres)
+// Listening finds the process that listens at an address (host:port): the oldest that has the socket.
+func Listening(name, addr string) (Process, error) {
+	pid, err := listener(addr)
 	if err != nil {
-		return nil, err
+		return Process{}, fmt.Errorf("find the process of %s: %w", name, err)
 	}
-	for _, p := range []struct{ name, addr string }{{"Postgres", at.Host}, {"ClickHouse", s.ClickHouse}, {"Kafka", s.Kafka[0]}} {
-		pid, err := listener(p.addr)
-		if err != nil {
-			return nil, fmt.Errorf("find the process of %s: %w", p.name, err)
-		}
-		all = append(all, process{p.name, pid})
-	}
-	return append(all, process{"the services and this program", os.Getpid()}), nil
+	return Process{name, pid}, nil
 }
 
-// listener returns the oldest process that has the socket on which somebody listens at a port.
 func listener(addr string) (int, error) {
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -77,8 +73,8 @@ func listener(addr string) (int, error) {
 	return oldest, nil
 }
 
-// cpu returns what a process, its children and theirs used so far.
-func (p process) cpu() (time.Duration, error) {
+// CPU returns what the process, its children and theirs used so far.
+func (p Process) CPU() (time.Duration, error) {
 	const perSecond = 100 // the kernel's unit, as it tells it
 	var ticks int64
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
@@ -100,16 +96,40 @@ func (p process) cpu() (time.Duration, error) {
 			used[pid] += n
 		}
 	}
-	if _, runs := used[p.pid]; !runs {
-		return 0, fmt.Errorf("%s has ended", p.name)
+	if _, runs := used[p.PID]; !runs {
+		return 0, fmt.Errorf("%s has ended", p.Name)
 	}
 	for pid, n := range used {
 		for at := pid; at > 1; at = parents[at] {
-			if at == p.pid {
+			if at == p.PID {
 				ticks += n
 				break
 			}
 		}
 	}
 	return time.Duration(ticks) * time.Second / perSecond, nil
+}
+
+// Own returns what this process used so far, without its children.
+func Own() time.Duration {
+	var self syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &self) != nil {
+		return 0 // it knows this process: it cannot fail
+	}
+	return time.Duration(self.Utime.Nano() + self.Stime.Nano())
+}
+
+// Memory returns the bytes that the process itself has in memory, and the most that it ever had.
+func (p Process) Memory() (now, most int64, err error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID))
+	if err != nil {
+		return 0, 0, fmt.Errorf("%s has ended: %w", p.Name, err)
+	}
+	field := func(name string) int64 {
+		_, after, _ := strings.Cut(string(status), name+":")
+		kib, parse := strconv.ParseInt(strings.Fields(after + " ?")[0], 10, 64)
+		err = errors.Join(err, parse)
+		return kib << 10
+	}
+	return field("VmRSS"), field("VmHWM"), err
 }

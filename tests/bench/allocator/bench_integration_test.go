@@ -1,0 +1,30 @@
+//go:build integration
+
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/lotline/lotline/tests/bench/trial"
+	"github.com/lotline/lotline/tests/internal/isolation"
+	"github.com/lotline/lotline/tests/servers"
+)
+
+func TestMain(m *testing.M) {
+	servers.Init()
+	os.Exit(m.Run())
+}
+
+func TestARunIsMeasuredAndStored(t *testing.T) {
+	dir := t.TempDir()
+	f := flags{
+		Servers: trial.Servers{Postgres: isolation.PostgresDatabase(t), Kafka: []string{isolation.Kfake(t)}}, Only: []string{"protobuf", "cold"},
+		Rounds: 1, Commands: 200, SKUs: 50, FloorTimes: 3, Allocators: 1, Sessions: 2, ChunkMax: 50, Results: dir,
+	}
+	require.NoError(t, run(t.Context(), f))
+	require.FileExists(t, filepath.Join(dir, "allocator.json"))
+}

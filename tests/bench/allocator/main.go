@@ -1,0 +1,129 @@
+// Command allocator measures how many commands a second allocators decide and publish, on real servers, and checks
+// everything that came out:
+//
+//	go run ./tests/cmd/servers --postgres --kafka -- go run ./tests/bench/allocator
+//	go run ./tests/cmd/servers --postgres --kafka -- go run ./tests/bench/allocator --only='4 partitions' --rounds=1 --profile=cpu.pprof
+//
+// A round of a row: commands lie in Kafka, in a transaction that has not ended, so that nobody can read them. It is
+// committed; the allocator's processes decide them against Postgres; the time is over when a read_committed consumer has
+// the last event. In rotation with it, the ceiling: the same commands by the same decisions and the same SQL, without
+// Kafka (services/allocator/internal/ceiling). And once a round the floor: a bare Kafka transaction, a bare Postgres commit.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/lotline/lotline/tests/bench/report"
+	"github.com/lotline/lotline/tests/bench/trial"
+)
+
+type flags struct {
+	trial.Servers `embed:""`
+	Only          []string `help:"Rows to measure, by their names; all if none is given. Other names are refused with a list of them." placeholder:"NAME"`
+	Rounds        int      `default:"3" help:"How often each row is measured."`
+	Commands      int      `default:"100000" help:"Commands of a round."`
+	SKUs          int      `name:"skus" default:"10000" help:"SKUs of the rows that do not name another number."`
+	Allocators    int      `default:"1" help:"Processes."`
+	Sessions      int      `default:"2" help:"Sessions of each."`
+	AllocatorArg  []string `sep:"none" help:"Another argument for the allocators, such as --poll-records-max=20000; may be repeated." placeholder:"ARG"`
+	WarmUp        int      `default:"20000" help:"Commands of a first round that does not count: the broker's JVM compiles what it does often."`
+	FloorTimes    int      `default:"200" help:"Transactions and commits of the floor, in each round; 0 = none."`
+	NoCeiling     bool     `help:"Leave the ceiling out."`
+	ChunkMax      int      `default:"5000" help:"Commands of one transaction of the ceiling."`
+	Profile       string   `help:"Write a CPU profile of the first allocator to this file, of ten seconds from the first command; one row and one round only." placeholder:"FILE"`
+	Results       string   `help:"Folder in which allocator.json is kept; empty = none." placeholder:"DIR"`
+}
+
+// Validate is called by kong.
+func (f flags) Validate() error {
+	if _, err := f.rows(); err != nil {
+		return err
+	}
+	if f.Profile != "" && (f.Rounds != 1 || len(f.Only) != 1) {
+		return errors.New("--profile wants one row (--only=NAME) and --rounds=1")
+	}
+	if f.Rounds < 1 || f.Commands < 1 || f.SKUs < 2 || f.Allocators < 1 || f.Sessions < 1 || f.ChunkMax < 1 {
+		return errors.New("rounds, commands, allocators, sessions and chunks must be 1 or more, SKUs 2")
+	}
+	return nil
+}
+
+// rows are those that are asked for.
+func (f flags) rows() ([]trial.Row, error) {
+	rows := trial.Rows(f.SKUs)
+	if len(f.Only) == 0 {
+		return rows, nil
+	}
+	var names, unknown []string
+	for _, r := range rows {
+		names = append(names, r.Name)
+	}
+	for _, name := range f.Only {
+		if !slices.Contains(names, name) {
+			unknown = append(unknown, name)
+		}
+	}
+	if len(unknown) > 0 {
+		return nil, fmt.Errorf("no row is named %s; there are: %s", strings.Join(unknown, ", "), strings.Join(names, "; "))
+	}
+	return slices.DeleteFunc(rows, func(r trial.Row) bool { return !slices.Contains(f.Only, r.Name) }), nil
+}
+
+func main() {
+	var f flags
+	kong.Parse(&f, kong.Name("allocator"), kong.Description("Measures the allocator, its ceiling and its floor, and checks what they did."))
+	slog.SetLogLoggerLevel(slog.LevelError)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, f); err != nil {
+		fmt.Fprintln(os.Stderr, "allocator bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, f flags) (err error) {
+	ground, err := trial.NewGround(ctx, f.Servers, trial.Allocator, ceilingProgram)
+	defer func() { err = errors.Join(err, ground.Close()) }()
+	if err != nil {
+		return err
+	}
+	versions, err := ground.Versions(ctx)
+	if err != nil {
+		return err
+	}
+	rows, err := f.rows()
+	if err != nil {
+		return err
+	}
+	b := &bench{flags: f, ground: ground, report: report.New("allocator", f, versions)}
+	if f.WarmUp > 0 {
+		if _, err := b.allocate(ctx, trial.Base(f.SKUs).New(f.WarmUp, 0), ""); err != nil {
+			return fmt.Errorf("warm up: %w", err)
+		}
+	}
+	for round := range f.Rounds {
+		if err := b.round(ctx, round, rows); err != nil {
+			return err
+		}
+		if f.FloorTimes > 0 {
+			if err := b.floor(ctx); err != nil {
+				return fmt.Errorf("the floor: %w", err)
+			}
+		}
+	}
+	if f.Results != "" {
+		if err := b.report.Save(f.Results); err != nil {
+			return err
+		}
+	}
+	return b.report.Print(os.Stdout)
+}

@@ -1,0 +1,119 @@
+package trial
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/lotline/lotline/tests/bench/usage"
+	"github.com/lotline/lotline/tests/internal/ports"
+)
+
+// Allocator is the program that NewGround has to build for Allocators.
+const Allocator = "services/allocator/cmd/allocator"
+
+// Allocators are processes of the allocator as it ships.
+type Allocators struct {
+	site    *Site
+	args    []string
+	count   int
+	members int
+	running []*running
+}
+
+type running struct {
+	cmd   *exec.Cmd
+	log   bytes.Buffer
+	admin string
+}
+
+// StartAllocators runs allocators of that many sessions each, with more arguments, and waits until they share the partitions.
+func (s *Site) StartAllocators(ctx context.Context, count, sessions int, args ...string) (*Allocators, error) {
+	a := &Allocators{site: s, count: count, members: count * sessions, args: append([]string{
+		"--kafka-brokers=" + strings.Join(s.Kafka, ","), "--kafka-topic-prefix=" + s.Config.TopicPrefix,
+		fmt.Sprintf("--sessions=%d", sessions), "--admin-profiles", "--log-level=warn",
+	}, args...)}
+	return a, a.start(ctx)
+}
+
+func (a *Allocators) start(ctx context.Context) error {
+	for i := range a.count {
+		port, err := ports.Free()
+		if err != nil {
+			return err
+		}
+		r := &running{admin: fmt.Sprintf("127.0.0.1:%d", port)}
+		r.cmd = exec.Command(filepath.Join(a.site.Dir, "allocator"), append([]string{fmt.Sprintf("--instance-id=%d", i), "--admin-addr=" + r.admin}, a.args...)...)
+		r.cmd.Env = append(os.Environ(), "LOTLINE_POSTGRES_URL="+a.site.PostgresURL)
+		r.cmd.Stderr = &r.log
+		if err := r.cmd.Start(); err != nil {
+			return fmt.Errorf("start an allocator: %w", err)
+		}
+		a.running = append(a.running, r)
+	}
+	return a.site.awaitMembers(ctx, a.members)
+}
+
+// Restart ends the processes and starts others, which have nothing in memory.
+func (a *Allocators) Restart(ctx context.Context) error {
+	return errors.Join(a.Stop(), a.start(ctx))
+}
+
+// Stop ends the processes as an operator would. What they wrote to their log is in an error.
+func (a *Allocators) Stop() (err error) {
+	for _, r := range a.running {
+		err = errors.Join(err, r.cmd.Process.Signal(syscall.SIGTERM))
+	}
+	for _, r := range a.running {
+		if ended := r.cmd.Wait(); ended != nil {
+			err = errors.Join(err, fmt.Errorf("an allocator: %w: %s", ended, r.log.Bytes()))
+		}
+	}
+	a.running = nil
+	return err
+}
+
+// Processes are those that run.
+func (a *Allocators) Processes() (all []usage.Process) {
+	for _, r := range a.running {
+		all = append(all, usage.Process{Name: "allocator", PID: r.cmd.Process.Pid})
+	}
+	return all
+}
+
+const profileMax = 10 * time.Second // the admin endpoint ends an answer after 15
+
+// Profile has the first allocator write a CPU profile of the next ten seconds to a file; the channel gets how it went.
+func (a *Allocators) Profile(ctx context.Context, file string) <-chan error {
+	done := make(chan error, 1)
+	go func() {
+		done <- get(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", a.running[0].admin, int(profileMax.Seconds())), file)
+	}()
+	return done
+}
+
+func get(ctx context.Context, address, file string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s answered %s: %.200s", address, response.Status, body)
+	}
+	return errors.Join(err, os.WriteFile(file, body, 0o644))
+}

@@ -1,0 +1,92 @@
+package trial
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+const (
+	stalledAfter = 30 * time.Second // without an event, a trial fails
+	inTime       = time.Minute      // for one Kafka transaction of the driver
+)
+
+// Driver sends commands in Kafka transactions and counts events as a read_committed consumer sees them. It is not for
+// concurrent use.
+type Driver struct {
+	site     *Site
+	producer *kgo.Client
+	consumer *kgo.Client
+	seen     int // events so far
+}
+
+// Drive makes a driver; the caller closes it.
+func (s *Site) Drive() (*Driver, error) {
+	producer, err := kgo.NewClient(append(s.Config.Opts("bench-producer"), kgo.TransactionalID(s.Config.TopicPrefix), kgo.TransactionTimeout(inTime),
+		kgo.MaxBufferedRecords(1_000_000))...)
+	if err != nil {
+		return nil, err
+	}
+	consumer, err := kgo.NewClient(append(s.Config.Opts("bench-consumer"), kgo.ConsumeTopics(s.Set.Events.Name),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()))...)
+	if err != nil {
+		producer.Close()
+		return nil, err
+	}
+	return &Driver{site: s, producer: producer, consumer: consumer}, nil
+}
+
+// Close ends the driver.
+func (d *Driver) Close() {
+	d.producer.Close()
+	d.consumer.Close()
+}
+
+// Send has Kafka hold commands that nobody can read yet. show makes them visible, all at once, and returns when it
+// began to: so the driver's own work is done before anything is measured.
+func (d *Driver) Send(ctx context.Context, w *Work, commands []Command) (show func() (time.Time, error), err error) {
+	if err := d.producer.BeginTransaction(); err != nil {
+		return nil, err
+	}
+	failed := make(chan error, 1)
+	for i := range commands {
+		d.producer.Produce(ctx, commands[i].Record(d.site.Set.Commands.Name, w.Encoding), func(_ *kgo.Record, err error) {
+			if err != nil {
+				select {
+				case failed <- err:
+				default:
+				}
+			}
+		})
+	}
+	if err := d.producer.Flush(ctx); err != nil {
+		return nil, err
+	}
+	select {
+	case err := <-failed:
+		return nil, fmt.Errorf("produce commands: %w", err)
+	default:
+	}
+	return func() (time.Time, error) {
+		began := time.Now()
+		return began, d.producer.EndTransaction(ctx, kgo.TryCommit)
+	}, nil
+}
+
+// Await returns when so many more events were seen, and at once if there are too many.
+func (d *Driver) Await(ctx context.Context, events int) (time.Time, error) {
+	goal := d.seen + events
+	for d.seen < goal {
+		waiting, cancel := context.WithTimeout(ctx, stalledAfter)
+		fetches := d.consumer.PollFetches(waiting)
+		cancel()
+		n := fetches.NumRecords()
+		if d.seen += n; n == 0 {
+			return time.Time{}, fmt.Errorf("%d of %d events came, and then none for %s (%w)", events-(goal-d.seen), events, stalledAfter, errors.Join(fetches.Err0(), ctx.Err()))
+		}
+	}
+	return time.Now(), nil
+}

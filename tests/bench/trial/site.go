@@ -1,0 +1,178 @@
+// Package trial is what a measurement of the write side needs: work of a known shape, topics and a database of its own,
+// allocators as processes, a consumer of events, and a check of what came out, row by row.
+//
+// The benchmarks allocator and peers call it. It imports the services' roots for their migrations, topics, schemas, pkg,
+// tests/verify and the clients of the servers.
+package trial
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/lotline/lotline/pkg/kafkaclient"
+	"github.com/lotline/lotline/services/allocator"
+	"github.com/lotline/lotline/tests/bench/usage"
+	"github.com/lotline/lotline/tests/servers"
+	"github.com/lotline/lotline/topics"
+)
+
+// Servers are the flags that say where the servers are, for a benchmark's own.
+type Servers struct {
+	Postgres string   `required:"" env:"LOTLINE_TEST_POSTGRES" help:"URL of a superuser of Postgres." json:"-"`
+	Kafka    []string `required:"" env:"LOTLINE_TEST_KAFKA" help:"Kafka brokers." json:"-"`
+}
+
+// Ground is where trials are held: servers, binaries, and a migrated database to copy.
+type Ground struct {
+	Servers
+	Dir      string // of binaries and files
+	template string
+}
+
+// NewGround builds the programs, packages of this repository, and migrates a database. The caller closes it, also after an error.
+func NewGround(ctx context.Context, s Servers, programs ...string) (*Ground, error) {
+	g := &Ground{Servers: s, template: "bench_" + strings.ToLower(rand.Text()[:12])}
+	var err error
+	if g.Dir, err = os.MkdirTemp("", "lotline-bench-"); err != nil {
+		return g, err
+	}
+	for _, program := range programs {
+		build := exec.CommandContext(ctx, "go", "build", "-o", g.Dir+"/", "github.com/lotline/lotline/"+program)
+		if out, err := build.CombinedOutput(); err != nil {
+			return g, fmt.Errorf("build %s: %w: %s", program, err, out)
+		}
+	}
+	if err := g.Exec(ctx, "CREATE DATABASE "+g.template); err != nil {
+		return g, err
+	}
+	warning, err := allocator.Migrate(ctx, g.database(g.template))
+	if err == nil && warning != "" {
+		err = errors.New(warning)
+	}
+	return g, err
+}
+
+// Close removes what was made.
+func (g *Ground) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	return errors.Join(os.RemoveAll(g.Dir), g.Exec(ctx, "DROP DATABASE IF EXISTS "+g.template))
+}
+
+// Exec runs SQL as a superuser in the database that the URL names.
+func (g *Ground) Exec(ctx context.Context, sql string) error {
+	conn, err := pgx.Connect(ctx, g.Postgres)
+	if err != nil {
+		return fmt.Errorf("connect to Postgres: %w", err)
+	}
+	_, err = conn.Exec(ctx, sql)
+	return errors.Join(err, conn.Close(ctx))
+}
+
+// database is the URL of a database for a superuser.
+func (g *Ground) database(name string) string {
+	at, err := url.Parse(g.Postgres)
+	if err != nil {
+		return "" // Exec has connected with it
+	}
+	at.Path = "/" + name
+	return at.String()
+}
+
+// Processes finds the servers' processes on this machine.
+func (g *Ground) Processes() ([]usage.Process, error) {
+	at, err := url.Parse(g.Postgres)
+	if err != nil {
+		return nil, err
+	}
+	postgres, err := usage.Listening("Postgres", at.Host)
+	if err != nil {
+		return nil, err
+	}
+	kafka, err := usage.Listening("Kafka", g.Kafka[0])
+	return []usage.Process{postgres, kafka}, err
+}
+
+// Versions are the servers', for a report.
+func (g *Ground) Versions(ctx context.Context) (map[string]string, error) {
+	conn, err := pgx.Connect(ctx, g.Postgres)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(ctx)
+	var postgres, fsync string
+	if err := conn.QueryRow(ctx, "SELECT current_setting('server_version'), current_setting('fsync')").Scan(&postgres, &fsync); err != nil {
+		return nil, err
+	}
+	return map[string]string{"postgres": postgres + ", fsync " + fsync, "kafka": servers.KafkaVersion()}, nil
+}
+
+// Site is the topics and the database of one trial.
+type Site struct {
+	*Ground
+	Set         topics.Set
+	Config      kafkaclient.Config
+	PostgresURL string
+	admin       *kadm.Client
+}
+
+// NewSite makes topics of that many partitions, and a database; the caller closes it.
+func (g *Ground) NewSite(ctx context.Context, partitions int32) (*Site, error) {
+	name := "b" + strings.ToLower(rand.Text()[:12])
+	s := &Site{Ground: g, Set: topics.Declared(name), Config: kafkaclient.Config{Brokers: g.Kafka, TopicPrefix: name}, PostgresURL: g.database(name)}
+	s.Set.Commands.Partitions, s.Set.Events.Partitions = partitions, partitions
+	client, err := kgo.NewClient(s.Config.Opts("bench")...)
+	if err != nil {
+		return nil, err
+	}
+	s.admin = kadm.NewClient(client)
+	changes, err := topics.Diff(ctx, s.admin, s.Set.All(), 1)
+	if err == nil {
+		err = topics.Apply(ctx, s.admin, changes)
+	}
+	if err == nil {
+		err = g.Exec(ctx, "CREATE DATABASE "+name+" TEMPLATE "+g.template)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// Close removes topics and database.
+func (s *Site) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	_, err := s.admin.DeleteTopics(ctx, s.Set.Commands.Name, s.Set.Events.Name, s.Set.DeadLetters.Name)
+	s.admin.Close()
+	return errors.Join(err, s.Exec(ctx, "DROP DATABASE IF EXISTS "+s.Config.TopicPrefix+" WITH (FORCE)"))
+}
+
+// awaitMembers waits until the allocators' group has so many members and is at rest.
+func (s *Site) awaitMembers(ctx context.Context, members int) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	group := s.Set.AllocatorGroup
+	for {
+		groups, err := s.admin.DescribeGroups(ctx, group)
+		if err == nil && groups[group].State == "Stable" && len(groups[group].Members) == members {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the allocators have not formed a group of %d members: %w", members, errors.Join(err, ctx.Err()))
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
