@@ -16,11 +16,13 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/lotline/lotline/pkg/lifecycle"
 	"github.com/lotline/lotline/pkg/telemetry"
 	"github.com/lotline/lotline/tests/servers"
 	"github.com/lotline/lotline/tests/stack"
+	"github.com/lotline/lotline/topics"
 )
 
 const (
@@ -42,8 +44,17 @@ type config struct {
 	AllocatorAdminPort int    `help:"Port of the allocator's health and metrics." default:"9081"`
 	ProjectorAdminPort int    `help:"Port of the projector's health and metrics." default:"9082"`
 	GatewayAdminPort   int    `help:"Port of the gateway's health and metrics." default:"9083"`
+	OrdersPerSecond    int    `help:"Orders of a made-up shop that come in all the time, up to 1000 a second; 0 = none." default:"0"`
 
 	Telemetry telemetry.Config `embed:""`
+}
+
+// Validate checks what kong cannot.
+func (c *config) Validate() error {
+	if c.OrdersPerSecond < 0 || c.OrdersPerSecond > ordersPerSecondMax {
+		return fmt.Errorf("--orders-per-second is %d: from 0 to %d can be made up", c.OrdersPerSecond, ordersPerSecondMax)
+	}
+	return nil
 }
 
 func main() {
@@ -108,7 +119,12 @@ func (c config) serve(ctx context.Context, hosts *hosts, out io.Writer) (err err
 		ClickHouseHTTP: "http://" + hosts.clickhouse.HTTPAddr, ClickHouseNative: hosts.clickhouse.Addr,
 		Postgres: services.Owner,
 	}
-	if err := seed(ctx, services, at.Gateway, out); err != nil {
+	client, err := kgo.NewClient(append(services.Gateway.Kafka.Opts("lotline-devstack"), kgo.DefaultProduceTopic(topics.Declared(topicPrefix).Commands.Name))...)
+	if err != nil {
+		return fmt.Errorf("configure the Kafka client: %w", err)
+	}
+	defer client.Close()
+	if err := seed(ctx, client, at.Gateway, out); err != nil {
 		return err
 	}
 	file := filepath.Join(c.RunDir, "endpoints.json")
@@ -119,9 +135,16 @@ func (c config) serve(ctx context.Context, hosts *hosts, out io.Writer) (err err
 	if err := guide(out, at, services, hosts.postgres.Addr, file); err != nil {
 		return err
 	}
+	ordering := make(chan error, 1)
+	if c.OrdersPerSecond > 0 {
+		fmt.Fprintf(out, "Orders come in, %d a second.\n", c.OrdersPerSecond)
+		go func() { ordering <- orders(ctx, client, c.OrdersPerSecond) }()
+	}
 	select {
 	case <-ctx.Done():
 		return nil
+	case err := <-ordering:
+		return err
 	case <-running.Done():
 		return nil // Stop says why
 	case name := <-hosts.ended():

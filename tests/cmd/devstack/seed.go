@@ -27,16 +27,10 @@ const (
 
 // seed sends a small shop's day to a stack whose commands topic was never written, and waits until the gateway knows
 // every outcome. Cut short, it would not be repeated: what was sent counts.
-func seed(ctx context.Context, services stack.Config, gateway string, out io.Writer) error {
+func seed(ctx context.Context, client *kgo.Client, gateway string, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, seedWithin)
 	defer cancel()
-	topic := topics.Declared(topicPrefix).Commands.Name
-	client, err := kgo.NewClient(append(services.Gateway.Kafka.Opts("lotline-devstack"), kgo.DefaultProduceTopic(topic))...)
-	if err != nil {
-		return fmt.Errorf("configure the Kafka client: %w", err)
-	}
-	defer client.Close()
-	ends, err := kadm.NewClient(client).ListEndOffsets(ctx, topic)
+	ends, err := kadm.NewClient(client).ListEndOffsets(ctx, topics.Declared(topicPrefix).Commands.Name)
 	if err == nil {
 		err = ends.Error()
 	}
@@ -52,12 +46,7 @@ func seed(ctx context.Context, services stack.Config, gateway string, out io.Wri
 	commands := shop(time.Now())
 	records := make([]*kgo.Record, len(commands))
 	for i, command := range commands {
-		records[i] = &kgo.Record{
-			Key: []byte(command.SKU), Value: schemas.AppendCommand(nil, &command),
-			Headers: cloudevents.Headers(cloudevents.Envelope{
-				ID: seedID(i), Source: seedSource, Type: command.Type.CEType(), ContentType: schemas.ContentTypeJSON,
-			}),
-		}
+		records[i] = record(seedID(i), &command)
 	}
 	if err := client.ProduceSync(ctx, records...).FirstErr(); err != nil {
 		return fmt.Errorf("send the first commands: %w", err)
@@ -69,6 +58,16 @@ func seed(ctx context.Context, services stack.Config, gateway string, out io.Wri
 	}
 	fmt.Fprintf(out, "Sent %d commands about %d SKUs, and all have their outcome.\n", len(records), len(furniture))
 	return nil
+}
+
+// record is a command as it is sent.
+func record(id string, command *schemas.Command) *kgo.Record {
+	return &kgo.Record{
+		Key: []byte(command.SKU), Value: schemas.AppendCommand(nil, command),
+		Headers: cloudevents.Headers(cloudevents.Envelope{
+			ID: id, Source: seedSource, Type: command.Type.CEType(), ContentType: schemas.ContentTypeJSON,
+		}),
+	}
 }
 
 func seedID(i int) string { return fmt.Sprintf("seed-%03d", i) }
