@@ -109,3 +109,15 @@ type LineRow struct {
 
 // Len is how many rows there are.
 func (s *State) Len() int { return len(s.SKUs) + len(s.Batches) + len(s.Refs) + len(s.Lines) }
+
+// HandOver hands the rows over and empties s, if there are at least so many. It is for those who read rows in parts.
+func (s *State) HandOver(rows int, each func(*State) error) error {
+	if s.Len() < rows {
+		return nil
+	}
+	if err := each(s); err != nil {
+		return err
+	}
+	*s = State{SKUs: s.SKUs[:0], Batches: s.Batches[:0], Refs: s.Refs[:0], Lines: s.Lines[:0]}
+	return nil
+}

@@ -8,8 +8,8 @@ import (
 	"io"
 	"time"
 
-	"github.com/lotline/lotline/pkg/clickhouseclient"
 	"github.com/lotline/lotline/pkg/postgresclient"
+	"github.com/lotline/lotline/pkg/readmodel/stores"
 	"github.com/lotline/lotline/services/projector"
 )
 
@@ -22,16 +22,16 @@ const (
 // rebuildCmd has the flags of the services whose stores it reads and builds.
 type rebuildCmd struct {
 	postgresclient.Settings `embed:""`
-	ClickHouse              clickhouseclient.Config `embed:"" prefix:"clickhouse-"`
-	Model                   string                  `env:"-" enum:"clickhouse" default:"clickhouse" help:"Which read model: clickhouse."`
-	From                    string                  `env:"-" enum:"state,events," default:"" help:"What to fill the next generation from: state (what Postgres has) or events (the topic, and what only ClickHouse's own log still has)."`
-	Rollback                bool                    `env:"-" help:"Switch readers back to the generation that is kept beside the live one."`
-	Drop                    bool                    `env:"-" help:"End the generation beside the live one: the old one after a switch, or one that was not taken."`
-	RowsPerSecondMax        int                     `env:"-" default:"0" placeholder:"N" help:"Load no more rows, or events, in a second than this; 0 = as many as can be."`
-	Workers                 int                     `env:"-" default:"2" placeholder:"N" help:"From state: how many parts of the tables are read and loaded at once, 1 to 32. Each takes about 200 MiB of memory."`
-	Wait                    time.Duration           `env:"-" default:"60s" help:"How long the next generation may take to catch up with what is published."`
-	SKUsMax                 int                     `env:"-" name:"skus-max" default:"100" placeholder:"N" help:"Of how many SKUs that differ the rows are listed."`
-	JSON                    bool                    `env:"-" help:"Print one JSON object instead of text."`
+	stores.Config           `embed:""`
+	Model                   string        `env:"-" placeholder:"STORE" help:"The same as --read-model."`
+	From                    string        `env:"-" enum:"state,events," default:"" help:"What to fill the next generation from: state (what Postgres has) or events (the topic, and of ClickHouse what only its own log still has)."`
+	Rollback                bool          `env:"-" help:"Switch readers back to the generation that is kept beside the live one."`
+	Drop                    bool          `env:"-" help:"End the generation beside the live one: the old one after a switch, or one that was not taken."`
+	RowsPerSecondMax        int           `env:"-" default:"0" placeholder:"N" help:"Load no more rows, or events, in a second than this; 0 = as many as can be."`
+	Workers                 int           `env:"-" default:"2" placeholder:"N" help:"From state: how many parts of the tables are read and loaded at once, 1 to 32. Each takes about 200 MiB of memory."`
+	Wait                    time.Duration `env:"-" default:"60s" help:"How long the next generation may take to catch up with what is published."`
+	SKUsMax                 int           `env:"-" name:"skus-max" default:"100" placeholder:"N" help:"Of how many SKUs that differ the rows are listed."`
+	JSON                    bool          `env:"-" help:"Print one JSON object instead of text."`
 }
 
 // Help is shown below the flags' own.
@@ -42,9 +42,21 @@ about the new one is unexplained are readers switched to it. The old one is kept
 --rollback can switch back.
 
 If it is interrupted or killed, run it again: it goes on where it was. --from=state is fast and needs no history; --from=events
-also fills the log of events and the outcomes of commands where they are empty, as far as the topic reaches back.
+also fills the outcomes of commands, and ClickHouse's log of events, where they are empty, as far as the topic reaches back.
 
 Exit codes: 0 switched, or done; 1 not switched, since the new generation differs; 2 it could not.`
+}
+
+// Validate names the faults of the read model's settings; kong asks Settings by itself.
+func (c *rebuildCmd) Validate() error { return c.readModel().CheckKept() }
+
+// readModel is the settings of the read model that is to be rebuilt.
+func (c *rebuildCmd) readModel() stores.Config {
+	chosen := c.Config
+	if c.Model != "" {
+		chosen.ReadModel = c.Model
+	}
+	return chosen
 }
 
 // Run rebuilds, switches back or drops.
@@ -66,7 +78,7 @@ func (c *rebuildCmd) Run(e *env) error {
 	client.Close()
 	shown := newProgress(e.stderr)
 	report, err := projector.Rebuild(e.ctx, projector.RebuildConfig{
-		Kafka: e.kafka, ClickHouse: c.ClickHouse, Postgres: c.Settings, From: c.From, Workers: c.Workers,
+		Kafka: e.kafka, ReadModel: c.readModel(), Postgres: c.Settings, From: c.From, Workers: c.Workers,
 		RowsPerSecondMax: c.RowsPerSecondMax, Wait: c.Wait, SKUsMax: c.SKUsMax, Progress: shown.show,
 	})
 	shown.end()
@@ -86,8 +98,8 @@ func (c *rebuildCmd) Run(e *env) error {
 	return nil
 }
 
-func (c *rebuildCmd) tell(e *env, done string, do func(ctx context.Context, cfg clickhouseclient.Config) (int, error)) error {
-	generation, err := do(e.ctx, c.ClickHouse)
+func (c *rebuildCmd) tell(e *env, done string, do func(ctx context.Context, cfg stores.Config) (int, error)) error {
+	generation, err := do(e.ctx, c.readModel())
 	if err != nil {
 		return exit{exitUsage, err}
 	}

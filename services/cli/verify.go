@@ -12,6 +12,7 @@ import (
 
 	"github.com/lotline/lotline/pkg/clickhouseclient"
 	"github.com/lotline/lotline/pkg/postgresclient"
+	"github.com/lotline/lotline/pkg/readmodel/stores"
 	"github.com/lotline/lotline/pkg/readmodel/verify"
 	"github.com/lotline/lotline/services/projector"
 	"github.com/lotline/lotline/topics"
@@ -20,11 +21,20 @@ import (
 // verifyCmd has the flags of the services whose stores it compares.
 type verifyCmd struct {
 	postgresclient.Settings `embed:""`
-	ClickHouse              clickhouseclient.Config `embed:"" prefix:"clickhouse-"`
-	Wait                    time.Duration           `env:"-" default:"30s" help:"How long a store that is behind may take to catch up."`
-	SKUsMax                 int                     `env:"-" name:"skus-max" default:"100" placeholder:"N" help:"Of how many SKUs that are wrong the rows are compared and listed."`
-	JSON                    bool                    `env:"-" help:"Print one JSON object instead of text."`
-	Repair                  bool                    `env:"-" help:"Project the listed SKUs that are wrong in ClickHouse again, from the events, and compare once more. For a moment they are missing there."`
+	stores.Config           `embed:""`
+	Wait                    time.Duration `env:"-" default:"30s" help:"How long a store that is behind may take to catch up."`
+	SKUsMax                 int           `env:"-" name:"skus-max" default:"100" placeholder:"N" help:"Of how many SKUs that are wrong the rows are compared and listed."`
+	JSON                    bool          `env:"-" help:"Print one JSON object instead of text."`
+	Repair                  bool          `env:"-" help:"Project the listed SKUs that are wrong in ClickHouse again, from the events, and compare once more. For a moment they are missing there."`
+}
+
+// Validate names the faults of the read model's settings; kong asks Settings by itself.
+func (c *verifyCmd) Validate() error {
+	err := c.CheckKept()
+	if c.Repair && c.ReadModel != stores.ClickHouse {
+		err = errors.Join(err, fmt.Errorf("--repair takes the log of events, which only ClickHouse keeps: what is wrong in another store lotline rebuild --read-model=%s --from=state puts right", c.ReadModel))
+	}
+	return err
 }
 
 // Help is shown below the flags' own.
@@ -37,11 +47,47 @@ changes nothing unless told to --repair.
 Where the topic's retention has deleted events, those in ClickHouse's own log are believed instead: a hole or a doubled
 version in it is found, and so is whatever makes it come to another state than Postgres has. Outcomes that old are not compared.
 
+With --read-model=postgres or redis it is Postgres that is compared with the events, and the read model with Postgres: all that
+both have, so neither outcomes nor times. The topic must have all events then. What is wrong there lotline rebuild puts right.
+
 Exit codes: 0 all agree; 1 something is wrong, or was still behind when --wait was over; 2 it could not compare.`
+}
+
+// compared is what is found out about a read model that has no log of its own.
+type compared struct {
+	*verify.Report
+	ReadModel *projector.RebuildReport `json:"read_model"`
+}
+
+// runByRows holds Postgres against the events, and the read model against Postgres.
+func (c *verifyCmd) runByRows(e *env) error {
+	report, err := c.compare(e)
+	if err != nil {
+		return exit{exitUsage, err}
+	}
+	rows, err := projector.Compare(e.ctx, c.Config, c.Settings, c.Wait, c.SKUsMax)
+	if err != nil {
+		return exit{exitUsage, err}
+	}
+	if c.JSON {
+		if err := json.NewEncoder(e.stdout).Encode(compared{report, rows}); err != nil {
+			return exit{exitUsage, err}
+		}
+	} else {
+		report.Print(e.stdout)
+		rows.PrintCompared(e.stdout)
+	}
+	if !report.OK() || !rows.OK() {
+		return exit{exitFailed, nil}
+	}
+	return nil
 }
 
 // Run compares, repairs if asked to, and says what it found.
 func (c *verifyCmd) Run(e *env) error {
+	if c.ReadModel != stores.ClickHouse {
+		return c.runByRows(e)
+	}
 	report, err := c.compare(e)
 	if err != nil {
 		return exit{exitUsage, err}
@@ -54,7 +100,7 @@ func (c *verifyCmd) Run(e *env) error {
 		if err := c.print(e, report); err != nil {
 			return err
 		}
-		events, err := projector.Reproject(e.ctx, e.kafka, c.ClickHouse, skus)
+		events, err := projector.Reproject(e.ctx, e.kafka, clickhouseclient.Config(c.ClickHouse), skus)
 		if err != nil {
 			return exit{exitUsage, err}
 		}
@@ -95,11 +141,13 @@ func (c *verifyCmd) compare(e *env) (report *verify.Report, err error) {
 		return nil, fmt.Errorf("connect to Postgres at %s: %w", postgresclient.Redacted(url), err)
 	}
 	defer func() { err = errors.Join(err, postgres.Close(e.ctx)) }()
-	clickHouse, err := openClickHouse(c.ClickHouse)
-	if err != nil {
-		return nil, err
+	var clickHouse driver.Conn
+	if c.ReadModel == stores.ClickHouse {
+		if clickHouse, err = openClickHouse(clickhouseclient.Config(c.ClickHouse)); err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, clickHouse.Close()) }()
 	}
-	defer func() { err = errors.Join(err, clickHouse.Close()) }()
 	declared := topics.Declared(e.kafka.TopicPrefix)
 	return verify.Run(e.ctx, verify.Options{
 		Kafka: e.kafka, EventsTopic: declared.Events.Name, Group: declared.ProjectorGroup,

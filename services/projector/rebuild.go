@@ -7,21 +7,23 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/lotline/lotline/pkg/clickhouseclient"
 	"github.com/lotline/lotline/pkg/kafkaclient"
 	"github.com/lotline/lotline/pkg/postgresclient"
 	"github.com/lotline/lotline/pkg/readmodel"
-	"github.com/lotline/lotline/pkg/readmodel/clickhouse"
+	"github.com/lotline/lotline/pkg/readmodel/stores"
 	"github.com/lotline/lotline/topics"
 
 	"github.com/lotline/lotline/services/projector/internal/rebuild"
 )
 
+// compareWorkers is how many parts of Postgres' tables a comparison reads at once.
+const compareWorkers = 2
+
 // RebuildConfig is what an operator says about a rebuild of the read model.
 type RebuildConfig struct {
-	Kafka      kafkaclient.Config
-	ClickHouse clickhouseclient.Config
-	Postgres   postgresclient.Settings
+	Kafka     kafkaclient.Config
+	ReadModel stores.Config
+	Postgres  postgresclient.Settings
 	// From is what the next generation is filled from: state or events.
 	From string
 	// Workers is how many parts of Postgres' tables are read and loaded at once, 1 to 32.
@@ -44,7 +46,7 @@ type RebuildReport = rebuild.Report
 
 // Validate names every fault of the configuration, a sentence each.
 func (c RebuildConfig) Validate() error {
-	errs := []error{c.Kafka.Validate(), c.ClickHouse.Validate(), c.Postgres.Validate()}
+	errs := []error{c.Kafka.Validate(), c.ReadModel.CheckKept(), c.Postgres.Validate()}
 	if c.From != rebuild.FromState && c.From != rebuild.FromEvents {
 		errs = append(errs, fmt.Errorf("--from is %q and must be %s or %s", c.From, rebuild.FromState, rebuild.FromEvents))
 	}
@@ -71,12 +73,12 @@ func Rebuild(ctx context.Context, c RebuildConfig) (report *RebuildReport, err e
 	if err != nil {
 		return nil, err
 	}
-	generations, err := clickhouse.NewGenerations(c.ClickHouse)
+	generations, err := c.ReadModel.NewGenerations()
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, generations.Close()) }()
-	writer, err := clickhouse.NewWriter(c.ClickHouse)
+	writer, err := c.ReadModel.NewWriter()
 	if err != nil {
 		return nil, err
 	}
@@ -93,21 +95,37 @@ func Rebuild(ctx context.Context, c RebuildConfig) (report *RebuildReport, err e
 	}, slog.Default())
 }
 
+// Compare holds the read model against the write side, row by row, and changes nothing; rows that Postgres has not are
+// compared as far as its rows go: neither the outcomes of commands nor times. The services may run meanwhile. The error says
+// that it could not.
+func Compare(ctx context.Context, readModel stores.Config, from postgresclient.Settings, wait time.Duration, skusMax int) (report *RebuildReport, err error) {
+	if err := errors.Join(readModel.CheckKept(), from.Validate()); err != nil {
+		return nil, err
+	}
+	url, err := from.ConnURL()
+	if err != nil {
+		return nil, err
+	}
+	generations, err := readModel.NewGenerations()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, generations.Close()) }()
+	return rebuild.Compare(ctx, rebuild.Options{Store: generations, PostgresURL: url, Workers: compareWorkers, Wait: wait, SKUsMax: skusMax})
+}
+
 // RollBack switches readers back to the generation that is still kept beside the live one, and returns its number.
-func RollBack(ctx context.Context, c clickhouseclient.Config) (int, error) {
+func RollBack(ctx context.Context, c stores.Config) (int, error) {
 	return onGenerations(ctx, c, rebuild.Back)
 }
 
 // DropGeneration ends the generation beside the live one, and returns its number.
-func DropGeneration(ctx context.Context, c clickhouseclient.Config) (int, error) {
+func DropGeneration(ctx context.Context, c stores.Config) (int, error) {
 	return onGenerations(ctx, c, rebuild.Drop)
 }
 
-func onGenerations(ctx context.Context, c clickhouseclient.Config, do func(context.Context, readmodel.Generations) (int, error)) (generation int, err error) {
-	if err := c.Validate(); err != nil {
-		return 0, err
-	}
-	generations, err := clickhouse.NewGenerations(c)
+func onGenerations(ctx context.Context, c stores.Config, do func(context.Context, readmodel.Generations) (int, error)) (generation int, err error) {
+	generations, err := c.NewGenerations()
 	if err != nil {
 		return 0, err
 	}

@@ -36,8 +36,21 @@ func (p *pipeline) rebuildArgs(flags ...string) []string {
 	require.NoError(p, err)
 	return append([]string{
 		"rebuild", "--kafka-brokers=" + strings.Join(p.on.Kafka, ","), "--kafka-topic-prefix=" + p.on.TopicPrefix,
-		"--postgres-url=" + reader, "--clickhouse-addrs=" + p.on.ClickHouse, "--clickhouse-database=" + p.on.Database,
-	}, flags...)
+		"--postgres-url=" + reader,
+	}, append(p.readModelArgs("_migrate"), flags...)...)
+}
+
+// readModelArgs say where the pipeline's read model is, for the user in Postgres whose name ends so.
+func (p *pipeline) readModelArgs(user string) []string {
+	switch p.on.ReadModel {
+	case stores.Postgres:
+		url, err := stack.Login(p.Context(), p.on.PostgresURL, p.on.Database+user+"_reading", "lotline"+user)
+		require.NoError(p, err)
+		return []string{"--read-model=postgres", "--read-postgres-url=" + url}
+	case stores.Redis:
+		return []string{"--read-model=redis", "--redis-addr=" + p.on.Redis, "--redis-prefix=" + p.on.Database}
+	}
+	return []string{"--clickhouse-addrs=" + p.on.ClickHouse, "--clickhouse-database=" + p.on.Database}
 }
 
 func (p *pipeline) rebuild(flags ...string) (code int, printed string) {
@@ -94,11 +107,15 @@ func (p *pipeline) asked() (stop func()) {
 		}
 		return nil
 	})
-	conn := p.clickHouse()
-	for _, question := range []string{ // a dashboard
-		"SELECT sku, version FROM skus FINAL WHERE sku LIKE 'BUSY-%'",
-		"SELECT sku, max(version) FROM order_lines FINAL WHERE sku LIKE 'BUSY-%' AND toUInt64(substring(orderid, 3)) % 40 < 20 GROUP BY sku", // those that nobody gives back
-	} {
+	var conn driver.Conn
+	var dashboard []string
+	if p.on.ReadModel == "" {
+		conn, dashboard = p.clickHouse(), []string{
+			"SELECT sku, version FROM skus FINAL WHERE sku LIKE 'BUSY-%'",
+			"SELECT sku, max(version) FROM order_lines FINAL WHERE sku LIKE 'BUSY-%' AND toUInt64(substring(orderid, 3)) % 40 < 20 GROUP BY sku", // those that nobody gives back
+		}
+	}
+	for _, question := range dashboard {
 		group.Go(func() error {
 			newest := make(map[string]uint64)
 			for ctx.Err() == nil {

@@ -30,8 +30,8 @@ func (p *pipeline) verify(flags ...string) (code int, printed string) {
 	require.NoError(p, err)
 	args := append([]string{
 		"verify", "--kafka-brokers=" + strings.Join(p.on.Kafka, ","), "--kafka-topic-prefix=" + p.on.TopicPrefix,
-		"--postgres-url=" + reader, "--clickhouse-addrs=" + p.on.ClickHouse, "--clickhouse-database=" + p.on.Database,
-	}, flags...)
+		"--postgres-url=" + reader,
+	}, append(p.readModelArgs("_bi"), flags...)...)
 	var out bytes.Buffer
 	code = cli.Main(p.Context(), args, strings.NewReader(""), &out, &out)
 	return code, out.String()
@@ -41,6 +41,11 @@ func (p *pipeline) agrees() {
 	p.Helper()
 	code, printed := p.verify()
 	require.Zero(p, code, printed)
+	if p.on.ReadModel != "" {
+		require.Contains(p, printed, "Postgres = fold of the events\n")
+		require.Contains(p, printed, p.on.ReadModel+" = Postgres\n")
+		return
+	}
 	require.Contains(p, printed, "Postgres = fold of the events = ClickHouse")
 }
 

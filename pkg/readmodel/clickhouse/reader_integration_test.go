@@ -23,10 +23,14 @@ func newReader(t *testing.T, cfg clickhouseclient.Config) *Reader {
 
 func TestConforms(t *testing.T) {
 	readmodeltest.Conform(t, readmodeltest.Store{
-		KeepsOutcomes: true, KeepsBatchVersions: true,
+		KeepsOutcomes: true, KeepsBatchVersions: true, HasGenerations: true,
 		Open: func(t *testing.T) readmodeltest.Place {
 			cfg := migrated(t)
-			return readmodeltest.Place{Writer: func(t *testing.T) readmodel.Writer { return newWriter(t, cfg) }, Reader: newReader(t, cfg)}
+			return readmodeltest.Place{
+				Reader:      newReader(t, cfg),
+				Writer:      func(t *testing.T) readmodel.Writer { return newWriter(t, cfg) },
+				Generations: func(t *testing.T) readmodel.Generations { return newGenerations(t, cfg) },
+			}
 		},
 	})
 }

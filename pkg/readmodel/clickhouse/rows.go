@@ -138,7 +138,7 @@ func (g *Generations) Read(ctx context.Context, generation int, skus []string, h
 	read := func(table, columns string, fields []any, keep func()) error {
 		err := each(ctx, g.writer.conn, "SELECT "+columns+" FROM "+of(table, generation)+" FINAL"+where, args, fields, func() error {
 			keep()
-			return handOver(part, readRowsMax, handle)
+			return part.HandOver(readRowsMax, handle)
 		})
 		if err != nil {
 			return fmt.Errorf("read %s of generation %d: %w", table, generation, err)
@@ -171,19 +171,7 @@ func (g *Generations) Read(ctx context.Context, generation int, skus []string, h
 		}); err != nil {
 		return err
 	}
-	return handOver(part, 1, handle)
-}
-
-// handOver hands over a part that has as many rows as it may, and empties it.
-func handOver(part *readmodel.State, rows int, each func(*readmodel.State) error) error {
-	if part.Len() < rows {
-		return nil
-	}
-	if err := each(part); err != nil {
-		return err
-	}
-	*part = readmodel.State{SKUs: part.SKUs[:0], Batches: part.Batches[:0], Refs: part.Refs[:0], Lines: part.Lines[:0]}
-	return nil
+	return part.HandOver(1, handle)
 }
 
 // LogParts are days: the log is ordered by hour, so a day is read without looking at others.

@@ -4,6 +4,7 @@ package clickhouse
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -60,5 +61,19 @@ func TestSumsAreThoseOfTheRows(t *testing.T) {
 			require.Equal(t, sum, after[sku], sku)
 		}
 		before = after
+	}
+}
+
+// state is some rows that a read model may have.
+func state() *readmodel.State {
+	at := time.Date(2026, 11, 30, 21, 30, 0, 7e6, time.UTC)
+	return &readmodel.State{
+		SKUs:    []readmodel.SKURow{{SKU: "LAMP", Version: 9, Available: 12, EventTime: at}},
+		Batches: []readmodel.BatchRow{{SKU: "LAMP", Batch: readmodel.Batch{Ref: "b1", Qty: 20, Available: 12, ETA: "2031-05-06", Version: 9}, EventTime: at}},
+		Refs:    []readmodel.RefRow{{Ref: "b1", SKU: "LAMP"}},
+		Lines: []readmodel.LineRow{
+			{Line: readmodel.Line{OrderID: "o1", SKU: "LAMP", BatchRef: "b1", Qty: 3, ETA: "2031-05-06", Version: 7}, CommandID: "c7", EventTime: at},
+			{Line: readmodel.Line{OrderID: "o2", SKU: "LAMP", Qty: 3, Version: 6}, CommandID: "c5", EventTime: at}, // allocated at 5, deallocated later
+		},
 	}
 }

@@ -2,7 +2,7 @@
 // may be on another server than the write side.
 //
 // It is a store of readmodel, and may import readmodel, pkg and the Postgres client. The projector writes by its Writer,
-// the gateway asks by its Reader, and the operator's command migrates.
+// the gateway asks by its Reader, and the operator's command migrates and rebuilds by its Generations.
 package postgres
 
 import (
@@ -58,8 +58,12 @@ func (c Config) ConnURL() (string, error) {
 //go:embed migrations/*.sql
 var embedded embed.FS
 
-//go:embed roles.sql
-var rolesSQL string
+var (
+	//go:embed roles.sql
+	rolesSQL string
+	//go:embed generation_roles.sql
+	generationRolesSQL string
+)
 
 // roles are those that roles.sql gives rights to.
 var roles = []string{"lotline_migrate", "lotline_projector", "lotline_gateway", "lotline_bi"}
@@ -85,7 +89,7 @@ func Migrate(ctx context.Context, cfg Config, log *slog.Logger) (warning string,
 	if err := migrate.Postgres(ctx, url, files, log); err != nil {
 		return "", err
 	}
-	return migrate.PostgresRoles(ctx, url, roles, rolesSQL)
+	return migrate.PostgresRoles(ctx, url, roles, rolesSQL+generationRolesSQL)
 }
 
 // createSchema makes the schema only if it is missing, so that an account without that right can migrate one that was

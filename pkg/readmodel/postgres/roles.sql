@@ -33,9 +33,10 @@ BEGIN
 END
 $$;
 
--- What the projector's statements do: it never deletes.
-GRANT SELECT, INSERT, UPDATE ON order_lines_g1, stock_g1, skus_g1, outcomes TO lotline_projector;
-GRANT SELECT ON goose_db_version TO lotline_projector;
+-- The tables of generations are in generation_roles.sql, which runs after this.
+GRANT SELECT, INSERT, UPDATE ON outcomes TO lotline_projector;
+GRANT SELECT ON goose_db_version, generations TO lotline_projector;
 
--- What the gateway asks, by the names that stay over generations.
-GRANT SELECT ON order_lines, stock, skus, outcomes TO lotline_gateway, lotline_bi;
+-- What the gateway asks, by the names that stay over generations; so does the projector's audit.
+GRANT SELECT ON order_lines, stock, skus, outcomes TO lotline_gateway, lotline_bi, lotline_projector;
+GRANT SELECT ON generations TO lotline_bi;

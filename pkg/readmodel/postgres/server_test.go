@@ -73,6 +73,18 @@ func newReader(t testing.TB, cfg Config) Reader {
 	return r
 }
 
+func newGenerations(t testing.TB, cfg Config) *Generations {
+	t.Helper()
+	g, err := NewGenerations(cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, g.Close()) })
+	return g
+}
+
 func place(t testing.TB, cfg Config) readmodeltest.Place {
-	return readmodeltest.Place{Writer: func(t *testing.T) readmodel.Writer { return newWriter(t, cfg) }, Reader: newReader(t, cfg)}
+	return readmodeltest.Place{
+		Reader:      newReader(t, cfg),
+		Writer:      func(t *testing.T) readmodel.Writer { return newWriter(t, cfg) },
+		Generations: func(t *testing.T) readmodel.Generations { return newGenerations(t, cfg) },
+	}
 }

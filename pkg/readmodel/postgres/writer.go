@@ -79,8 +79,8 @@ func (w *Writer) Check(ctx context.Context) error {
 	return nil
 }
 
-// Apply keeps all rows of a block in one transaction. Rows are locked in the order of their keys, and tables in one
-// order, so that two writers wait for each other and never in a circle.
+// Apply keeps all rows of a block in one transaction, in every generation. Rows are locked in the order of their keys, and
+// tables in one order, so that two writers wait for each other and never in a circle.
 func (w *Writer) Apply(ctx context.Context, records []readmodel.Record) (err error) {
 	rows := readmodel.Fold(records)
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
@@ -88,15 +88,33 @@ func (w *Writer) Apply(ctx context.Context, records []readmodel.Record) (err err
 	ctx, span := telemetry.Child(ctx, "UPSERT "+w.schema, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
 		semconv.DBSystemNamePostgreSQL, semconv.DBOperationName("INSERT"), semconv.DBOperationBatchSize(len(records))))
 	defer func() { telemetry.End(span, err) }()
-	b := &pgx.Batch{} // on a connection one transaction
-	inPieces(rows.Lines, func(piece []readmodel.LineRow) { queueLines(b, piece) })
-	inPieces(rows.Batches, func(piece []readmodel.BatchRow) { queueBatches(b, piece) })
-	inPieces(rows.SKUs, func(piece []readmodel.SKURow) { queueSKUs(b, piece) })
-	inPieces(rows.Outcomes, func(piece []readmodel.OutcomeRow) { queueOutcomes(b, piece) })
-	if err := w.pool.SendBatch(ctx, b).Close(); err != nil {
+	if err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
+		// Until the transaction ends it has a lock on the list, by which Settle knows it, and for which Begin and Drop wait.
+		found, err := tx.Query(ctx, "SELECT generation FROM generations ORDER BY generation")
+		if err != nil {
+			return err
+		}
+		generations, err := pgx.CollectRows(found, pgx.RowTo[int])
+		if err != nil {
+			return err
+		}
+		b := &pgx.Batch{}
+		for _, generation := range generations {
+			queue(b, generation, &rows.State)
+		}
+		inPieces(rows.Outcomes, func(piece []readmodel.OutcomeRow) { queueOutcomes(b, piece) })
+		return tx.SendBatch(ctx, b).Close()
+	}); err != nil {
 		return fmt.Errorf("write the rows of %d events: %w", len(records), err)
 	}
 	return nil
+}
+
+// queue queues what keeps rows in a generation.
+func queue(b *pgx.Batch, generation int, rows *readmodel.State) {
+	inPieces(rows.Lines, func(piece []readmodel.LineRow) { queueLines(b, generation, piece) })
+	inPieces(rows.Batches, func(piece []readmodel.BatchRow) { queueBatches(b, generation, piece) })
+	inPieces(rows.SKUs, func(piece []readmodel.SKURow) { queueSKUs(b, generation, piece) })
 }
 
 func inPieces[R any](rows []R, queue func(piece []R)) {
@@ -107,7 +125,7 @@ func inPieces[R any](rows []R, queue func(piece []R)) {
 	}
 }
 
-func queueLines(b *pgx.Batch, rows []readmodel.LineRow) {
+func queueLines(b *pgx.Batch, generation int, rows []readmodel.LineRow) {
 	var orders, skus, refs, etas, commands []string
 	var versions []int64
 	var qtys []int32
@@ -118,7 +136,7 @@ func queueLines(b *pgx.Batch, rows []readmodel.LineRow) {
 		versions, qtys = append(versions, int64(r.Version)), append(qtys, r.Qty)
 		commands, times = append(commands, r.CommandID), append(times, r.EventTime)
 	}
-	b.Queue(`INSERT INTO order_lines_g1 AS t (orderid, sku, version, batchref, qty, eta, commandid, event_time)
+	b.Queue(`INSERT INTO `+of(tableLines, generation)+` AS t (orderid, sku, version, batchref, qty, eta, commandid, event_time)
 		SELECT orderid, sku, version, nullif(ref, ''), qty, nullif(eta, '')::date, commandid, event_time
 		FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::integer[], $6::text[], $7::text[], $8::timestamptz[])
 			AS k (orderid, sku, version, ref, qty, eta, commandid, event_time)
@@ -127,7 +145,7 @@ func queueLines(b *pgx.Batch, rows []readmodel.LineRow) {
 		WHERE excluded.version > t.version`, orders, skus, versions, refs, qtys, etas, commands, times)
 }
 
-func queueBatches(b *pgx.Batch, rows []readmodel.BatchRow) {
+func queueBatches(b *pgx.Batch, generation int, rows []readmodel.BatchRow) {
 	var skus, refs, etas []string
 	var versions []int64
 	var qtys, availables []int32
@@ -138,7 +156,7 @@ func queueBatches(b *pgx.Batch, rows []readmodel.BatchRow) {
 		versions, qtys, availables = append(versions, int64(r.Version)), append(qtys, r.Qty), append(availables, r.Available)
 		times = append(times, r.EventTime)
 	}
-	b.Queue(`INSERT INTO stock_g1 AS t (sku, ref, version, qty, available, eta, event_time)
+	b.Queue(`INSERT INTO `+of(tableBatches, generation)+` AS t (sku, ref, version, qty, available, eta, event_time)
 		SELECT sku, ref, version, qty, available, nullif(eta, '')::date, event_time
 		FROM unnest($1::text[], $2::text[], $3::bigint[], $4::integer[], $5::integer[], $6::text[], $7::timestamptz[])
 			AS k (sku, ref, version, qty, available, eta, event_time)
@@ -147,7 +165,7 @@ func queueBatches(b *pgx.Batch, rows []readmodel.BatchRow) {
 		WHERE excluded.version > t.version`, skus, refs, versions, qtys, availables, etas, times)
 }
 
-func queueSKUs(b *pgx.Batch, rows []readmodel.SKURow) {
+func queueSKUs(b *pgx.Batch, generation int, rows []readmodel.SKURow) {
 	var skus []string
 	var versions, availables []int64
 	var times []time.Time
@@ -155,7 +173,7 @@ func queueSKUs(b *pgx.Batch, rows []readmodel.SKURow) {
 		skus, versions, availables = append(skus, r.SKU), append(versions, int64(r.Version)), append(availables, r.Available)
 		times = append(times, r.EventTime)
 	}
-	b.Queue(`INSERT INTO skus_g1 AS t (sku, version, available, event_time)
+	b.Queue(`INSERT INTO `+of(tableSKUs, generation)+` AS t (sku, version, available, event_time)
 		SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::timestamptz[])
 		ON CONFLICT (sku) DO UPDATE SET (version, available, event_time) = (excluded.version, excluded.available, excluded.event_time)
 		WHERE excluded.version > t.version`, skus, versions, availables, times)

@@ -23,12 +23,16 @@ type Store struct {
 	InOrder bool
 	// What the store keeps.
 	KeepsOutcomes, KeepsBatchVersions bool
+	// HasGenerations says that places have Generations.
+	HasGenerations bool
 }
 
 // Place is where one test keeps and asks. Whoever opened it closes what is in it.
 type Place struct {
 	Writer func(t *testing.T) readmodel.Writer // another writer to the place
 	Reader readmodel.Reader
+	// Generations, of a store that has them, opens them once more, as another process does.
+	Generations func(t *testing.T) readmodel.Generations
 }
 
 // Conform runs everything that a read model promises against a store. Each subtest has a place of its own.
@@ -48,6 +52,9 @@ func Conform(t *testing.T, s Store) {
 		t.Run("published twice", s.publishedTwice)
 	}
 	t.Run("never back", s.neverBack)
+	if s.HasGenerations {
+		t.Run("generations", s.generations)
+	}
 }
 
 // told opens a place and tells it a history in order, in small blocks.

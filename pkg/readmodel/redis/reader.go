@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -20,14 +22,15 @@ const readConnectionsMax = 8
 // Reader asks the read model in Redis. It is a readmodel.Reader.
 type Reader struct {
 	client *goredis.Client
-	keys   keys
+	prefix string
+	live   atomic.Pointer[string] // the generation that was live at the last question; nil: not asked yet
 }
 
 var _ readmodel.Reader = (*Reader)(nil)
 
 // NewReader returns a reader whose questions may each take as long as timeout. It connects when it is first asked.
 func NewReader(cfg Config, timeout time.Duration) *Reader {
-	return &Reader{client: cfg.connect(timeout, readConnectionsMax), keys: keys{cfg.Prefix}}
+	return &Reader{client: cfg.connect(timeout, readConnectionsMax), prefix: cfg.Prefix}
 }
 
 // Name is redis.
@@ -59,16 +62,22 @@ func (r *Reader) Orders(ctx context.Context, orderIDs []string) (map[string][]re
 	if len(orderIDs) == 0 {
 		return found, nil
 	}
-	names := make([]string, len(orderIDs))
-	for i, id := range orderIDs {
-		names[i] = r.keys.order(id)
+	var answer []any
+	if err := r.ask(func(k keys) (live string, err error) {
+		names := make([]string, 0, len(orderIDs)+1)
+		for _, id := range orderIDs {
+			names = append(names, k.order(id))
+		}
+		if answer, err = ordersScript.Run(ctx, r.client, append(names, k.live()), readmodel.OrderLinesMax+1).Slice(); err != nil {
+			return "", fmt.Errorf("ask for %d orders: %w", len(orderIDs), err)
+		}
+		live, _ = answer[0].(string)
+		return live, nil
+	}); err != nil {
+		return nil, err
 	}
-	answer, err := ordersScript.Run(ctx, r.client, names, readmodel.OrderLinesMax+1).Slice()
-	if err != nil {
-		return nil, fmt.Errorf("ask for %d orders: %w", len(orderIDs), err)
-	}
 	for i, id := range orderIDs {
-		fields, _ := answer[i].([]any)
+		fields, _ := answer[i+1].([]any)
 		if len(fields) == 0 {
 			continue
 		}
@@ -117,8 +126,8 @@ func integers(words []string) ([]int64, error) {
 // Lines returns single order lines.
 func (r *Reader) Lines(ctx context.Context, lines []readmodel.LineKey) (map[readmodel.LineKey]readmodel.Line, error) {
 	found := map[readmodel.LineKey]readmodel.Line{}
-	err := each(ctx, r.client, lines, func(pipe goredis.Pipeliner, key readmodel.LineKey) *goredis.StringCmd {
-		return pipe.HGet(ctx, r.keys.order(key.OrderID), key.SKU)
+	err := each(ctx, r, lines, func(pipe goredis.Pipeliner, k keys, key readmodel.LineKey) *goredis.StringCmd {
+		return pipe.HGet(ctx, k.order(key.OrderID), key.SKU)
 	}, func(key readmodel.LineKey, text string) error {
 		l, err := parseLine(key.OrderID, key.SKU, text)
 		found[key] = l
@@ -130,8 +139,8 @@ func (r *Reader) Lines(ctx context.Context, lines []readmodel.LineKey) (map[read
 // Availability returns what is left of SKUs and their batches, of each of one moment.
 func (r *Reader) Availability(ctx context.Context, skus []string) (map[string]readmodel.Availability, error) {
 	found := map[string]readmodel.Availability{}
-	err := each(ctx, r.client, skus, func(pipe goredis.Pipeliner, sku string) *goredis.MapStringStringCmd {
-		return pipe.HGetAll(ctx, r.keys.sku(sku))
+	err := each(ctx, r, skus, func(pipe goredis.Pipeliner, k keys, sku string) *goredis.MapStringStringCmd {
+		return pipe.HGetAll(ctx, k.sku(sku))
 	}, func(sku string, rows map[string]string) error {
 		if _, known := rows[""]; !known { // the rows of its batches are there a moment sooner
 			return nil
@@ -172,8 +181,8 @@ func parseAvailability(sku string, rows map[string]string) (readmodel.Availabili
 // SKUs returns which SKUs have a batch of a ref. Members of one score are in the order of their bytes.
 func (r *Reader) SKUs(ctx context.Context, refs []string) (map[string][]string, error) {
 	found := map[string][]string{}
-	err := each(ctx, r.client, refs, func(pipe goredis.Pipeliner, ref string) *goredis.StringSliceCmd {
-		return pipe.ZRange(ctx, r.keys.ref(ref), 0, readmodel.RefSKUsMax-1)
+	err := each(ctx, r, refs, func(pipe goredis.Pipeliner, k keys, ref string) *goredis.StringSliceCmd {
+		return pipe.ZRange(ctx, k.ref(ref), 0, readmodel.RefSKUsMax-1)
 	}, func(ref string, skus []string) error {
 		if len(skus) > 0 {
 			found[ref] = skus
@@ -186,8 +195,8 @@ func (r *Reader) SKUs(ctx context.Context, refs []string) (map[string][]string, 
 // Outcomes returns what became of commands.
 func (r *Reader) Outcomes(ctx context.Context, commandIDs []string) (map[string]readmodel.Outcome, error) {
 	found := map[string]readmodel.Outcome{}
-	err := each(ctx, r.client, commandIDs, func(pipe goredis.Pipeliner, id string) *goredis.StringCmd {
-		return pipe.Get(ctx, r.keys.outcome(id))
+	err := each(ctx, r, commandIDs, func(pipe goredis.Pipeliner, k keys, id string) *goredis.StringCmd {
+		return pipe.Get(ctx, k.outcome(id))
 	}, func(id, text string) error {
 		words := strings.SplitN(text, " ", 4)
 		var o readmodel.Outcome
@@ -207,20 +216,49 @@ type result[V any] interface {
 	Result() (V, error)
 }
 
+// switchesMax is how often readers may be switched while one question is answered.
+const switchesMax = 5
+
+// ask puts a question to the live generation. do returns which that was once it had been answered: if it is another one, the
+// answer may be of rows that are no longer kept up to date, and the question is put again. Every question says so itself,
+// since a reader that looked it up before would ask once more each time.
+func (r *Reader) ask(do func(k keys) (live string, err error)) error {
+	generation := firstGeneration
+	if known := r.live.Load(); known != nil {
+		generation = *known
+	}
+	for range switchesMax {
+		live, err := do(keys{r.prefix, generation})
+		if err != nil || live == generation {
+			return err
+		}
+		generation = live
+		r.live.Store(&live)
+	}
+	return errors.New("readers are switched from one generation to another all the time")
+}
+
 // each sends a command a key in one pipeline, and calls take for each answer that is there.
-func each[K, V any, C result[V]](ctx context.Context, client *goredis.Client, of []K, send func(goredis.Pipeliner, K) C, take func(K, V) error) error {
+func each[K, V any, C result[V]](ctx context.Context, r *Reader, of []K, send func(goredis.Pipeliner, keys, K) C, take func(K, V) error) error {
 	if len(of) == 0 {
 		return nil
 	}
 	sent := make([]C, len(of))
-	_, err := client.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
-		for i, key := range of {
-			sent[i] = send(pipe, key)
+	if err := r.ask(func(k keys) (string, error) {
+		var live *goredis.StringCmd
+		_, err := r.client.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
+			for i, key := range of {
+				sent[i] = send(pipe, k, key)
+			}
+			live = pipe.Get(ctx, k.live())
+			return nil
+		})
+		if err != nil && err != goredis.Nil { //nolint:errorlint // the first error of the pipeline's commands, bare: Nil is no row
+			return "", fmt.Errorf("ask for %d keys: %w", len(of), err)
 		}
-		return nil
-	})
-	if err != nil && err != goredis.Nil { //nolint:errorlint // the first error of the pipeline's commands, bare: Nil is no row
-		return fmt.Errorf("ask for %d keys: %w", len(of), err)
+		return liveOf(live)
+	}); err != nil {
+		return err
 	}
 	for i, key := range of {
 		value, err := sent[i].Result()
@@ -235,4 +273,16 @@ func each[K, V any, C result[V]](ctx context.Context, client *goredis.Client, of
 		}
 	}
 	return nil
+}
+
+// liveOf reads which generation is the live one.
+func liveOf(answer *goredis.StringCmd) (string, error) {
+	live, err := answer.Result()
+	switch {
+	case err == goredis.Nil: //nolint:errorlint // as above
+		return firstGeneration, nil
+	case err != nil:
+		return "", fmt.Errorf("ask which generation is the live one: %w", err)
+	}
+	return live, nil
 }

@@ -1,7 +1,7 @@
 // Package redis is the read model in Redis: hashes that hold an answer each, kept by scripts that compare versions.
 //
-// It is a store of readmodel, and may import readmodel, pkg and the Redis client. The projector writes by its Writer and
-// the gateway asks by its Reader. There is nothing to migrate. One server (with replicas, if you like), not a cluster: a
+// It is a store of readmodel, and may import readmodel, pkg and the Redis client. The projector writes by its Writer, the
+// gateway asks by its Reader, and the operator's command rebuilds by its Generations. There is nothing to migrate. One server (with replicas, if you like), not a cluster: a
 // script's keys would be on several.
 //
 // Keys begin with the prefix and the generation:
@@ -11,6 +11,10 @@
 //	lotline:g1:sku:SKU        hash  "" -> "version available", and ref -> "version qty available eta" of each batch
 //	lotline:g1:ref:REF        zset  SKUs that have a batch of the ref
 //	lotline:outcome:COMMANDID string "time partition offset {…}"
+//	lotline:generations       hash  generation -> "fed", or "ending" while it is deleted; not there: generation 1 is
+//	lotline:live              string the generation that is asked; not there: 1
+//	lotline:rebuild:2         hash  what is kept about the making of a generation
+//	lotline:applying          zset  blocks of which a part is written -> when they are given up, in Unix seconds
 package redis
 
 import (
@@ -34,8 +38,8 @@ const (
 	flagPrefix = "redis-"
 
 	dialTimeout = time.Second
-	// generation is the only one that there is.
-	generation = "g1"
+	// firstGeneration needs no list.
+	firstGeneration = "1"
 )
 
 // PasswordVariable is the environment variable that holds the password where no file does.
@@ -98,24 +102,36 @@ func (c Config) connect(timeout time.Duration, connections int) *goredis.Client 
 	})
 }
 
-// keys makes the names of keys.
-type keys struct{ prefix string }
+// keys makes the names of keys, of one generation where they are of one.
+type keys struct{ prefix, generation string }
 
-func (k keys) of(kind, id string) string { return k.prefix + ":" + generation + ":" + kind + ":" + id }
-func (k keys) order(id string) string    { return k.of("order", id) }
-func (k keys) gone(id string) string     { return k.of("gone", id) }
-func (k keys) sku(id string) string      { return k.of("sku", id) }
-func (k keys) ref(id string) string      { return k.of("ref", id) }
-func (k keys) outcome(id string) string  { return k.prefix + ":outcome:" + id }
+func (k keys) rows() string             { return k.prefix + ":g" + k.generation + ":" }
+func (k keys) order(id string) string   { return k.rows() + "order:" + id }
+func (k keys) sku(id string) string     { return k.rows() + "sku:" + id }
+func (k keys) ref(id string) string     { return k.rows() + "ref:" + id }
+func (k keys) outcome(id string) string { return k.prefix + ":outcome:" + id }
+func (k keys) generations() string      { return k.prefix + ":generations" }
+func (k keys) live() string             { return k.prefix + ":live" }
+func (k keys) marks() string            { return k.prefix + ":rebuild:" + k.generation }
+func (k keys) applying() string         { return k.prefix + ":applying" }
 
 var (
 	//go:embed apply.lua
 	applyLua string
 	//go:embed orders.lua
 	ordersLua string
+	//go:embed begin.lua
+	beginLua string
+	//go:embed switch.lua
+	switchLua string
+	//go:embed end.lua
+	endLua string
 
 	applyScript  = goredis.NewScript(applyLua)
 	ordersScript = goredis.NewScript(ordersLua)
+	beginScript  = goredis.NewScript(beginLua)
+	switchScript = goredis.NewScript(switchLua)
+	endScript    = goredis.NewScript(endLua)
 )
 
 // noDay stands for an eta of "".

@@ -49,10 +49,18 @@ func newReader(t testing.TB, cfg Config) *Reader {
 
 func TestConforms(t *testing.T) {
 	readmodeltest.Conform(t, readmodeltest.Store{
-		KeepsOutcomes: true, KeepsBatchVersions: true,
+		KeepsOutcomes: true, KeepsBatchVersions: true, HasGenerations: true,
 		Open: func(t *testing.T) readmodeltest.Place {
 			cfg := newPrefix(t)
-			return readmodeltest.Place{Writer: func(t *testing.T) readmodel.Writer { return newWriter(t, cfg) }, Reader: newReader(t, cfg)}
+			return readmodeltest.Place{
+				Reader: newReader(t, cfg),
+				Writer: func(t *testing.T) readmodel.Writer { return newWriter(t, cfg) },
+				Generations: func(t *testing.T) readmodel.Generations {
+					g := NewGenerations(cfg)
+					t.Cleanup(func() { require.NoError(t, g.Close()) })
+					return g
+				},
+			}
 		},
 	})
 }

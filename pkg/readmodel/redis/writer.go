@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -29,6 +30,7 @@ const (
 type Writer struct {
 	client *goredis.Client
 	keys   keys
+	block  string // that is being applied, or was when it failed and is applied again; ""
 }
 
 var _ readmodel.Writer = (*Writer)(nil)
@@ -36,7 +38,7 @@ var _ readmodel.Writer = (*Writer)(nil)
 // NewWriter returns a writer. It connects when it is first used, so that a Redis that is away at the start is an outage
 // like any other.
 func NewWriter(cfg Config) *Writer {
-	return &Writer{client: cfg.connect(applyTimeout, 1), keys: keys{cfg.Prefix}}
+	return &Writer{client: cfg.connect(applyTimeout, 1), keys: keys{prefix: cfg.Prefix}}
 }
 
 // Name is redis.
@@ -70,92 +72,101 @@ func (w *Writer) Check(ctx context.Context) error {
 	return nil
 }
 
-// Apply keeps the rows of a block by scripts, each of which compares and keeps a part of them at once.
+// Apply keeps the rows of a block by scripts, each of which compares and keeps a part of them at once, in every generation.
 func (w *Writer) Apply(ctx context.Context, records []readmodel.Record) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
 	ctx, span := telemetry.Child(ctx, "EVALSHA", trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
 		semconv.DBSystemNameRedis, semconv.DBOperationName("EVALSHA"), semconv.DBOperationBatchSize(len(records))))
 	defer func() { telemetry.End(span, err) }()
-	parts, err := w.parts(readmodel.Fold(records))
-	if err != nil {
-		return err
-	}
-	err = w.run(ctx, parts)
-	if goredis.HasErrorPrefix(err, "NOSCRIPT") { // the server is new, or was restarted
-		if err := applyScript.Load(ctx, w.client).Err(); err != nil {
-			return fmt.Errorf("load the script: %w", err)
+	rows := readmodel.Fold(records)
+	all := partsOf(&rows.State)
+	for i := range rows.Outcomes { // last: whoever finds a command's outcome finds what it did
+		o := &rows.Outcomes[i]
+		text, err := json.Marshal(o.Outcome)
+		if err != nil {
+			return fmt.Errorf("encode the outcome of command %s: %w", o.CommandID, err)
 		}
-		err = w.run(ctx, parts)
+		all.add("outcome", o.CommandID, "", "", fmt.Sprintf("%d %d %d %s", o.EventTime.UnixMicro(), o.Partition, o.Offset, text))
 	}
-	if err != nil {
+	if w.block == "" {
+		w.block = rand.Text()
+	}
+	if err := w.run(ctx, "", w.block, all); err != nil {
 		return fmt.Errorf("write the rows of %d events: %w", len(records), err)
 	}
+	w.block = ""
 	return nil
 }
 
-// part is what one run of the script is given.
-type part struct {
-	keys []string
-	args []any
+// parts are the rows of a block, each as much as one run of the script is given.
+type parts [][]any
+
+func (all *parts) add(kind, id, field, order, value string) {
+	const words = 5
+	last := len(*all) - 1
+	if last < 0 || len((*all)[last]) == words*scriptRowsMax {
+		*all, last = append(*all, nil), last+1
+	}
+	(*all)[last] = append((*all)[last], kind, id, field, order, value)
 }
 
-// parts are the rows of a block, outcomes last: whoever finds a command's outcome finds what it did.
-func (w *Writer) parts(rows readmodel.Rows) ([]part, error) {
-	var all []part
-	add := func(key, other, kind, field, order, value string) {
-		if len(all) == 0 || len(all[len(all)-1].keys) == 2*scriptRowsMax {
-			all = append(all, part{})
-		}
-		p := &all[len(all)-1]
-		p.keys, p.args = append(p.keys, key, other), append(p.args, kind, field, order, value)
-	}
+func partsOf(rows *readmodel.State) (all parts) {
 	for i := range rows.Lines {
 		l := &rows.Lines[i]
 		kind, version := "line", strconv.FormatUint(l.Version, 10)
 		if l.BatchRef == "" {
 			kind = "gone"
 		}
-		add(w.keys.order(l.OrderID), w.keys.gone(l.OrderID), kind, l.SKU, version,
-			fmt.Sprintf("%s %d %s %s", version, l.Qty, dayOf(l.ETA), l.BatchRef))
+		all.add(kind, l.OrderID, l.SKU, version, fmt.Sprintf("%s %d %s %s", version, l.Qty, dayOf(l.ETA), l.BatchRef))
 	}
 	for i := range rows.Batches {
 		b := &rows.Batches[i]
-		key, version := w.keys.sku(b.SKU), strconv.FormatUint(b.Version, 10)
-		add(key, key, "row", b.Ref, version, fmt.Sprintf("%s %d %d %s", version, b.Qty, b.Available, dayOf(b.ETA)))
+		version := strconv.FormatUint(b.Version, 10)
+		all.add("row", b.SKU, b.Ref, version, fmt.Sprintf("%s %d %d %s", version, b.Qty, b.Available, dayOf(b.ETA)))
 	}
 	for _, s := range rows.SKUs {
-		key, version := w.keys.sku(s.SKU), strconv.FormatUint(s.Version, 10)
-		add(key, key, "row", "", version, fmt.Sprintf("%s %d", version, s.Available))
+		version := strconv.FormatUint(s.Version, 10)
+		all.add("row", s.SKU, "", version, fmt.Sprintf("%s %d", version, s.Available))
 	}
 	for _, r := range rows.Refs {
-		add(w.keys.ref(r.Ref), w.keys.ref(r.Ref), "ref", r.SKU, "", "")
+		all.add("ref", r.Ref, r.SKU, "", "")
 	}
-	for i := range rows.Outcomes {
-		o := &rows.Outcomes[i]
-		text, err := json.Marshal(o.Outcome)
-		if err != nil {
-			return nil, fmt.Errorf("encode the outcome of command %s: %w", o.CommandID, err)
-		}
-		key := w.keys.outcome(o.CommandID)
-		add(key, key, "outcome", "", "", fmt.Sprintf("%d %d %d %s", o.EventTime.UnixMicro(), o.Partition, o.Offset, text))
-	}
-	return all, nil
+	return all
 }
 
-func (w *Writer) run(ctx context.Context, parts []part) error {
-	for len(parts) > 0 {
-		n := min(len(parts), pipelineScriptsMax)
+// run writes parts to one generation or, if that is "", to all. Until the last part is written the block is among those that
+// Settle waits for.
+func (w *Writer) run(ctx context.Context, generation, block string, all parts) error {
+	for i := 0; i < len(all); {
+		n := min(len(all)-i, pipelineScriptsMax)
 		_, err := w.client.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
-			for _, p := range parts[:n] {
-				pipe.EvalSha(ctx, applyScript.Hash(), p.keys, p.args...)
+			for j, rows := range all[i : i+n] {
+				part := "middle"
+				switch at := i + j; {
+				case block == "": // of Load, which nobody waits for
+				case len(all) == 1:
+					part = "only"
+				case at == 0:
+					part = "first"
+				case at == len(all)-1:
+					part = "last"
+				}
+				args := append([]any{w.keys.prefix, generation, block, part, int(applyTimeout.Seconds())}, rows...)
+				pipe.EvalSha(ctx, applyScript.Hash(), []string{w.keys.generations(), w.keys.applying()}, args...)
 			}
 			return nil
 		})
-		if err != nil {
+		switch {
+		case goredis.HasErrorPrefix(err, "NOSCRIPT"): // the server is new, or was restarted
+			if err := applyScript.Load(ctx, w.client).Err(); err != nil {
+				return fmt.Errorf("load the script: %w", err)
+			}
+		case err != nil:
 			return err
+		default:
+			i += n
 		}
-		parts = parts[n:]
 	}
 	return nil
 }

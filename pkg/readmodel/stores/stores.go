@@ -66,7 +66,7 @@ func (c Config) Check() error {
 // CheckKept is Check for who keeps a read model: the write side is none.
 func (c Config) CheckKept() error {
 	if c.ReadModel == WriteSide {
-		return fmt.Errorf("--read-model is %s, where nothing is projected: a gateway asks the write side without a projector", WriteSide)
+		return fmt.Errorf("--read-model is %s, where nothing is projected, so that there is nothing to rebuild, to verify or to audit: a gateway asks the write side without a projector", WriteSide)
 	}
 	return c.Check()
 }
@@ -83,6 +83,20 @@ func (c Config) NewWriter() (readmodel.Writer, error) {
 		return redis.NewWriter(redis.Config(c.Redis)), nil
 	}
 	return clickhouse.NewWriter(clickhouseclient.Config(c.ClickHouse))
+}
+
+// NewGenerations returns the chosen store's Generations. It connects when it is first used.
+func (c Config) NewGenerations() (readmodel.Generations, error) {
+	if err := c.CheckKept(); err != nil {
+		return nil, err
+	}
+	switch c.ReadModel {
+	case Postgres:
+		return postgres.NewGenerations(postgres.Config(c.ReadPostgres))
+	case Redis:
+		return redis.NewGenerations(redis.Config(c.Redis)), nil
+	}
+	return clickhouse.NewGenerations(clickhouseclient.Config(c.ClickHouse))
 }
 
 // MigrateConfig is Config for who migrates.

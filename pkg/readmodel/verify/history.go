@@ -23,6 +23,9 @@ func (j *judge) history(ctx context.Context, log *eventLog, skus []string, add f
 	if log.isWhole() {
 		return 0, nil
 	}
+	if j.ClickHouse == nil {
+		return 0, fmt.Errorf("the topic %s no longer has its first events, and only the log in ClickHouse would: Postgres cannot be held against them", log.topic)
+	}
 	sql, args := `SELECT sku, version, toString(type), orderid, qty, batchref, batch_qty, batch_available,
 		ifNull(toString(eta), ''), available, commandid, reason, toUnixTimestamp64Milli(event_time), kpartition, koffset
 		FROM events FINAL WHERE `+below(log.starts), []any(nil)

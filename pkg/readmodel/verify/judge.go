@@ -134,7 +134,7 @@ func (j *judge) look(ctx context.Context, s scope) error {
 	if err != nil {
 		return err
 	}
-	clickHouse, err := clickHouseSums(ctx, j.ClickHouse, s)
+	clickHouse, err := j.clickHouseSums(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -151,7 +151,9 @@ func (j *judge) look(ctx context.Context, s scope) error {
 		}
 		found.mark = mark
 		judgePostgres(&found.postgres, postgres[key], p, mark, quiet && !j.log.hidden)
-		judgeClickHouse(&found.clickHouse, clickHouse[key], p, mark, projected)
+		if j.ClickHouse != nil {
+			judgeClickHouse(&found.clickHouse, clickHouse[key], p, mark, projected)
+		}
 		if found.postgres.what != "" || found.clickHouse.what != "" {
 			open[sku] = found
 		}

@@ -137,6 +137,8 @@ func (r *Report) Print(w io.Writer) {
 		fmt.Fprintf(w, "WRONG   and %d more\n", r.WrongMore)
 	}
 	switch {
+	case r.OK() && len(r.Stores) == 2: // without ClickHouse
+		fmt.Fprintln(w, "Postgres = fold of the events")
 	case r.OK():
 		fmt.Fprintln(w, "Postgres = fold of the events = ClickHouse")
 	case len(r.Wrong) == 0:

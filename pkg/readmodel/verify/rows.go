@@ -229,6 +229,9 @@ func (j *judge) postgresRows(ctx context.Context, skus []string) (rowSet, error)
 
 func (j *judge) clickHouseRows(ctx context.Context, skus []string) (rowSet, error) {
 	found := make(rowSet)
+	if len(skus) == 0 {
+		return found, nil
+	}
 	var failed error
 	each := func(sql string, fields []any, keep func() error) error {
 		return eachRow(ctx, j.ClickHouse, sql, []any{clickhouse.Named("skus", skus)}, fields, func() { failed = errors.Join(failed, keep()) })

@@ -119,7 +119,14 @@ var clickHousePerSKU = `SELECT sku, max(v) AS version` + columns(parts, "toInt64
 	"toString(batch_qty)", "toString(batch_available)", "ifNull(toString(eta), '')", "toString(available)", "commandid", "reason") + ` AS hash FROM events FINAL WHERE 1 AND_SKU
 	) GROUP BY sku`
 
-// clickHouseSums asks for sums. Each table is read at a moment of its own.
+// clickHouseSums asks for sums, if there is anybody to ask. Each table is read at a moment of its own.
+func (j *judge) clickHouseSums(ctx context.Context, s scope) (map[sumKey]sum, error) {
+	if j.ClickHouse == nil {
+		return nil, nil
+	}
+	return clickHouseSums(ctx, j.ClickHouse, s)
+}
+
 func clickHouseSums(ctx context.Context, conn driver.Conn, s scope) (map[sumKey]sum, error) {
 	perSKU, each, args := strings.ReplaceAll(clickHousePerSKU, "AND_SKU", ""), `SELECT sku, toInt32(0), version`+totals(parts, "%s", "%s"), []any{}
 	var sql string

@@ -27,7 +27,7 @@ type Options struct {
 	EventsTopic string
 	Group       string // the projector's consumer group
 	Postgres    *pgx.Conn
-	ClickHouse  driver.Conn
+	ClickHouse  driver.Conn // nil: Postgres alone is held against the events
 	// Wait is how long a store that is behind is given to catch up.
 	Wait time.Duration
 	// SKUsMax bounds the SKUs whose rows are compared one by one.
@@ -43,8 +43,10 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}
 	defer events.close()
 	j := &judge{Options: o, log: events, fold: newFold()}
-	if j.outcomes.marks, err = events.projected(ctx, o.Group); err != nil {
-		return nil, err
+	if o.ClickHouse != nil {
+		if j.outcomes.marks, err = events.projected(ctx, o.Group); err != nil {
+			return nil, err
+		}
 	}
 	older, err := j.history(ctx, events, nil, j.fold.add)
 	if err != nil {
@@ -81,7 +83,7 @@ func (j *judge) compareBuckets(ctx context.Context) (*Report, []int32, error) {
 		return err
 	})
 	asking.Go(func() (err error) {
-		clickHouse, err = clickHouseSums(asked, j.ClickHouse, scope{})
+		clickHouse, err = j.clickHouseSums(asked, scope{})
 		return err
 	})
 	asking.Go(func() error { return j.advance(asked) }) // meanwhile: most of it
@@ -96,13 +98,16 @@ func (j *judge) compareBuckets(ctx context.Context) (*Report, []int32, error) {
 	var differ []int32
 	for b := range int32(buckets) {
 		key := sumKey{bucket: b}
-		if want := folded[key]; !postgres[key].sameState(want) || clickHouse[key] != want {
+		if want := folded[key]; !postgres[key].sameState(want) || j.ClickHouse != nil && clickHouse[key] != want {
 			differ = append(differ, b)
 		}
 	}
+	counts := []Counts{count(storeEvents, folded), count(storePostgres, postgres)}
+	if j.ClickHouse != nil {
+		counts = append(counts, count(storeClickHouse, clickHouse))
+	}
 	return &Report{
-		Stores:  []Counts{count(storeEvents, folded), count(storePostgres, postgres), count(storeClickHouse, clickHouse)},
-		Buckets: buckets, BucketsDiffering: len(differ), Events: j.log.read,
+		Stores: counts, Buckets: buckets, BucketsDiffering: len(differ), Events: j.log.read,
 	}, differ, nil
 }
 

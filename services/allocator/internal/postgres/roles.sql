@@ -55,5 +55,5 @@ GRANT SELECT (orderid, sku, qty, batchref, allocated_version) ON order_lines TO 
 -- What people may read, and `lotline verify`: the state, how far it is and how much waits to be published; not who sent
 -- which command, nor what is in the outbox.
 GRANT SELECT ON partitions, products, batches TO lotline_bi;
-GRANT SELECT (orderid, sku, qty, batchref, allocated_version, command_time) ON order_lines TO lotline_bi;
+GRANT SELECT (ctid, orderid, sku, qty, batchref, allocated_version, command_time) ON order_lines TO lotline_bi; -- ctid: verify reads parts of the table
 GRANT SELECT (partition, first_offset, next_offset) ON outbox TO lotline_bi;

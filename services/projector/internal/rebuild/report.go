@@ -74,6 +74,18 @@ func (r *Report) Print(w io.Writer) {
 	}
 }
 
+// PrintCompared writes the report of a comparison for people.
+func (r *Report) PrintCompared(w io.Writer) {
+	fmt.Fprintf(w, "%s: %d SKUs, %d rows of the write side compared, %d SKUs looked into row by row, in %.1f s\n", r.Store, r.SKUs, r.RowsCompared, r.SKUsDiffering, r.CompareSeconds)
+	printFaults(w, "WRONG   "+r.Store, r.New)
+	if more := r.Unexplained - len(r.New); more > 0 {
+		fmt.Fprintf(w, "WRONG   %s: and %d more rows\n", r.Store, more)
+	}
+	if r.OK() {
+		fmt.Fprintf(w, "%s = Postgres\n", r.Store)
+	}
+}
+
 func skusIn(faults []Fault) map[string]bool {
 	skus := make(map[string]bool)
 	for _, f := range faults {

@@ -40,7 +40,7 @@ func (r *rebuild) fromState(ctx context.Context) error {
 	for _, c := range left {
 		group.Go(func() error {
 			began := time.Now()
-			rows, err := w.readChunk(ctx, c)
+			rows, err := w.readChunk(ctx, c, true)
 			if err != nil {
 				return err
 			}

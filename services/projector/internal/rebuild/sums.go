@@ -55,7 +55,7 @@ func (w *writeSide) totals(ctx context.Context, workers int) (totals, error) {
 		group.Go(func() error {
 			var own rowsum.Adder
 			for c := range left {
-				rows, err := w.readChunk(ctx, c)
+				rows, err := w.readChunk(ctx, c, false)
 				if err != nil {
 					return err
 				}

@@ -15,7 +15,7 @@ const (
 	wrongFor = 3 * time.Second
 
 	// SKUs are compared row by row in groups of at most so many, with at most about so many rows.
-	groupSKUsMax = 200
+	groupSKUsMax = 2000
 	groupRowsMax = 200_000
 
 	// skuRowsMax is how many rows of a SKU are listed.

@@ -98,12 +98,13 @@ func (w *writeSide) chunks(ctx context.Context) (all []chunk, lines int64, err e
 const (
 	productsSQL = `SELECT p.sku, p.version, p.available FROM products p`
 	batchesSQL  = `SELECT b.sku, b.ref, p.version, b.qty, b.qty - b.allocated, b.eta FROM batches b JOIN products p ON p.sku = b.sku`
-	linesSQL    = `SELECT l.orderid, l.sku, coalesce(l.batchref, ''), CASE WHEN l.command_id <> '' THEN l.command_id ELSE 'TOPIC/' || l.command_partition || '/' || l.command_offset END,
-		l.allocated_version, l.qty, l.command_time FROM order_lines l`
+	linesSQL    = `SELECT l.orderid, l.sku, coalesce(l.batchref, ''), COMMAND, l.allocated_version, l.qty, l.command_time FROM order_lines l`
+	commandSQL  = `CASE WHEN l.command_id <> '' THEN l.command_id ELSE 'TOPIC/' || l.command_partition || '/' || l.command_offset END`
 )
 
-// readChunk returns the rows of a chunk, in a snapshot of its own.
-func (w *writeSide) readChunk(ctx context.Context, c chunk) (*readmodel.State, error) {
+// readChunk returns the rows of a chunk, in a snapshot of its own; of lines the commands only if they are wanted: they are
+// not compared, and who only compares may not read them.
+func (w *writeSide) readChunk(ctx context.Context, c chunk, commands bool) (*readmodel.State, error) {
 	rows := new(readmodel.State)
 	err := w.snapshot(ctx, func(tx pgx.Tx, at time.Time) error {
 		var err error
@@ -113,7 +114,7 @@ func (w *writeSide) readChunk(ctx context.Context, c chunk) (*readmodel.State, e
 		case "batches":
 			err = w.batches(ctx, tx, rows, at, c.where("b"))
 		default:
-			err = w.lines(ctx, tx, rows, c.where("l"))
+			err = w.lines(ctx, tx, rows, commands, c.where("l"))
 		}
 		if err != nil {
 			return err
@@ -141,7 +142,7 @@ func (w *writeSide) readSKUs(ctx context.Context, skus []string, asked []readmod
 	if err := w.snapshot(ctx, func(tx pgx.Tx, at time.Time) error {
 		if err := errors.Join(w.products(ctx, tx, rows, at, "p.sku = ANY ($1::text[])", skus),
 			w.batches(ctx, tx, rows, at, "b.sku = ANY ($1::text[])", skus),
-			w.lines(ctx, tx, rows, "l.batchref IS NOT NULL AND l.sku = ANY ($1::text[])", skus)); err != nil {
+			w.lines(ctx, tx, rows, false, "l.batchref IS NOT NULL AND l.sku = ANY ($1::text[])", skus)); err != nil {
 			return err
 		}
 		known := make(map[readmodel.LineKey]bool, len(rows.Lines))
@@ -157,7 +158,7 @@ func (w *writeSide) readSKUs(ctx context.Context, skus []string, asked []readmod
 		if len(orders) == 0 {
 			return nil
 		}
-		return w.lines(ctx, tx, rows, "(l.orderid, l.sku) IN (SELECT * FROM unnest($1::text[], $2::text[]))", orders, of)
+		return w.lines(ctx, tx, rows, false, "(l.orderid, l.sku) IN (SELECT * FROM unnest($1::text[], $2::text[]))", orders, of)
 	}); err != nil {
 		return nil, fmt.Errorf("read the rows of %d SKUs from Postgres: %w", len(skus), err)
 	}
@@ -229,11 +230,15 @@ type lineBuffer struct {
 
 // lines makes a line that was deallocated one version newer than its last allocation: older than all that followed, and
 // newer than each event that allocated it.
-func (w *writeSide) lines(ctx context.Context, tx pgx.Tx, to *readmodel.State, where string, args ...any) error {
+func (w *writeSide) lines(ctx context.Context, tx pgx.Tx, to *readmodel.State, commands bool, where string, args ...any) error {
 	buf := w.buffers.Get().(*lineBuffer)
 	defer w.buffers.Put(buf)
 	buf.texts, buf.lines = buf.texts[:0], buf.lines[:0]
-	sql := strings.ReplaceAll(linesSQL, "TOPIC", strings.ReplaceAll(w.topic, "'", "''"))
+	command := "''"
+	if commands {
+		command = strings.ReplaceAll(commandSQL, "TOPIC", strings.ReplaceAll(w.topic, "'", "''"))
+	}
+	sql := strings.ReplaceAll(linesSQL, "COMMAND", command)
 	if err := scan(ctx, tx, sql+" WHERE "+where, args, func(v [][]byte) {
 		l := rawLine{version: uint64(int64Of(v[4])), qty: int32Of(v[5]), at: int64Of(v[6])}
 		for i, text := range v[:lineTexts] {
