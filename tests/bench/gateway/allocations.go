@@ -24,42 +24,47 @@ func (s *site) allocations(ctx context.Context) (err error) {
 	}
 
 	var most, ratios, alone, aloneDirect []float64
+	var last, lastAlone, lastDirect *result
 	for range s.Rounds {
-		of := func(connections int, ask func(int, int64) (int, error)) (*result, error) {
-			return (&load{connections: connections, duration: s.Round, ask: ask}).run(ctx)
+		of := func(name string, connections int, ask func(int, int64) (int, error)) (*result, error) {
+			return s.run(ctx, &load{name: name, connections: connections, duration: s.Round, ask: ask})
 		}
-		g, err := of(s.Connections, byGateway)
+		g, err := of("allocations", s.Connections, byGateway)
 		if err != nil {
 			return err
 		}
-		d, err := of(s.Connections, byQuery)
+		d, err := of("", s.Connections, byQuery)
 		if err != nil {
 			return err
 		}
-		one, err := of(1, byGateway)
+		one, err := of("allocations-1", 1, byGateway)
 		if err != nil {
 			return err
 		}
-		oneDirect, err := of(1, byQuery)
+		oneDirect, err := of("", 1, byQuery)
 		if err != nil {
 			return err
 		}
 		if g.refused+g.failed > 0 {
 			return fmt.Errorf("%d were refused and %d failed", g.refused, g.failed)
 		}
+		last, lastAlone, lastDirect = g, one, oneDirect
 		most, ratios = append(most, g.rate()), append(ratios, g.rate()/d.rate())
 		alone, aloneDirect = append(alone, ms(one.at(0.5))), append(aloneDirect, ms(oneDirect.at(0.5)))
 	}
 	line(fmt.Sprintf("GET /allocations, %d lines, %d connections", s.Lines, s.Connections), "%.0f/s (rounds %.0f)", median(most), most)
+	s.costs(last)
 	line("  of a query a request on as many connections", "%.2f times (rounds %.2f)", median(ratios), ratios)
 	line("1 connection, p50: gateway, query", "%.2f, %.2f ms (rounds %.2f, %.2f)", median(alone), median(aloneDirect), alone, aloneDirect)
+	s.costs(lastAlone)
+	s.costs(lastDirect)
 
-	half, err := (&load{connections: s.Connections, duration: 2 * s.Round, rate: median(most) / 2, ask: byGateway}).run(ctx)
+	half, err := s.run(ctx, &load{name: "allocations-half", connections: s.Connections, duration: 2 * s.Round, rate: median(most) / 2, ask: byGateway})
 	if err != nil {
 		return err
 	}
 	line("at half of that", "p50 %.1f ms, p99 %.1f ms, most %.1f ms; %d refused", ms(half.at(0.5)), ms(half.at(0.99)), ms(half.at(1)), half.refused)
-	over, err := (&load{connections: len(clients), duration: 2 * s.Round, rate: 4 * median(most), fromSending: true, ask: byGateway}).run(ctx)
+	over, err := s.run(ctx, &load{name: "allocations-over", connections: len(clients), duration: 2 * s.Round, rate: 4 * median(most), fromSending: true, ask: byGateway})
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,7 @@ const (
 	pagesPerSecond  = 20
 	manyConnections = 1000
 	memoryRate      = 2000
+	warmRate        = 1000
 )
 
 // availability asks what is left, while it changes, by the gateway and by a query each.
@@ -34,39 +35,44 @@ func (s *site) availability(ctx context.Context) error {
 		byQuery := func(worker int, _ int64) (int, error) {
 			return http.StatusOK, s.querySKU(ctx, zipfs[worker]())
 		}
-		if _, err := (&load{connections: s.Connections, duration: s.Round, ask: byGateway}).run(ctx); err != nil { // the cache fills
+		if _, err := s.run(ctx, &load{connections: s.Connections, duration: s.Warm, rate: warmRate, ask: byGateway}); err != nil {
 			return err
 		}
 		var most, ratios []float64
+		var last *result
 		for range s.Rounds {
-			g, err := (&load{connections: s.Connections, duration: s.Round, ask: byGateway}).run(ctx)
+			g, err := s.run(ctx, &load{name: "availability", connections: s.Connections, duration: s.Round, ask: byGateway})
 			if err != nil {
 				return err
 			}
-			d, err := (&load{connections: s.Connections, duration: s.Round, ask: byQuery}).run(ctx)
+			d, err := s.run(ctx, &load{connections: s.Connections, duration: s.Round, ask: byQuery})
 			if err != nil {
 				return err
 			}
 			if g.refused+g.failed > 0 {
 				fmt.Printf("  %d were refused and %d failed\n", g.refused, g.failed)
 			}
+			last = g
 			most, ratios = append(most, g.rate()), append(ratios, g.rate()/d.rate())
 		}
 		line(fmt.Sprintf("GET /availability/{sku}, %d SKUs, %d events/s, %d connections", s.SKUs, s.Events, s.Connections), "%.0f/s (rounds %.0f)", median(most), most)
+		s.costs(last)
 		line("  of a query a request on as many connections", "%.1f times (rounds %.1f)", median(ratios), ratios)
-		half, err := (&load{connections: s.Connections, duration: 2 * s.Round, rate: median(most) / 2, ask: byGateway}).run(ctx)
+		half, err := s.run(ctx, &load{name: "availability-half", connections: s.Connections, duration: 2 * s.Round, rate: median(most) / 2, ask: byGateway})
 		if err != nil {
 			return err
 		}
 		line("at half of that", "p50 %.2f ms, p99 %.2f ms, most %.1f ms; %d refused", ms(half.at(0.5)), ms(half.at(0.99)), ms(half.at(1)), half.refused)
+		s.costs(half)
 
-		page, err := (&load{connections: pageConnections, duration: 2 * s.Round, rate: pagesPerSecond, ask: func(worker int, _ int64) (int, error) {
+		page, err := s.run(ctx, &load{name: "page", connections: pageConnections, duration: 2 * s.Round, rate: pagesPerSecond, ask: func(worker int, _ int64) (int, error) {
 			return s.askPage(k, clients[worker])
-		}}).run(ctx)
+		}})
 		if err != nil {
 			return err
 		}
 		line(fmt.Sprintf("%d SKUs in one call, at random, %d calls/s", pageSKUs, pagesPerSecond), "p50 %.1f ms, p99 %.1f ms; %d refused", ms(page.at(0.5)), ms(page.at(0.99)), page.refused)
+		s.costs(page)
 		line("oldest answer, from the commit of what came next to the question", "%.0f ms", ms(k.oldest))
 		return k.err()
 	})
@@ -76,9 +82,9 @@ func (s *site) availability(ctx context.Context) error {
 func (s *site) memory(ctx context.Context) error {
 	return s.whileStockChanges(ctx, func(ctx context.Context, k *stock) error {
 		clients, zipfs := s.clients(manyConnections), s.zipfs(manyConnections)
-		r, err := (&load{connections: manyConnections, duration: 4 * s.Round, rate: memoryRate, ask: func(worker int, _ int64) (int, error) {
+		r, err := s.run(ctx, &load{name: "many", connections: manyConnections, duration: 4 * s.Round, rate: memoryRate, ask: func(worker int, _ int64) (int, error) {
 			return s.askSKU(k, clients[worker], int(zipfs[worker]()))
-		}}).run(ctx)
+		}})
 		if err != nil {
 			return err
 		}
@@ -87,6 +93,7 @@ func (s *site) memory(ctx context.Context) error {
 			return err
 		}
 		line(fmt.Sprintf("%d connections, %d questions/s", manyConnections, memoryRate), "p99 %.1f ms; most memory of the gateway %d MiB", ms(r.at(0.99)), most>>20)
+		s.costs(r)
 		return k.err()
 	})
 }

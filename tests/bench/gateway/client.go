@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -11,10 +14,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-const answerWithin = 15 * time.Second
-
 // load is a stream of requests.
 type load struct {
+	name        string // of its profile, if the gateway is profiled; "": it is not
 	connections int
 	duration    time.Duration
 	rate        float64 // a second; 0: every connection asks again at once
@@ -29,6 +31,7 @@ type result struct {
 	latencies []time.Duration // of 2xx, sorted
 	refused   int             // with 503
 	failed    int             // with any other 5xx
+	cpu       []used
 }
 
 func (r *result) rate() float64 { return float64(len(r.latencies)) / r.took.Seconds() }
@@ -41,6 +44,30 @@ func (r *result) at(share float64) time.Duration {
 }
 
 // run sends the requests and returns once all are answered.
+func (s *site) run(ctx context.Context, l *load) (*result, error) {
+	before, err := s.used()
+	if err != nil {
+		return nil, err
+	}
+	profiled, err := s.profile(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	all, err := l.run(ctx)
+	if err = errors.Join(err, profiled()); err != nil {
+		return nil, err
+	}
+	after, err := s.used()
+	if err != nil {
+		return nil, err
+	}
+	for i := range after {
+		after[i].time -= before[i].time
+	}
+	all.cpu = after
+	return all, nil
+}
+
 func (l *load) run(ctx context.Context) (*result, error) {
 	group, ctx := errgroup.WithContext(ctx)
 	workers := make([]result, l.connections)
@@ -96,9 +123,13 @@ func (l *load) work(ctx context.Context, worker int, start time.Time, next *atom
 	return ctx.Err()
 }
 
-// client is one connection of a gateway's client.
+// client is one connection of a gateway's client. fasthttp reads and writes, without its own client: pools and deadlines of
+// each request would be a good part of what the client takes from what it measures.
 type client struct {
-	host     *fasthttp.HostClient
+	addr     string
+	conn     net.Conn // nil: not connected yet
+	reader   *bufio.Reader
+	writer   *bufio.Writer
 	request  fasthttp.Request
 	response fasthttp.Response
 }
@@ -106,28 +137,41 @@ type client struct {
 func (s *site) clients(n int) []*client {
 	clients := make([]*client, n)
 	for i := range clients {
-		clients[i] = &client{host: &fasthttp.HostClient{Addr: s.config.Gateway.HTTPAddr, MaxConns: 1, ReadTimeout: answerWithin, WriteTimeout: answerWithin}}
+		clients[i] = &client{addr: s.config.Gateway.HTTPAddr}
 		clients[i].request.Header.SetHost(s.config.Gateway.HTTPAddr)
 	}
 	return clients
 }
 
 func (c *client) get(path string) (status int, body []byte, err error) {
-	c.request.SetRequestURI("http://" + c.host.Addr + path)
-	if err := c.host.Do(&c.request, &c.response); err != nil {
-		return 0, nil, fmt.Errorf("GET %.100s: %w", path, err)
-	}
-	return c.response.StatusCode(), c.response.Body(), nil
+	return c.do(fasthttp.MethodGet, path)
 }
 
 func (c *client) post(path string, json []byte) (status int, body []byte, err error) {
-	c.request.SetRequestURI("http://" + c.host.Addr + path)
 	c.request.Header.SetMethod(fasthttp.MethodPost)
 	c.request.Header.SetContentType("application/json")
 	c.request.Header.Set("Prefer", "wait=10")
 	c.request.SetBodyRaw(json)
-	if err := c.host.Do(&c.request, &c.response); err != nil {
-		return 0, nil, fmt.Errorf("POST %s: %w", path, err)
+	return c.do(fasthttp.MethodPost, path)
+}
+
+// do sends the request and reads the answer. The body is good until the next one.
+func (c *client) do(method, path string) (status int, body []byte, err error) {
+	if c.conn == nil {
+		if c.conn, err = new(net.Dialer).DialContext(context.Background(), "tcp", c.addr); err != nil {
+			return 0, nil, fmt.Errorf("connect to the gateway: %w", err)
+		}
+		c.reader, c.writer = bufio.NewReader(c.conn), bufio.NewWriter(c.conn)
+	}
+	c.request.Header.SetRequestURI(path)
+	if err = c.request.Write(c.writer); err == nil {
+		err = c.writer.Flush()
+	}
+	if err == nil {
+		err = c.response.Read(c.reader)
+	}
+	if err != nil {
+		return 0, nil, fmt.Errorf("%s %.100s: %w", method, path, err)
 	}
 	return c.response.StatusCode(), c.response.Body(), nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/lotline/lotline/tests/bench/usage"
 	"github.com/lotline/lotline/tests/stack"
 )
 
@@ -31,6 +32,9 @@ type site struct {
 	dir      string // of the binaries
 	gateway  *process
 	services []*process
+
+	servers     []usage.Process // whose CPU time is told
+	profileAddr string          // of the gateway
 }
 
 // process is a running service.
@@ -64,10 +68,16 @@ func newSite(ctx context.Context, f flags) (_ *site, err error) {
 	if s.dir, err = os.MkdirTemp("", "lotline-bench-"); err != nil {
 		return nil, err
 	}
+	gateway, err := s.gatewayPackage()
+	if err != nil {
+		return nil, err
+	}
 	const services = "github.com/lotline/lotline/services/"
-	build := exec.CommandContext(ctx, "go", "build", "-o", s.dir+"/", services+"gateway/cmd/gateway", services+"projector/cmd/projector", services+"allocator/cmd/allocator")
-	if out, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build the services: %w: %s", err, out)
+	for name, pkg := range map[string]string{"gateway": gateway, "projector": services + "projector/cmd/projector", "allocator": services + "allocator/cmd/allocator"} {
+		build := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(s.dir, name), pkg)
+		if out, err := build.CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("build the %s: %w: %s", name, err, out)
+		}
 	}
 	return s, nil
 }

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime/pprof"
+	"strings"
+	"time"
+
+	"github.com/lotline/lotline/tests/bench/usage"
+	"github.com/lotline/lotline/tests/internal/ports"
+)
+
+// used is the CPU time of a process.
+type used struct {
+	name string
+	time time.Duration
+}
+
+// used tells what everybody who takes part used so far, if that is to be said: this program, the services and the servers.
+func (s *site) used() ([]used, error) {
+	if !s.CPU {
+		return nil, nil
+	}
+	if s.servers == nil {
+		at, err := url.Parse(s.Postgres)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range []struct{ name, addr string }{{"ClickHouse", s.ClickHouse}, {"Kafka", s.Kafka[0]}, {"Postgres", at.Host}} {
+			server, err := usage.Listening(p.name, p.addr)
+			if err != nil {
+				return nil, err
+			}
+			s.servers = append(s.servers, server)
+		}
+	}
+	own, err := usage.Process{Name: "this program", PID: os.Getpid()}.CPU()
+	if err != nil {
+		return nil, err
+	}
+	all := []used{{"this program", own}}
+	processes := s.servers
+	for _, p := range s.services {
+		processes = append(processes[:len(processes):len(processes)], usage.Process{Name: filepath.Base(p.cmd.Path), PID: p.cmd.Process.Pid})
+	}
+	for i, p := range processes {
+		of, err := p.CPU()
+		if err != nil {
+			return nil, err
+		}
+		if i >= len(s.servers) {
+			all[0].time -= of // the services are its children
+		}
+		all = append(all, used{p.Name, of})
+	}
+	return all, nil
+}
+
+// costs prints what the answers of a load cost.
+func (s *site) costs(r *result) {
+	if !s.CPU {
+		return
+	}
+	var text []string
+	var sum time.Duration
+	for _, u := range r.cpu {
+		text = append(text, fmt.Sprintf("%s %.0f", u.name, float64(u.time.Microseconds())/float64(len(r.latencies))))
+		sum += u.time
+	}
+	line("  CPU of an answer, microseconds", "%s; %.2f cores in all", strings.Join(text, ", "), sum.Seconds()/r.took.Seconds())
+}
+
+// profile takes profiles of the gateway and of this program while a load runs, if it is to. What is returned waits for them.
+func (s *site) profile(ctx context.Context, l *load) (wait func() error, err error) {
+	if s.Profile == "" || l.name == "" {
+		return func() error { return nil }, nil
+	}
+	own, err := os.Create(filepath.Join(s.Profile, l.name+"-client.pprof"))
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(own); err != nil {
+		return nil, err
+	}
+	gateway := make(chan error, 1)
+	go func() { gateway <- s.profileGateway(ctx, l) }()
+	return func() error {
+		pprof.StopCPUProfile()
+		return errors.Join(own.Close(), <-gateway)
+	}, nil
+}
+
+func (s *site) profileGateway(ctx context.Context, l *load) error {
+	const whole = "http://%s/debug/pprof/profile?seconds=%d"
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf(whole, s.profileAddr, max(1, int(l.duration/time.Second)-1)), nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return fmt.Errorf("profile the gateway: %w", err)
+	}
+	defer response.Body.Close()
+	file, err := os.Create(filepath.Join(s.Profile, l.name+".pprof"))
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(file, response.Body)
+	return errors.Join(err, file.Close())
+}
+
+// gatewayPackage is what is built as the gateway: itself, or one that can be profiled.
+func (s *site) gatewayPackage() (string, error) {
+	if s.Profile == "" {
+		return "github.com/lotline/lotline/services/gateway/cmd/gateway", nil
+	}
+	port, err := ports.Free()
+	s.profileAddr = fmt.Sprintf("127.0.0.1:%d", port)
+	return "github.com/lotline/lotline/tests/bench/gateway/profiled", errors.Join(err, os.MkdirAll(s.Profile, 0o755), os.Setenv("LOTLINE_BENCH_PROFILE_ADDR", s.profileAddr))
+}
