@@ -29,6 +29,8 @@ const (
 	RefSKUsMax = 100
 	// KeysMax is the largest number of keys that a question may have.
 	KeysMax = 500
+	// ListMax is the largest number of SKUs that are listed at once.
+	ListMax = 5000
 )
 
 // Writer takes events into one store. Its methods must not be called concurrently.
@@ -62,6 +64,13 @@ type Reader interface {
 	// SKUs returns which SKUs have a batch of a ref, in order, at most RefSKUsMax of each.
 	SKUs(ctx context.Context, refs []string) (map[string][]string, error)
 	Close() error
+}
+
+// Lister is a Reader that can go through all SKUs. A Reader may be one.
+type Lister interface {
+	// List returns what is left of the SKUs that come after one, which need not exist, in the store's own order: of the next
+	// ones, at most limit of them, which is from 1 to ListMax. "" comes before all; none means that it was the last.
+	List(ctx context.Context, after string, limit int) ([]Availability, error)
 }
 
 // LineKey names an order line.

@@ -158,7 +158,7 @@ func (d *database) requireReadModel(h *readmodeltest.History) {
 
 func TestConforms(t *testing.T) {
 	readmodeltest.Conform(t, readmodeltest.Store{
-		KeepsOutcomes: true, KeepsBatchVersions: true,
+		KeepsOutcomes: true, KeepsBatchVersions: true, Lists: true,
 		Open: func(t *testing.T) readmodeltest.Place {
 			d := newDatabase(t)
 			r, err := store.NewReader(d.at(0), 5*time.Second)

@@ -27,7 +27,7 @@ import (
 
 // The write side is asked as the gateway asks it, by a user who has the role lotline_gateway and nothing else.
 func TestConforms(t *testing.T) {
-	readmodeltest.Conform(t, readmodeltest.Store{InOrder: true, Open: func(t *testing.T) readmodeltest.Place {
+	readmodeltest.Conform(t, readmodeltest.Store{InOrder: true, Lists: true, Open: func(t *testing.T) readmodeltest.Place {
 		owner, gateway := writeSide(t)
 		r, err := writeside.NewReader(postgresclient.Settings{PostgresURL: gateway}, 5*time.Second)
 		require.NoError(t, err)

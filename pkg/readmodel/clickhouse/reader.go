@@ -48,10 +48,21 @@ var refsSQL = fmt.Sprintf(`
 SELECT DISTINCT ref, sku FROM batches_by_ref WHERE ref IN {keys:Array(String)}
 ORDER BY ref, sku LIMIT %d BY ref`, readmodel.RefSKUsMax)
 
-// Reader asks the read model in ClickHouse. It is a readmodel.Reader.
+// Ranges of the tables' keys: a SKU costs a hundredth of one among keys from all over, each of which is in a granule of its own.
+const (
+	listSQL      = `SELECT sku, version, available FROM skus FINAL WHERE sku > {after:String} ORDER BY sku LIMIT {limit:UInt32}`
+	listStockSQL = `
+SELECT sku, ref, qty, available, eta, version FROM stock FINAL WHERE sku > {after:String} AND sku <= {last:String}
+ORDER BY sku, eta NULLS FIRST, ref`
+)
+
+// Reader asks the read model in ClickHouse. It is a readmodel.Reader and a readmodel.Lister.
 type Reader struct{ conn driver.Conn }
 
-var _ readmodel.Reader = (*Reader)(nil)
+var (
+	_ readmodel.Reader = (*Reader)(nil)
+	_ readmodel.Lister = (*Reader)(nil)
+)
 
 // NewReader returns a reader whose queries may each take as long as timeout. It connects when it is first asked.
 func NewReader(cfg clickhouseclient.Config, timeout time.Duration) (*Reader, error) {
@@ -148,18 +159,45 @@ func (r *Reader) Availability(ctx context.Context, skus []string) (map[string]re
 		return nil, err
 	}
 	err := r.each(ctx, stockSQL, skus, nil, func(row driver.Rows) error {
-		var sku string
-		var b readmodel.Batch
-		var eta *time.Time
-		if err := row.Scan(&sku, &b.Ref, &b.Qty, &b.Available, &eta, &b.Version); err != nil {
-			return err
-		}
+		sku, b, err := scanBatch(row)
 		if a, known := found[sku]; known {
-			b.ETA = day(eta)
 			a.Batches = append(a.Batches, b)
 			found[sku] = a
 		}
-		return nil
+		return err
+	})
+	return found, err
+}
+
+func scanBatch(row driver.Rows) (sku string, b readmodel.Batch, err error) {
+	var eta *time.Time
+	err = row.Scan(&sku, &b.Ref, &b.Qty, &b.Available, &eta, &b.Version)
+	b.ETA = day(eta)
+	return sku, b, err
+}
+
+// List returns what is left of the SKUs after one.
+func (r *Reader) List(ctx context.Context, after string, limit int) (found []readmodel.Availability, err error) {
+	from := clickhouse.Named("after", after)
+	err = eachRow(ctx, r.conn, listSQL, []any{from, clickhouse.Named("limit", limit)}, func(row driver.Rows) error {
+		var a readmodel.Availability
+		err := row.Scan(&a.SKU, &a.Version, &a.Available)
+		found = append(found, a)
+		return err
+	})
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	at := 0 // both come in the order of the SKUs
+	err = eachRow(ctx, r.conn, listStockSQL, []any{from, clickhouse.Named("last", found[len(found)-1].SKU)}, func(row driver.Rows) error {
+		sku, b, err := scanBatch(row)
+		for at < len(found)-1 && found[at].SKU < sku {
+			at++
+		}
+		if found[at].SKU == sku {
+			found[at].Batches = append(found[at].Batches, b)
+		}
+		return err
 	})
 	return found, err
 }

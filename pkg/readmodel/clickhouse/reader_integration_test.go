@@ -23,7 +23,7 @@ func newReader(t *testing.T, cfg clickhouseclient.Config) *Reader {
 
 func TestConforms(t *testing.T) {
 	readmodeltest.Conform(t, readmodeltest.Store{
-		KeepsOutcomes: true, KeepsBatchVersions: true, HasGenerations: true,
+		KeepsOutcomes: true, KeepsBatchVersions: true, HasGenerations: true, Lists: true,
 		Open: func(t *testing.T) readmodeltest.Place {
 			cfg := migrated(t)
 			return readmodeltest.Place{

@@ -110,14 +110,18 @@ func createSchema(ctx context.Context, url, schema string) error {
 
 const lineColumns = `l.orderid, l.sku, l.batchref, l.qty, coalesce(to_char(l.eta, 'YYYY-MM-DD'), ''), l.version`
 
+const stockColumns = `s.sku, s.version, s.available, b.ref, b.qty, b.available, coalesce(to_char(b.eta, 'YYYY-MM-DD'), ''), b.version`
+
 var queries = pgreader.Queries{
 	Orders: fmt.Sprintf(`SELECT %s FROM unnest($1::text[]) AS k (orderid)
 		CROSS JOIN LATERAL (SELECT * FROM order_lines o WHERE o.orderid = k.orderid ORDER BY o.sku LIMIT %d) AS l
 		ORDER BY l.orderid, l.sku`, lineColumns, readmodel.OrderLinesMax+1),
 	Lines: `SELECT ` + lineColumns + ` FROM unnest($1::text[], $2::text[]) AS k (orderid, sku)
 		JOIN order_lines l ON l.orderid = k.orderid AND l.sku = k.sku`,
-	Availability: `SELECT s.sku, s.version, s.available, b.ref, b.qty, b.available, coalesce(to_char(b.eta, 'YYYY-MM-DD'), ''), b.version
+	Availability: `SELECT ` + stockColumns + `
 		FROM skus s LEFT JOIN stock b ON b.sku = s.sku WHERE s.sku = ANY ($1::text[]) ORDER BY s.sku, b.eta NULLS FIRST, b.ref`,
+	List: `SELECT ` + stockColumns + ` FROM (SELECT * FROM skus WHERE sku > $1 ORDER BY sku LIMIT $2) s
+		LEFT JOIN stock b ON b.sku = s.sku ORDER BY s.sku, b.eta NULLS FIRST, b.ref`,
 	SKUs: fmt.Sprintf(`SELECT k.ref, b.sku FROM unnest($1::text[]) AS k (ref)
 		CROSS JOIN LATERAL (SELECT sku FROM stock WHERE ref = k.ref ORDER BY sku LIMIT %d) AS b ORDER BY k.ref, b.sku`, readmodel.RefSKUsMax),
 	Outcomes: `SELECT commandid, commandsource, type, sku, version, orderid, batchref, reason, message, event_time

@@ -23,8 +23,8 @@ type Store struct {
 	InOrder bool
 	// What the store keeps.
 	KeepsOutcomes, KeepsBatchVersions bool
-	// HasGenerations says that places have Generations.
-	HasGenerations bool
+	// Lists says that its readers are a readmodel.Lister, HasGenerations that places have Generations.
+	Lists, HasGenerations bool
 }
 
 // Place is where one test keeps and asks. Whoever opened it closes what is in it.
@@ -43,6 +43,7 @@ func Conform(t *testing.T, s Store) {
 	t.Run("limits", s.limits)
 	t.Run("large order", s.largeOrder)
 	t.Run("many keys", s.manyKeys)
+	t.Run("list", s.list)
 	t.Run("first outcome", s.firstOutcome)
 	t.Run("any history", s.anyHistory)
 	if !s.InOrder {
@@ -240,6 +241,51 @@ func (s Store) manyKeys(t *testing.T) {
 	single, err := r.Lines(t.Context(), lines)
 	require.NoError(t, err)
 	require.Len(t, single, 1, "an order and a SKU of two different keys are no line")
+}
+
+// list goes through all SKUs, of which each has another number of batches.
+func (s Store) list(t *testing.T) {
+	h := newStory()
+	const skus, page = 100, 30
+	var names []string
+	for i := range skus {
+		name := fmt.Sprintf("sku-%03d", i)
+		names = append(names, name)
+		for b, eta := range []string{"2031-01-02", "", "2030-01-02"} {
+			if b <= i%3 {
+				h.batch(name, fmt.Sprint("batch", b), 10, eta)
+			}
+		}
+		h.outOfStock("order", name, 1000)
+	}
+	p := s.told(t, h.records)
+	lister, ok := p.Reader.(readmodel.Lister)
+	if !ok {
+		require.False(t, s.Lists, "the store can list its SKUs")
+		return
+	}
+	require.True(t, s.Lists)
+	listed := map[string]readmodel.Availability{}
+	for after := ""; ; {
+		more, err := lister.List(t.Context(), after, page)
+		require.NoError(t, err)
+		require.Len(t, more, min(page, skus-len(listed)))
+		if len(more) == 0 {
+			break
+		}
+		for _, a := range more {
+			require.NotContains(t, listed, a.SKU)
+			listed[a.SKU] = a
+		}
+		after = more[len(more)-1].SKU
+	}
+	asked, err := p.Reader.Availability(t.Context(), names)
+	require.NoError(t, err)
+	require.Len(t, asked, skus)
+	require.Equal(t, asked, listed)
+	first, err := lister.List(t.Context(), "sku-", 1)
+	require.NoError(t, err)
+	require.Len(t, first, 1, "the one before need not exist")
 }
 
 // firstOutcome has commands that share an id: sent twice, and by two who did not know of each other.

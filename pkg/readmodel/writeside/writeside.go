@@ -19,6 +19,8 @@ const name = "write-side"
 
 const lineColumns = `l.orderid, l.sku, l.batchref, l.qty, coalesce(to_char(b.eta, 'YYYY-MM-DD'), ''), l.allocated_version`
 
+const stockColumns = `p.sku, p.version, p.available, b.ref, b.qty, b.qty - b.allocated, coalesce(to_char(b.eta, 'YYYY-MM-DD'), ''), 0::bigint`
+
 // A batch has no version of its own on the write side: 0. What became of a command is nowhere: the allocator keeps ids
 // only where it needs them to recognise a repeat, and no outcomes.
 var queries = pgreader.Queries{
@@ -28,8 +30,9 @@ var queries = pgreader.Queries{
 	Lines: `SELECT ` + lineColumns + ` FROM unnest($1::text[], $2::text[]) AS k (orderid, sku)
 		JOIN order_lines l ON l.orderid = k.orderid AND l.sku = k.sku
 		JOIN batches b ON b.sku = l.sku AND b.ref = l.batchref`,
-	Availability: `SELECT p.sku, p.version, p.available, b.ref, b.qty, b.qty - b.allocated, coalesce(to_char(b.eta, 'YYYY-MM-DD'), ''), 0::bigint
-		FROM products p LEFT JOIN batches b ON b.sku = p.sku WHERE p.sku = ANY ($1::text[]) ORDER BY p.sku, b.eta NULLS FIRST, b.ref`,
+	Availability: `SELECT ` + stockColumns + ` FROM products p LEFT JOIN batches b ON b.sku = p.sku WHERE p.sku = ANY ($1::text[]) ORDER BY p.sku, b.eta NULLS FIRST, b.ref`,
+	List: `SELECT ` + stockColumns + ` FROM (SELECT * FROM products WHERE sku > $1 ORDER BY sku LIMIT $2) p
+		LEFT JOIN batches b ON b.sku = p.sku ORDER BY p.sku, b.eta NULLS FIRST, b.ref`,
 	SKUs: fmt.Sprintf(`SELECT k.ref, b.sku FROM unnest($1::text[]) AS k (ref)
 		CROSS JOIN LATERAL (SELECT sku FROM batches WHERE ref = k.ref ORDER BY sku LIMIT %d) AS b ORDER BY k.ref, b.sku`, readmodel.RefSKUsMax),
 }

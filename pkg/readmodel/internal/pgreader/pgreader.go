@@ -33,13 +33,14 @@ type Config struct {
 //
 //	Orders, Lines: orderid, sku, batchref, qty, eta ('' for null), version
 //	Availability: sku, version, available; and of a batch ref, qty, available, eta, version, null if there is none
+//	List: the same, of the SKUs after the first argument, as many as the second says
 //	SKUs: ref, sku
 //	Outcomes: as in readmodel.Outcome; "": the store does not keep them
 //
 // in the order that readmodel.Reader wants, and bounded as it says.
-type Queries struct{ Orders, Lines, Availability, SKUs, Outcomes string }
+type Queries struct{ Orders, Lines, Availability, List, SKUs, Outcomes string }
 
-// Reader is all of a readmodel.Reader but its name.
+// Reader is all of a readmodel.Reader but its name, and a readmodel.Lister.
 type Reader struct {
 	pool    *pgxpool.Pool
 	timeout time.Duration
@@ -162,26 +163,43 @@ func scanLine(row pgx.Rows) (l readmodel.Line, err error) {
 func (r *Reader) Availability(ctx context.Context, skus []string) (map[string]readmodel.Availability, error) {
 	found := map[string]readmodel.Availability{}
 	err := r.each(ctx, r.queries.Availability, func(row pgx.Rows) error {
-		var sku string
-		var version, available int64
-		var b struct {
-			ref, eta       *string
-			qty, available *int32
-			version        *int64
-		}
-		if err := row.Scan(&sku, &version, &available, &b.ref, &b.qty, &b.available, &b.eta, &b.version); err != nil {
-			return err
-		}
-		a := found[sku]
-		a.SKU, a.Version, a.Available = sku, uint64(version), available
-		if b.ref != nil {
-			a.Batches = append(a.Batches, readmodel.Batch{
-				Ref: *b.ref, Qty: *b.qty, Available: *b.available, ETA: *b.eta, Version: uint64(*b.version),
-			})
-		}
-		found[sku] = a
-		return nil
+		a, err := scanAvailability(row)
+		a.Batches = append(found[a.SKU].Batches, a.Batches...)
+		found[a.SKU] = a
+		return err
 	}, skus)
+	return found, err
+}
+
+// scanAvailability reads a SKU with one of its batches, or none.
+func scanAvailability(row pgx.Rows) (a readmodel.Availability, err error) {
+	var version int64
+	var b struct {
+		ref, eta       *string
+		qty, available *int32
+		version        *int64
+	}
+	if err := row.Scan(&a.SKU, &version, &a.Available, &b.ref, &b.qty, &b.available, &b.eta, &b.version); err != nil {
+		return a, err
+	}
+	a.Version = uint64(version)
+	if b.ref != nil {
+		a.Batches = []readmodel.Batch{{Ref: *b.ref, Qty: *b.qty, Available: *b.available, ETA: *b.eta, Version: uint64(*b.version)}}
+	}
+	return a, nil
+}
+
+// List returns what is left of the SKUs after one, of one moment.
+func (r *Reader) List(ctx context.Context, after string, limit int) (found []readmodel.Availability, err error) {
+	err = r.eachRow(ctx, r.queries.List, func(row pgx.Rows) error {
+		a, err := scanAvailability(row)
+		if last := len(found) - 1; last >= 0 && found[last].SKU == a.SKU {
+			found[last].Batches = append(found[last].Batches, a.Batches...)
+		} else {
+			found = append(found, a)
+		}
+		return err
+	}, after, limit)
 	return found, err
 }
 
@@ -217,8 +235,6 @@ func (r *Reader) Outcomes(ctx context.Context, commandIDs []string) (map[string]
 
 // each runs a query about keys and calls fn for each of its rows.
 func (r *Reader) each(ctx context.Context, sql string, fn func(pgx.Rows) error, keys ...[]string) error {
-	ctx, cancel := context.WithTimeout(ctx, r.timeout)
-	defer cancel()
 	args := make([]any, len(keys))
 	for i, k := range keys {
 		if k == nil {
@@ -226,6 +242,13 @@ func (r *Reader) each(ctx context.Context, sql string, fn func(pgx.Rows) error, 
 		}
 		args[i] = k
 	}
+	return r.eachRow(ctx, sql, fn, args...)
+}
+
+// eachRow calls fn for each row of a query.
+func (r *Reader) eachRow(ctx context.Context, sql string, fn func(pgx.Rows) error, args ...any) error {
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
+	defer cancel()
 	rows, err := r.pool.Query(ctx, sql, args...)
 	if err != nil {
 		return fmt.Errorf("query: %w", err)

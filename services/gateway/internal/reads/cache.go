@@ -40,6 +40,7 @@ type Cache struct {
 	metrics *Metrics
 	// current is when all events that were committed had been taken in; nil: not known.
 	current atomic.Pointer[time.Time]
+	emptied chan struct{} // holds something if the entries were forgotten
 
 	mu     sync.Mutex // of what follows, and of every change of entries
 	recent *recent
@@ -64,7 +65,7 @@ func NewCache(bytesMax int64, metrics *Metrics) *Cache {
 			MaximumWeight: uint64(bytesMax - recentMax),
 			Weigher:       func(sku string, e *entry) uint32 { return uint32(entryBytes + len(sku) + batchesBytes(e.Batches)) },
 		}),
-		metrics: metrics, recent: newRecent(recentMax),
+		metrics: metrics, emptied: make(chan struct{}, 1), recent: newRecent(recentMax),
 	}
 	metrics.watch(c)
 	return c
@@ -120,8 +121,16 @@ func (c *Cache) Began(from map[int32]int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.current.Store(nil)
-	c.entries.InvalidateAll()
+	c.empty()
 	c.recent.begin(from)
+}
+
+func (c *Cache) empty() {
+	c.entries.InvalidateAll()
+	select {
+	case c.emptied <- struct{}{}:
+	default:
+	}
 }
 
 // Event takes in an event, whatever was already known of it.
@@ -151,7 +160,7 @@ func (c *Cache) Event(e *schemas.Event, partition int32, offset int64) {
 func (c *Cache) Unreadable(partition int32, offset int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.entries.InvalidateAll()
+	c.empty()
 	c.recent.raise(partition, offset+1)
 }
 
@@ -207,6 +216,14 @@ func (c *Cache) put(e *entry) {
 type fill struct {
 	readmodel.Availability
 	behind bool // the store is known to lack what was answered before, or what was published
+}
+
+// admits reports whether an answer of the store could be kept now.
+func (c *Cache) admits() bool { return c.asking().whole }
+
+// isFull reports whether what is kept leaves hardly any room: what nobody has asked for would take that of what somebody has.
+func (c *Cache) isFull() bool {
+	return c.entries.WeightedSize() > c.entries.GetMaximum()/10*9
 }
 
 // asking is to be called before the store is asked, and its result given to answered with what the store said.

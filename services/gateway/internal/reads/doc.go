@@ -42,6 +42,10 @@
 //   - The topic is made anew, and its offsets mean other events. A proof compares its id, and the tail begins again.
 //   - An event that cannot be read, of a newer allocator, may be about any SKU: the entries are forgotten.
 //
+// Memory is filled before anybody asks (Reader.Run), in ranges of the store's own order, by the same rules: a list is an answer of
+// the store like another, and is completed, kept or refused by what the tail said since it was asked for. It stops where there
+// is hardly any room, and what is asked for takes that.
+//
 // What is left: a partition that the asked broker has not heard of yet; a store that answers from a replica that lags
 // behind its acknowledgements (the cache must then be off); and rows that are put right without an event, by a repair or
 // a rebuild, which is why entries are asked for again after a while (lifetime). Several gateways differ by up to

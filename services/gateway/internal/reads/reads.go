@@ -44,13 +44,18 @@ type Reader struct {
 	outcomes     *loader[readmodel.Outcome]
 	skus         *loader[[]string]
 
-	cache *Cache // nil: none
+	cache   *Cache                                                                               // nil: none
+	list    func(ctx context.Context, after string, limit int) ([]readmodel.Availability, error) // nil: the store cannot
+	timeout time.Duration                                                                        // of a query
 }
 
 // New returns a Reader that asks store, in queries that may each take as long as timeout, and answers availability from
 // cache, nil if there is none. The store is the caller's to close.
 func New(store readmodel.Reader, cache *Cache, timeout time.Duration, metrics *Metrics, log *slog.Logger) *Reader {
-	r := &Reader{store: store.Name(), log: log, cache: cache}
+	r := &Reader{store: store.Name(), log: log, cache: cache, timeout: timeout}
+	if lister, ok := store.(readmodel.Lister); ok && cache != nil {
+		r.list = lister.List
+	}
 	r.orders = newLoader(store.Name(), "allocations", timeout, metrics, store.Orders)
 	r.outcomes = newLoader(store.Name(), "outcome", timeout, metrics, store.Outcomes)
 	r.skus = newLoader(store.Name(), "skus", timeout, metrics, store.SKUs)

@@ -28,12 +28,15 @@ type shop struct {
 	torn      bool  // what the store says of SKUs is of all that is projected, of batches of one less, until that is committed
 	err       error // of the store
 	queries   int
+	lists     int
+	listMax   int    // SKUs in an answer
+	listed    func() // called before a list is answered; nil: nobody
 }
 
 func newShop(partitions int) *shop {
 	return &shop{
 		history: map[string][]readmodel.Availability{}, log: make([][]schemas.Event, partitions),
-		delivered: make([]int, partitions), projected: make([]int, partitions), committed: make([]int, partitions),
+		listMax: 1000, delivered: make([]int, partitions), projected: make([]int, partitions), committed: make([]int, partitions),
 	}
 }
 
@@ -141,6 +144,23 @@ func (s *shop) Availability(_ context.Context, skus []string) (map[string]readmo
 		}
 	}
 	return found, s.err
+}
+
+// List is what a store says that keeps them in the order of their names.
+func (s *shop) List(ctx context.Context, after string, limit int) ([]readmodel.Availability, error) {
+	s.lists++
+	var listed []readmodel.Availability
+	for _, sku := range slices.Sorted(maps.Keys(s.history)) {
+		found, _ := s.Availability(ctx, []string{sku})
+		s.queries--
+		if a, known := found[sku]; known && sku > after && len(listed) < min(limit, s.listMax) {
+			listed = append(listed, a)
+		}
+	}
+	if s.listed != nil {
+		s.listed()
+	}
+	return listed, s.err
 }
 
 func newTestCache() *Cache { return NewCache(CacheBytesMin, NewMetrics(prometheus.NewRegistry())) }

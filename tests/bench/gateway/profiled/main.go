@@ -17,6 +17,7 @@ import (
 
 func main() {
 	lifecycle.Main("gateway", "Is the gateway, with profiles.", func(ctx context.Context, cfg gateway.Config) error {
+		cfg.LimitMemory()
 		server := &http.Server{Addr: os.Getenv("LOTLINE_BENCH_PROFILE_ADDR"), Handler: http.HandlerFunc(pprof.Profile), ReadHeaderTimeout: time.Second}
 		var group errgroup.Group
 		group.Go(server.ListenAndServe)
