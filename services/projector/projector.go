@@ -17,7 +17,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lotline/lotline/pkg/admin"
-	"github.com/lotline/lotline/pkg/clickhouseclient"
 	"github.com/lotline/lotline/pkg/fault"
 	"github.com/lotline/lotline/pkg/kafkaclient"
 	"github.com/lotline/lotline/pkg/postgresclient"
@@ -50,7 +49,7 @@ type Config struct {
 
 // writeSide says where Postgres is, for the audit. Unlike for others it may be left out, and that is the default.
 type writeSide struct {
-	PostgresURL          string `name:"postgres-url" help:"Where the write side's state is: a postgres:// URL without a password, of a user of lotline_bi. With it the read model in ClickHouse is audited: held against Postgres, a few rows at a time, for ever. Empty = no audit." placeholder:"URL"`
+	PostgresURL          string `name:"postgres-url" help:"Where the write side's state is: a postgres:// URL without a password, of a user of lotline_bi. With it the read model is audited: held against Postgres, a few rows at a time, for ever. Empty = no audit." placeholder:"URL"`
 	PostgresURLFile      string `name:"postgres-url-file" help:"File that holds the Postgres URL; overrides --postgres-url." placeholder:"PATH"`
 	PostgresPasswordFile string `name:"postgres-password-file" help:"File with the user's password; empty = the one in the URL, or in the variable LOTLINE_POSTGRES_PASSWORD, or in PGPASSFILE." placeholder:"PATH"`
 }
@@ -77,9 +76,6 @@ func (c Config) Validate() error {
 	}
 	if c.Postgres.given() {
 		errs = append(errs, postgresclient.Settings(c.Postgres).Validate())
-		if c.ReadModel != stores.ClickHouse {
-			errs = append(errs, fmt.Errorf("--postgres-url is for the audit, which holds ClickHouse against Postgres: leave it out with --read-model=%s", c.ReadModel))
-		}
 	}
 	if c.AuditInterval < time.Second || c.AuditInterval > time.Hour {
 		errs = append(errs, fmt.Errorf("--audit-interval is %s and must be from 1s to 1h", c.AuditInterval))
@@ -152,9 +148,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		both.Go(func() error { return consumer.Run(ctx) })
 		both.Go(func() error {
 			return audit.Run(ctx, audit.Config{
-				Topic: declared.Events.Name, Group: declared.ProjectorGroup,
+				Topic: declared.Events.Name, Group: declared.ProjectorGroupOf(writer.Name()),
 				Interval: cfg.AuditInterval, RowsMax: cfg.AuditRowsMax,
-				Postgres: postgresclient.Settings(cfg.Postgres), ClickHouse: clickhouseclient.Config(cfg.ClickHouse),
+				Postgres: postgresclient.Settings(cfg.Postgres), ReadModel: cfg.Config,
 				Mine: func() bool { return consumer.Owns(auditorsPartition) },
 			}, cfg.Kafka.Opts("lotline-projector"), audits, log)
 		})

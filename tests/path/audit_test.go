@@ -3,6 +3,7 @@
 package path
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -21,6 +22,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/lotline/lotline/pkg/readmodel/stores"
 	"github.com/lotline/lotline/pkg/readmodel/verify"
 	"github.com/lotline/lotline/tests/stack"
 )
@@ -31,6 +33,7 @@ type audit struct {
 	verify.Auditor
 	postgres   *pgx.Conn
 	clickHouse driver.Conn
+	of         verify.AuditedStore
 }
 
 func (p *pipeline) audit(rowsMax int) *audit {
@@ -49,7 +52,17 @@ func (p *pipeline) audit(rowsMax int) *audit {
 		require.NoError(p, clickHouse.Close())
 	})
 	admin := kadm.NewClient(client)
-	a := &audit{T: p.T, postgres: postgres, clickHouse: clickHouse}
+	a := &audit{T: p.T, postgres: postgres, clickHouse: clickHouse, of: verify.AuditedClickHouse(clickHouse)}
+	if p.on.ReadModel != "" {
+		config, err := stack.Configure(p.on)
+		require.NoError(p, err)
+		config.Projector.ReadPostgres.URL, err = stack.Login(p.Context(), p.on.PostgresURL, p.on.Database+"_audits", "lotline_projector")
+		require.NoError(p, err)
+		r, err := stores.ReaderConfig{Config: config.Projector.Config}.NewReader(answerWithin)
+		require.NoError(p, err)
+		p.Cleanup(func() { require.NoError(p, r.Close()) })
+		a.of = verify.AuditedReader(r)
+	}
 	a.RowsMax = rowsMax
 	a.Offsets = func(ctx context.Context) (ends, projected map[int32]int64, err error) {
 		ends, projected = make(map[int32]int64), make(map[int32]int64)
@@ -57,7 +70,7 @@ func (p *pipeline) audit(rowsMax int) *audit {
 		if err != nil {
 			return nil, nil, err
 		}
-		committed, err := admin.FetchOffsets(ctx, p.topics.ProjectorGroup)
+		committed, err := admin.FetchOffsets(ctx, p.topics.ProjectorGroupOf(cmp.Or(p.on.ReadModel, stores.ClickHouse)))
 		listed.Each(func(o kadm.ListedOffset) { ends[o.Partition] = o.Offset })
 		committed.Each(func(o kadm.OffsetResponse) { projected[o.Partition] = o.At })
 		return ends, projected, err
@@ -71,7 +84,7 @@ func (a *audit) pass(stepsMax int) verify.Audited {
 	a.Helper()
 	var all verify.Audited
 	for range stepsMax {
-		done, err := a.Step(a.Context(), a.postgres, a.clickHouse)
+		done, err := a.Step(a.Context(), a.postgres, a.of)
 		require.NoError(a, err)
 		all.SKUs, all.Lines, all.Unsettled, all.Drifting = all.SKUs+done.SKUs, all.Lines+done.Lines, all.Unsettled+done.Unsettled, done.Drifting
 		all.Found, all.Mended = append(all.Found, done.Found...), append(all.Mended, done.Mended...)
@@ -233,7 +246,7 @@ func TestTheAuditReadsPostgresByItsIndexes(t *testing.T) {
 		flush()
 		whole, byIndex := scans()
 		for range 2 { // every row is missing in ClickHouse, so that all kinds of questions are asked
-			done, err := a.Step(t.Context(), a.postgres, a.clickHouse)
+			done, err := a.Step(t.Context(), a.postgres, a.of)
 			require.NoError(t, err)
 			require.Equal(t, 500, done.SKUs)
 			require.Len(t, done.Found, 4*500, "a sku, a batch, a ref and a line each")

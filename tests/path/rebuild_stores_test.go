@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/lotline/lotline/pkg/readmodel/stores"
+	"github.com/lotline/lotline/pkg/readmodel/verify"
 	"github.com/lotline/lotline/services/cli"
 	"github.com/lotline/lotline/tests/internal/isolation"
 	"github.com/lotline/lotline/tests/stack"
@@ -28,7 +30,7 @@ type planter interface {
 }
 
 // onEachKept runs a test on pipelines whose read model is Postgres and Redis: what is tested of ClickHouse has its own tests.
-func onEachKept(t *testing.T, test func(p *pipeline, in planter)) {
+func onEachKept(t *testing.T, test func(p *pipeline, in planter), changes ...func(*stack.Config)) {
 	t.Helper()
 	for _, store := range []string{stores.Postgres, stores.Redis} {
 		t.Run(store, func(t *testing.T) {
@@ -45,7 +47,7 @@ func onEachKept(t *testing.T, test func(p *pipeline, in planter)) {
 					require.NoError(t, err)
 					t.Cleanup(func() { conn.Close(context.WithoutCancel(t.Context())) })
 					test(p, inPostgres{p, conn})
-				})
+				}, changes...)
 			})
 		})
 	}
@@ -194,6 +196,40 @@ func TestARebuildOfEachReadModelThatDiffersIsNotTaken(t *testing.T) {
 		require.Contains(p, p.rebuilds("--drop"), "generation 2 is gone")
 		require.Contains(p, p.rebuilds("--from=events"), "Switched: readers are answered from generation 2.")
 		p.agrees()
+	})
+}
+
+func TestEachReadModelIsAudited(t *testing.T) {
+	onEachKept(t, func(p *pipeline, in planter) {
+		p.history("CHAIR", awkward)
+		a := p.audit(3)
+		quiet := a.pass(16)
+		require.Empty(p, quiet.Found)
+		require.Equal(p, 2, quiet.SKUs)
+		require.Equal(p, 14, quiet.Lines)
+		stop := p.busy()
+		a.RowsMax = 1000
+		require.Empty(p, a.pass(20).Found, "no false alarm while commands come in")
+		require.Greater(p, stop(), 100)
+
+		in.plant(1)
+		seen := a.pass(20)
+		require.Equal(p, []verify.Fault{
+			{
+				Store: p.on.ReadModel, SKU: "CHAIR", Row: "batch b-1", Is: "5 of 6 available, in stock (version 1000)",
+				Should: "0 of 6 available, in stock (Postgres is at version 17)",
+			},
+			{Store: p.on.ReadModel, SKU: "CHAIR", Row: "line o-0", Should: `2 in batch "b-1" since version 3`},
+		}, seen.Found, "the ghost is of an order that Postgres does not know")
+		p.gauge("audit_drifting_skus", func(value float64) bool { return value == 1 }) // the projector's own
+		p.rebuilds("--from=state")
+		require.Equal(p, []string{"CHAIR"}, a.pass(20).Mended)
+		p.gauge("audit_drifting_skus", func(value float64) bool { return value == 0 })
+	}, func(c *stack.Config) {
+		require.NoError(t, stack.Prepare(t.Context(), c)) // makes the roles, if this is the first test on the server
+		people, err := stack.Login(t.Context(), c.Owner, "audit_"+c.User, "lotline_bi")
+		require.NoError(t, err)
+		c.Projector.Postgres.PostgresURL, c.Projector.AuditInterval = people, time.Second
 	})
 }
 

@@ -101,7 +101,7 @@ func (g *Generations) applying(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask Redis for the time: %w", err)
 	}
-	blocks, err := g.writer.client.ZRangeByScore(ctx, g.writer.keys.applying(), &goredis.ZRangeBy{Min: strconv.FormatInt(now.Unix(), 10), Max: "+inf"}).Result()
+	blocks, err := g.writer.client.ZRangeArgs(ctx, goredis.ZRangeArgs{Key: g.writer.keys.applying(), ByScore: true, Start: now.Unix(), Stop: "+inf"}).Result()
 	if err != nil {
 		return nil, fmt.Errorf("list the blocks that are being applied: %w", err)
 	}

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -23,7 +22,7 @@ const (
 	driftingMax = 10_000
 )
 
-// Auditor holds ClickHouse against Postgres for ever, a few rows a step: SKUs and their batches in the order of SKUs,
+// Auditor holds a read model against Postgres for ever, a few rows a step: SKUs and their batches in the order of SKUs,
 // and order lines in the order of orders, which is how both stores have them sorted. It reads no events, and so cannot say
 // who is right; Run can. Not compared are the log of events and outcomes, rows of batches_by_ref that are too many, and
 // what Run leaves out. Not safe for concurrent use.
@@ -62,8 +61,8 @@ type Audited struct {
 // large as RowsMax, over connections that are the caller's. It takes milliseconds if all rows agree, and about as long
 // as the projection lags if not, at most half a minute. An error says that it could not look; the next step tries the
 // same again.
-func (a *Auditor) Step(ctx context.Context, postgres *pgx.Conn, clickHouse driver.Conn) (*Audited, error) {
-	s := &auditStep{Auditor: a, postgres: postgres, clickHouse: clickHouse, open: make(map[row]*suspicion)}
+func (a *Auditor) Step(ctx context.Context, postgres *pgx.Conn, of AuditedStore) (*Audited, error) {
+	s := &auditStep{Auditor: a, postgres: postgres, store: of, open: make(map[row]*suspicion)}
 	done := new(Audited)
 	skus, lines := a.skus, a.lines
 	var err error
@@ -92,8 +91,8 @@ func (a *Auditor) Step(ctx context.Context, postgres *pgx.Conn, clickHouse drive
 // auditStep is what a step holds meanwhile.
 type auditStep struct {
 	*Auditor
-	postgres   *pgx.Conn
-	clickHouse driver.Conn
+	postgres *pgx.Conn
+	store    AuditedStore
 	// open is what is suspected: a line, or, under the row that is named sku, all other rows of a SKU together.
 	open map[row]*suspicion
 }
@@ -165,8 +164,8 @@ func (s *auditStep) unsettled() (n int) {
 	return n
 }
 
-// look asks both stores about what is not settled, and judges it. Postgres is asked before and after ClickHouse, and
-// ClickHouse only once what Postgres said first is published and projected: so ClickHouse must have at least that,
+// look asks both stores about what is not settled, and judges it. Postgres is asked before and after the read model, and
+// that only once what Postgres said first is published and projected: so it must have at least that,
 // and at most what Postgres says afterwards. false: that takes too long.
 func (s *auditStep) look(ctx context.Context) (bool, error) {
 	keys := newAuditKeys()
@@ -182,7 +181,7 @@ func (s *auditStep) look(ctx context.Context) (bool, error) {
 	if projected, err := s.waitProjected(ctx, before); err != nil || !projected {
 		return false, err
 	}
-	is, err := s.clickHouseNow(ctx, keys, before)
+	is, err := s.store.now(ctx, keys, before)
 	if err != nil {
 		return false, err
 	}
@@ -197,6 +196,9 @@ func (s *auditStep) look(ctx context.Context) (bool, error) {
 	verdicts := compare(keys, before, is, after, between)
 	for r, found := range s.open {
 		verdict, looked := verdicts[r]
+		for i := range verdict.faults {
+			verdict.faults[i].Store = s.store.Name()
+		}
 		switch {
 		case !looked:
 		case len(verdict.faults) > 0:

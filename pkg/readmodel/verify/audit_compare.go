@@ -87,10 +87,10 @@ type verdict struct {
 }
 
 func (v *verdict) wrong(r row, is, should string) {
-	v.faults = append(v.faults, Fault{Store: storeClickHouse, SKU: r.sku, Row: r.name, Is: is, Should: should})
+	v.faults = append(v.faults, Fault{SKU: r.sku, Row: r.name, Is: is, Should: should})
 }
 
-// compare judges ClickHouse, which has all that Postgres said before, and was asked before Postgres said after.
+// compare judges the read model, which has all that Postgres said before, and was asked before Postgres said after.
 func compare(keys auditKeys, before, is, after *auditRows, between map[skuVersion]auditEvent) map[row]verdict {
 	verdicts := make(map[row]verdict, len(keys.skus)+len(keys.orders))
 	for _, sku := range keys.skus {

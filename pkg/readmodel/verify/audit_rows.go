@@ -4,23 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/jackc/pgx/v5"
 )
 
-// auditRangeFactor bounds the rows of ClickHouse in a range of lines in which Postgres has RowsMax.
+// auditRangeFactor bounds the rows of the read model in a range of lines in which Postgres has RowsMax.
 const auditRangeFactor = 4
 
 // Events between two questions to Postgres are looked for from this long before the first: a command may be older than
 // its event. Of older ones no verdict is given.
 const auditEventAgeMax = time.Hour
-
-// auditSettings keep a question small beside those of readers.
-var auditSettings = clickhouse.Settings{"max_threads": 1}
 
 // nextSKUs compares the next SKUs after w, and suspects those that are not the same in both stores. It reads no more
 // rows of SKUs than RowsMax, and their batches.
@@ -36,29 +30,14 @@ func (s *auditStep) nextSKUs(ctx context.Context, w *walk) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("list SKUs of Postgres: %w", err)
 	}
-	// ClickHouse may have some that Postgres has not.
-	where, args := `sku > @after`, []any{clickhouse.Named("after", w.sku), clickhouse.Named("max", s.RowsMax)}
+	// The read model may have some that Postgres has not.
+	upto := ""
 	if len(skus) == s.RowsMax {
-		where += ` AND sku <= @upto`
-		args = append(args, clickhouse.Named("upto", skus[len(skus)-1]))
+		upto = skus[len(skus)-1]
 	}
-	var sku string
-	var strange []string
-	ours := make(map[string]bool, len(skus))
-	for _, sku := range skus {
-		ours[sku] = true
-	}
-	for _, table := range []string{"skus", "stock"} {
-		// What is strange beyond the limit is found once the first of it is mended.
-		err := s.each(ctx, `SELECT DISTINCT sku FROM `+table+` WHERE `+where+` AND sku NOT IN (@ours) ORDER BY sku LIMIT @max`, append(args, clickhouse.Named("ours", append(slices.Clone(skus), ""))), []any{&sku}, func() {
-			if !ours[sku] {
-				ours[sku] = true
-				strange = append(strange, sku)
-			}
-		})
-		if err != nil {
-			return 0, fmt.Errorf("list SKUs of ClickHouse: %w", err)
-		}
+	strange, err := s.store.strangeSKUs(ctx, w.sku, upto, skus, s.RowsMax)
+	if err != nil {
+		return 0, fmt.Errorf("list SKUs of %s: %w", s.store.Name(), err)
 	}
 	keys := newAuditKeys()
 	keys.skus = append(skus, strange...)
@@ -66,7 +45,7 @@ func (s *auditStep) nextSKUs(ctx context.Context, w *walk) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	is, err := s.clickHouseNow(ctx, keys, should)
+	is, err := s.store.now(ctx, keys, should)
 	if err != nil {
 		return 0, err
 	}
@@ -88,8 +67,9 @@ func (s *auditStep) nextLines(ctx context.Context, w *walk) (int, error) {
 	}
 	should, is := newAuditRows(), newAuditRows()
 	read, last := 0, *w
+	var orders []string
 	var sku, orderID, batchRef string
-	var version, found uint64
+	var version uint64
 	var qty int32
 	// Lines that were given back keep their row: they count, so that the scan is bounded.
 	rows, err := s.postgres.Query(ctx, `SELECT orderid, sku, coalesce(batchref, ''), qty, allocated_version FROM order_lines
@@ -98,6 +78,9 @@ func (s *auditStep) nextLines(ctx context.Context, w *walk) (int, error) {
 		_, err = pgx.ForEachRow(rows, []any{&orderID, &sku, &batchRef, &qty, &version}, func() error {
 			read++
 			last.orderID, last.sku = orderID, sku
+			if len(orders) == 0 || orders[len(orders)-1] != orderID {
+				orders = append(orders, orderID)
+			}
 			if batchRef != "" {
 				should.add(sku, linePrefix+orderID, version, lineAt(batchRef, qty, version))
 			}
@@ -108,20 +91,14 @@ func (s *auditStep) nextLines(ctx context.Context, w *walk) (int, error) {
 		return 0, fmt.Errorf("list order lines of Postgres: %w", err)
 	}
 	last.ended = read < s.RowsMax
-	where := `orderid >= @orderid AND (orderid, sku) > (@orderid, @sku)`
-	args := []any{clickhouse.Named("orderid", w.orderID), clickhouse.Named("sku", w.sku), clickhouse.Named("max", auditRangeFactor*s.RowsMax)}
-	if !last.ended {
-		where += ` AND orderid <= @lastorder AND (orderid, sku) <= (@lastorder, @lastsku)`
-		args = append(args, clickhouse.Named("lastorder", last.orderID), clickhouse.Named("lastsku", last.sku))
-	}
-	if err := s.each(ctx, `SELECT orderid, sku, batchref, qty, version FROM order_lines FINAL WHERE `+where+` ORDER BY orderid, sku LIMIT @max`, args,
-		[]any{&orderID, &sku, &batchRef, &qty, &version}, func() {
-			if found++; found == auditRangeFactor*uint64(s.RowsMax) { // ClickHouse has many more: this far, and no further
-				last = walk{orderID: orderID, sku: sku}
-			}
-			is.add(sku, linePrefix+orderID, version, lineAt(batchRef, qty, version))
-		}); err != nil {
-		return 0, fmt.Errorf("list order lines of ClickHouse: %w", err)
+	found := 0
+	if err := s.store.linesBetween(ctx, *w, last, orders, auditRangeFactor*s.RowsMax, func(orderID, sku, batchRef string, qty int32, version uint64) {
+		if found++; found == auditRangeFactor*s.RowsMax { // it has many more: this far, and no further
+			last = walk{orderID: orderID, sku: sku}
+		}
+		is.add(sku, linePrefix+orderID, version, lineAt(batchRef, qty, version))
+	}); err != nil {
+		return 0, fmt.Errorf("list order lines of %s: %w", s.store.Name(), err)
 	}
 	for _, rows := range []*auditRows{should, is} {
 		for r := range rows.rows {
@@ -205,55 +182,8 @@ func (s *auditStep) published(ctx context.Context, of *auditRows) (yes bool, err
 	return yes, nil
 }
 
-// clickHouseNow returns what ClickHouse has, and of references whether it has those of the batches that should be there.
-func (s *auditStep) clickHouseNow(ctx context.Context, keys auditKeys, should *auditRows) (*auditRows, error) {
-	is := newAuditRows()
-	wanted := make(map[row]bool)
-	refs := []string{""} // an empty list is no list to ClickHouse
-	for _, rows := range should.ofSKU {
-		for _, r := range rows {
-			if ref, ok := strings.CutPrefix(r.name, refPrefix); ok {
-				wanted[r], refs = true, append(refs, ref)
-			}
-		}
-	}
-	for i, orderID := range keys.orders {
-		wanted[row{keys.ofs[i], linePrefix + orderID}] = true
-	}
-	var sku, name, ref, eta string
-	var qty, left int32
-	var version uint64
-	var available int64
-	named := func(name string, values []string) any { return clickhouse.Named(name, append(values, "")) }
-	skus := named("skus", keys.skus)
-	err := errors.Join(
-		s.each(ctx, `SELECT sku, version, available FROM skus FINAL WHERE sku IN (@skus)`, []any{skus},
-			[]any{&sku, &version, &available}, func() { is.add(sku, rowSKU, version, skuSays(version, available)) }),
-		s.each(ctx, `SELECT sku, ref, version, qty, available, ifNull(toString(eta), '') FROM stock FINAL WHERE sku IN (@skus)`, []any{skus},
-			[]any{&sku, &name, &version, &qty, &left, &eta}, func() { is.add(sku, batchPrefix+name, version, batchSays(qty, left, eta)) }),
-		s.each(ctx, `SELECT sku, ref FROM batches_by_ref FINAL WHERE ref IN (@refs) AND sku IN (@skus)`, []any{clickhouse.Named("refs", refs), skus},
-			[]any{&sku, &ref}, func() {
-				if wanted[row{sku, "ref " + ref}] {
-					is.add(sku, refPrefix+ref, 0, "there")
-				}
-			}),
-		s.each(ctx, `SELECT orderid, sku, batchref, qty, version FROM order_lines FINAL WHERE orderid IN (@orders) AND sku IN (@ofs)`,
-			[]any{named("orders", keys.orders), named("ofs", keys.ofs)},
-			[]any{&name, &sku, &ref, &qty, &version}, func() {
-				if wanted[row{sku, linePrefix + name}] {
-					is.add(sku, linePrefix+name, version, lineAt(ref, qty, version))
-				}
-			}),
-	)
-	if err != nil {
-		return nil, fmt.Errorf("read %d SKUs and %d order lines from ClickHouse: %w", len(keys.skus), len(keys.orders), err)
-	}
-	return is, nil
-}
-
-// eventsBetween returns the events of rows that ClickHouse has in versions which came between two answers of Postgres.
+// eventsBetween returns the events of rows that the read model has in versions which came between two answers of Postgres.
 func (s *auditStep) eventsBetween(ctx context.Context, is, before, after *auditRows) (map[skuVersion]auditEvent, error) {
-	found := make(map[skuVersion]auditEvent)
 	var skus []string
 	var versions []uint64
 	for r, said := range is.rows {
@@ -262,24 +192,12 @@ func (s *auditStep) eventsBetween(ctx context.Context, is, before, after *auditR
 		}
 	}
 	if len(skus) == 0 {
-		return found, nil
+		return nil, nil
 	}
-	var sku, ref, eta string
-	var version uint64
-	var available int64
-	var qty, left int32
-	err := s.each(ctx, `SELECT sku, version, available, batchref, batch_qty, batch_available, ifNull(toString(eta), '') FROM events
-		WHERE event_time >= fromUnixTimestamp64Milli(@since) AND sku IN (@skus) AND version IN (@versions)`,
-		[]any{clickhouse.Named("since", 1000*(before.at-int64(auditEventAgeMax.Seconds()))), clickhouse.Named("skus", skus), clickhouse.Named("versions", versions)},
-		[]any{&sku, &version, &available, &ref, &qty, &left, &eta}, func() {
-			found[skuVersion{sku, version}] = auditEvent{skuSays(version, available), "batch " + ref, batchSays(qty, left, eta)}
-		})
+	since := time.Unix(before.at, 0).Add(-auditEventAgeMax)
+	found, err := s.store.events(ctx, skus, versions, since)
 	if err != nil {
-		return nil, fmt.Errorf("read the events of %d changes from ClickHouse: %w", len(skus), err)
+		return nil, fmt.Errorf("read the events of %d changes from %s: %w", len(skus), s.store.Name(), err)
 	}
 	return found, nil
-}
-
-func (s *auditStep) each(ctx context.Context, sql string, args, fields []any, keep func()) error {
-	return eachRow(clickhouse.Context(ctx, clickhouse.WithSettings(auditSettings)), s.clickHouse, sql, args, fields, keep)
 }

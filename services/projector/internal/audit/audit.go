@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/lotline/lotline/pkg/clickhouseclient"
 	"github.com/lotline/lotline/pkg/postgresclient"
+	"github.com/lotline/lotline/pkg/readmodel/stores"
 	"github.com/lotline/lotline/pkg/readmodel/verify"
 )
 
@@ -28,6 +28,8 @@ const (
 	// stepTimeout bounds a step, in which two stores are asked and the projector is waited for.
 	stepTimeout = 90 * time.Second
 	closeWithin = 5 * time.Second
+	// questionTimeout bounds one question to a read model that is asked by a Reader.
+	questionTimeout = 10 * time.Second
 	// logInterval is how often a step that fails is logged, if every step does.
 	logInterval = time.Minute
 	// namedMax bounds the rows that a step names in the log.
@@ -40,7 +42,7 @@ type Config struct {
 	Interval     time.Duration
 	RowsMax      int
 	Postgres     postgresclient.Settings
-	ClickHouse   clickhouseclient.Config
+	ReadModel    stores.Config
 	// Mine reports whether this process is the one that audits; several would find the same, at several times the cost.
 	Mine func() bool
 }
@@ -77,13 +79,13 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 
 // auditor is the audit of one process.
 type auditor struct {
-	cfg        Config
-	log        *slog.Logger
-	metrics    *Metrics
-	admin      *kadm.Client
-	clickHouse driver.Conn
-	verify     *verify.Auditor // nil while another process audits
-	failed     time.Time       // when a failure was logged
+	cfg     Config
+	log     *slog.Logger
+	metrics *Metrics
+	admin   *kadm.Client
+	store   verify.AuditedStore
+	verify  *verify.Auditor // nil while another process audits
+	failed  time.Time       // when a failure was logged
 }
 
 // Run audits until ctx ends, and then returns nil. It waits for servers that are away.
@@ -93,17 +95,12 @@ func Run(ctx context.Context, cfg Config, kafka []kgo.Opt, metrics *Metrics, log
 		return fmt.Errorf("set up the Kafka client of the audit: %w", err)
 	}
 	defer client.Close()
-	opts, err := cfg.ClickHouse.Options()
+	store, end, err := open(cfg.ReadModel)
 	if err != nil {
 		return err
 	}
-	opts.MaxOpenConns, opts.MaxIdleConns = 1, 1
-	clickHouse, err := clickhouse.Open(opts)
-	if err != nil {
-		return fmt.Errorf("set up the ClickHouse client of the audit: %w", err)
-	}
-	defer func() { err = errors.Join(err, clickHouse.Close()) }()
-	a := &auditor{cfg: cfg, log: log, metrics: metrics, admin: kadm.NewClient(client), clickHouse: clickHouse}
+	defer func() { err = errors.Join(err, end()) }()
+	a := &auditor{cfg: cfg, log: log, metrics: metrics, admin: kadm.NewClient(client), store: store}
 	for {
 		select {
 		case <-ctx.Done():
@@ -112,6 +109,27 @@ func Run(ctx context.Context, cfg Config, kafka []kgo.Opt, metrics *Metrics, log
 		}
 		a.step(ctx)
 	}
+}
+
+// open connects to the read model when it is first asked: to ClickHouse by its tables' indexes, to others as readers do.
+func open(c stores.Config) (store verify.AuditedStore, end func() error, err error) {
+	if c.ReadModel != stores.ClickHouse {
+		reader, err := stores.ReaderConfig{Config: c}.NewReader(questionTimeout)
+		if err != nil {
+			return nil, nil, err
+		}
+		return verify.AuditedReader(reader), reader.Close, nil
+	}
+	opts, err := clickhouseclient.Config(c.ClickHouse).Options()
+	if err != nil {
+		return nil, nil, err
+	}
+	opts.MaxOpenConns, opts.MaxIdleConns = 1, 1
+	conn, err := clickhouse.Open(opts)
+	if err != nil {
+		return nil, nil, fmt.Errorf("set up the ClickHouse client of the audit: %w", err)
+	}
+	return verify.AuditedClickHouse(conn), conn.Close, nil
 }
 
 func (a *auditor) step(ctx context.Context) {
@@ -148,7 +166,7 @@ func (a *auditor) step(ctx context.Context) {
 			break
 		}
 		a.log.ErrorContext(ctx, "the read model differs from Postgres", "sku", f.SKU, "row", f.Row, "is", orMissing(f.Is), "postgres", orMissing(f.Should),
-			"todo", "lotline verify says who is right; lotline verify --repair projects the SKU again")
+			"todo", "lotline verify says who is right; lotline verify --repair projects the SKU again into ClickHouse, lotline rebuild puts any read model right")
 	}
 	for _, sku := range done.Mended {
 		a.log.InfoContext(ctx, "the read model agrees with Postgres again", "sku", sku)
@@ -180,7 +198,7 @@ func (a *auditor) take(ctx context.Context) (done *verify.Audited, err error) {
 		defer cancel()
 		err = errors.Join(err, conn.Close(closing))
 	}()
-	return a.verify.Step(ctx, conn, a.clickHouse)
+	return a.verify.Step(ctx, conn, a.store)
 }
 
 func (a *auditor) offsets(ctx context.Context) (ends, projected map[int32]int64, err error) {
