@@ -205,7 +205,7 @@ func venv(t *testing.T, name, what string, then func(ctx context.Context, dir st
 			if err := cache.Run(ctx, dir, "python3", "-m", "venv", "venv"); err != nil {
 				return err
 			}
-			if err := cache.Run(ctx, dir, "venv/bin/pip", "install", "--quiet", "--no-deps", "--requirement", "requirements.txt"); err != nil {
+			if err := cache.Run(ctx, dir, "venv/bin/pip", "install", "--quiet", "--no-deps", "--require-hashes", "--requirement", "requirements.txt"); err != nil {
 				return err
 			}
 			return then(ctx, dir)
