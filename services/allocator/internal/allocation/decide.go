@@ -87,7 +87,8 @@ func (p *Product) createBatch(c *Command, dst []Event) []Event {
 }
 
 func (p *Product) allocate(c *Command, dst []Event) []Event {
-	if l := p.chunk.lines[c.OrderID]; l != nil && l.BatchRef != "" {
+	l := p.chunk.lines[c.OrderID]
+	if l != nil && l.BatchRef != "" {
 		switch {
 		case l.Qty == c.Qty:
 			dst = p.ignore(c, ReasonDuplicateLine, fmt.Sprintf("Order line %s has batch %s already", l.OrderID, l.BatchRef), dst)
@@ -101,7 +102,7 @@ func (p *Product) allocate(c *Command, dst []Event) []Event {
 	}
 	return p.offer(&line{Line: Line{
 		OrderID: c.OrderID, Qty: c.Qty, Command: c.ID, Position: c.Position, CommandTime: c.Time,
-	}}, c.Time, dst)
+	}, stored: l != nil && l.stored}, c.Time, dst)
 }
 
 func (p *Product) deallocate(c *Command, dst []Event) ([]Event, error) {

@@ -39,6 +39,7 @@ type chunk struct {
 
 type line struct {
 	Line
+	stored  bool // before the chunk
 	changed bool
 }
 
@@ -75,7 +76,7 @@ func (p *Product) Learn(f Facts) {
 	}
 	p.chunk.lines = make(map[string]*line, len(f.Lines))
 	for _, l := range f.Lines {
-		p.chunk.lines[l.OrderID] = &line{Line: l}
+		p.chunk.lines[l.OrderID] = &line{Line: l, stored: true}
 	}
 	p.chunk.seen = make(map[CommandID]*seen, len(f.Seen))
 	for _, s := range f.Seen {
@@ -93,7 +94,7 @@ func (p *Product) learnNewest(b *batch, newest NewestLines) {
 	w.complete = newest.Complete
 	w.newest = make([]*line, 0, len(newest.Lines))
 	for _, row := range slices.Backward(newest.Lines) {
-		l := &line{Line: row} // in the place of the same line, if a command names it too
+		l := &line{Line: row, stored: true} // in the place of the same line, if a command names it too
 		p.chunk.lines[row.OrderID] = l
 		w.newest = append(w.newest, l)
 	}
@@ -111,13 +112,21 @@ func (p *Product) SettledVersion() uint64 { return p.chunk.settled }
 func (p *Product) Changes() Changes {
 	var rows Changes
 	for _, b := range p.chunk.touched {
-		if b.work.changed {
+		switch {
+		case !b.work.changed:
+		case b.CreatedVersion > p.chunk.settled:
+			rows.NewBatches = append(rows.NewBatches, b.Batch)
+		default:
 			rows.Batches = append(rows.Batches, b.Batch)
 		}
 	}
 	for _, l := range p.chunk.lines {
-		if l.changed {
+		switch {
+		case !l.changed:
+		case l.stored:
 			rows.Lines = append(rows.Lines, l.Line)
+		default:
+			rows.NewLines = append(rows.NewLines, l.Line)
 		}
 	}
 	for _, s := range p.chunk.seen {
@@ -125,8 +134,12 @@ func (p *Product) Changes() Changes {
 			rows.Seen = append(rows.Seen, s.Seen)
 		}
 	}
-	slices.SortFunc(rows.Batches, func(a, b Batch) int { return strings.Compare(a.Ref, b.Ref) })
-	slices.SortFunc(rows.Lines, func(a, b Line) int { return strings.Compare(a.OrderID, b.OrderID) })
+	for _, batches := range [][]Batch{rows.NewBatches, rows.Batches} {
+		slices.SortFunc(batches, func(a, b Batch) int { return strings.Compare(a.Ref, b.Ref) })
+	}
+	for _, lines := range [][]Line{rows.NewLines, rows.Lines} {
+		slices.SortFunc(lines, func(a, b Line) int { return strings.Compare(a.OrderID, b.OrderID) })
+	}
 	slices.SortFunc(rows.Seen, func(a, b Seen) int {
 		return cmp.Or(strings.Compare(a.Command.Source, b.Command.Source), strings.Compare(a.Command.ID, b.Command.ID))
 	})

@@ -54,12 +54,13 @@ type NewestLines struct {
 	Complete bool
 }
 
-// Changes are the rows to write, whole: an existing row with the same key is
-// overwritten. Each slice is sorted by its key.
+// Changes are the rows to write, whole: those that are not stored yet, and
+// those that overwrite the stored one with their key. Seen may be either. Each
+// slice is sorted by its key.
 type Changes struct {
-	Batches []Batch // by Ref
-	Lines   []Line  // by OrderID
-	Seen    []Seen  // by Source, ID
+	NewBatches, Batches []Batch // by Ref
+	NewLines, Lines     []Line  // by OrderID
+	Seen                []Seen  // by Source, ID
 }
 
 // Limits bound what one command may do and how long its id is remembered. They

@@ -91,20 +91,34 @@ func (t *table) save(test require.TestingT, p *Product) {
 		require.Equal(test, Changes{}, rows)
 	}
 	t.version, t.available = p.Version, p.Available
-	var refs, orders, ids []string
+	var newRefs, refs, newOrders, orders, ids []string
+	for _, b := range rows.NewBatches {
+		require.NotContains(test, t.batches, b.Ref)
+		newRefs = append(newRefs, b.Ref)
+	}
 	for _, b := range rows.Batches {
-		t.batches[b.Ref] = b
+		require.Contains(test, t.batches, b.Ref)
 		refs = append(refs, b.Ref)
 	}
+	for _, b := range append(rows.NewBatches, rows.Batches...) {
+		t.batches[b.Ref] = b
+	}
+	for _, l := range rows.NewLines {
+		require.NotContains(test, t.lines, l.OrderID)
+		newOrders = append(newOrders, l.OrderID)
+	}
 	for _, l := range rows.Lines {
-		t.lines[l.OrderID] = l
+		require.Contains(test, t.lines, l.OrderID)
 		orders = append(orders, l.OrderID)
+	}
+	for _, l := range append(rows.NewLines, rows.Lines...) {
+		t.lines[l.OrderID] = l
 	}
 	for _, s := range rows.Seen {
 		t.seen[s.Command] = s
 		ids = append(ids, s.Command.Source+" "+s.Command.ID)
 	}
-	for _, keys := range [][]string{refs, orders, ids} {
+	for _, keys := range [][]string{newRefs, refs, newOrders, orders, ids} {
 		require.True(test, slices.IsSorted(keys), "rows are sorted by key: %q", keys)
 	}
 }

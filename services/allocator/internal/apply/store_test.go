@@ -3,6 +3,7 @@ package apply
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -151,6 +152,11 @@ func (f *fakeStore) commit(w Write, locked bool) error {
 			return ErrRefused
 		}
 	}
+	for _, c := range w.Changes {
+		if !f.fits(c) {
+			return fmt.Errorf("%w: %+v in %+v", ErrBroken, c, f.products[c.SKU])
+		}
+	}
 	f.next[w.Partition] = w.Next
 	f.outbox[w.Partition] = append(f.outbox[w.Partition], w.Segments...)
 	for _, m := range w.Products {
@@ -161,10 +167,10 @@ func (f *fakeStore) commit(w Write, locked bool) error {
 	}
 	for _, c := range w.Changes {
 		p := f.product(c.SKU)
-		for _, b := range c.Batches {
+		for _, b := range slices.Concat(c.NewBatches, c.Batches) {
 			p.batches[b.Ref] = b
 		}
-		for _, l := range c.Lines {
+		for _, l := range slices.Concat(c.NewLines, c.Lines) {
 			p.lines[l.OrderID] = l
 		}
 		for _, s := range c.Seen {
@@ -176,6 +182,19 @@ func (f *fakeStore) commit(w Write, locked bool) error {
 		return errLost
 	}
 	return nil
+}
+
+// fits says whether the rows that are said to be new are, and the others are there.
+func (f *fakeStore) fits(c Changed) bool {
+	var p product
+	if stored := f.products[c.SKU]; stored != nil {
+		p = *stored
+	}
+	batch := func(b allocation.Batch) bool { _, ok := p.batches[b.Ref]; return ok }
+	line := func(l allocation.Line) bool { _, ok := p.lines[l.OrderID]; return ok }
+	missing := slices.ContainsFunc(c.Batches, func(b allocation.Batch) bool { return !batch(b) }) ||
+		slices.ContainsFunc(c.Lines, func(l allocation.Line) bool { return !line(l) })
+	return !missing && !slices.ContainsFunc(c.NewBatches, batch) && !slices.ContainsFunc(c.NewLines, line)
 }
 
 func (f *fakeStore) version(sku string) uint64 {

@@ -3,6 +3,7 @@
 package postgres
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -30,18 +31,20 @@ func TestRoundTrip(t *testing.T) {
 		require.Len(t, got.Products, 1)
 		require.Equal(t, "CHAIR", got.Products[0].SKU)
 		require.Equal(t, w.Products[0].New, got.Products[0].Version)
-		require.ElementsMatch(t, rows.Batches, got.Products[0].Open)
+		batches, lines := slices.Concat(rows.NewBatches, rows.Batches), slices.Concat(rows.NewLines, rows.Lines)
+		require.ElementsMatch(t, batches, got.Products[0].Open)
 		facts := utc(got.Facts["CHAIR"])
-		require.ElementsMatch(t, rows.Lines, facts.Lines)
-		require.Subset(t, facts.Batches, rows.Batches)
+		require.ElementsMatch(t, lines, facts.Lines)
+		require.Subset(t, facts.Batches, batches)
 		require.Equal(t, rows.Seen, facts.Seen)
-		require.Equal(t, allocation.NewestLines{Lines: []allocation.Line{rows.Lines[2], rows.Lines[1], rows.Lines[0]}, Complete: true}, facts.Newest["b1"])
+		require.Equal(t, allocation.NewestLines{Lines: []allocation.Line{lines[2], lines[1], lines[0]}, Complete: true}, facts.Newest["b1"])
 	}
 	check(w)
 
 	w.From, w.Next = 8, 9
 	w.Products[0] = apply.Moved{SKU: "CHAIR", Old: 7, New: 9, Available: 93}
 	rows := &w.Changes[0]
+	rows.NewBatches, rows.Batches, rows.NewLines, rows.Lines = nil, rows.NewBatches, nil, rows.NewLines
 	rows.Batches[1].Qty, rows.Batches[1].Available = 91, 90
 	for i := range rows.Lines {
 		l := &rows.Lines[i]
@@ -83,12 +86,12 @@ func TestLoadOfWhatIsNotThere(t *testing.T) {
 	require.Empty(t, got.Facts["CHAIR"].Lines)
 
 	w := filled("CHAIR", 0, 8)
-	w.Changes[0].Batches[0].Available = 0
+	w.Changes[0].NewBatches[0].Available = 0
 	require.NoError(t, s.Commit(t.Context(), w))
 	got, err = s.Load(t.Context(), apply.Need{Products: []string{"CHAIR"}, Lines: []apply.LineKey{{SKU: "CHAIR", OrderID: "o1"}}})
 	require.NoError(t, err)
-	require.Equal(t, w.Changes[0].Batches[1:], got.Products[0].Open)
-	require.Equal(t, w.Changes[0].Batches[:1], got.Facts["CHAIR"].Batches, "a line comes with its batch, open or not")
+	require.Equal(t, w.Changes[0].NewBatches[1:], got.Products[0].Open)
+	require.Equal(t, w.Changes[0].NewBatches[:1], got.Facts["CHAIR"].Batches, "a line comes with its batch, open or not")
 }
 
 // TestRefusals: whatever moved, the commit is refused, nothing of it remains, and the connection goes on.
@@ -119,14 +122,14 @@ func TestRefusals(t *testing.T) {
 
 			w := filled("CHAIR", 8, 9)
 			w.Products = moved("CHAIR", 7, 8)
-			w.Changes[0].Lines[0].OrderID = "o99"
+			w.Changes[0].NewLines[0].OrderID = "o99"
 			change(&w)
 			require.ErrorIs(t, s.Commit(t.Context(), w), apply.ErrRefused)
 			require.Equal(t, before, d.contents())
 			require.Same(t, conn, s.conn, "a refusal is an answer, not a broken connection")
 
 			w = filled("CHAIR", 8, 9)
-			w.Products = moved("CHAIR", 7, 8)
+			w.Products, w.Changes = moved("CHAIR", 7, 8), nil
 			require.NoError(t, s.Commit(t.Context(), w))
 		})
 	}
@@ -148,13 +151,18 @@ func TestLastLineOfDefence(t *testing.T) {
 		change   func(*apply.Write)
 		sqlstate string
 	}{
-		"overselling":             {func(w *apply.Write) { w.Changes[0].Batches[0].Available = -1 }, "23514"},
-		"more available than had": {func(w *apply.Write) { w.Changes[0].Batches[0].Available = 11 }, "23514"},
+		"overselling":             {func(w *apply.Write) { w.Changes[0].NewBatches[0].Available = -1 }, "23514"},
+		"more available than had": {func(w *apply.Write) { w.Changes[0].NewBatches[0].Available = 11 }, "23514"},
 		"negative stock":          {func(w *apply.Write) { w.Products[0].Available = -1 }, "23514"},
 		"a line in two batches": {func(w *apply.Write) {
-			w.Changes[0].Lines = append(w.Changes[0].Lines, w.Changes[0].Lines[0])
-			w.Changes[0].Lines[4].BatchRef = "b2"
-		}, "21000"}, // ON CONFLICT DO UPDATE command cannot affect row a second time
+			w.Changes[0].NewLines = append(w.Changes[0].NewLines, w.Changes[0].NewLines[0])
+			w.Changes[0].NewLines[4].BatchRef = "b2"
+		}, "23505"},
+		"a line that is gone": {func(w *apply.Write) { w.Changes[0].Lines = w.Changes[0].NewLines[:1]; w.Changes[0].NewLines = nil }, "23000"},
+		"a batch that is gone": {func(w *apply.Write) {
+			w.Changes[0].Batches = w.Changes[0].NewBatches[:1]
+			w.Changes[0].NewBatches = nil
+		}, "23000"},
 		"an offset decided twice": {func(w *apply.Write) {
 			w.Segments = append(w.Segments, w.Segments[0])
 		}, "23505"},
@@ -169,7 +177,7 @@ func TestLastLineOfDefence(t *testing.T) {
 			var pg *pgconn.PgError
 			require.ErrorAs(t, err, &pg)
 			require.Equal(t, c.sqlstate, pg.Code)
-			require.NotErrorIs(t, err, apply.ErrRefused)
+			require.ErrorIs(t, err, apply.ErrBroken)
 			require.Equal(t, before, d.contents())
 		})
 	}

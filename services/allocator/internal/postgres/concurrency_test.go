@@ -169,8 +169,11 @@ func increment(ctx context.Context, s apply.Session, partition int32, from int64
 	for _, sku := range skus {
 		w.Products = append(w.Products, apply.Moved{SKU: sku, Old: versions[sku], New: versions[sku] + 1})
 		c := filled(sku, 0, 1).Changes[0]
-		c.Batches, c.Lines = c.Batches[:1], c.Lines[:1]
-		c.Batches[0].CreatedQty = 1
+		batches, lines := c.NewBatches[:1], c.NewLines[:1]
+		batches[0].CreatedQty = 1
+		if c.NewBatches, c.NewLines = batches, lines; versions[sku] > 0 {
+			c.NewBatches, c.NewLines, c.Batches, c.Lines = nil, nil, batches, lines
+		}
 		w.Changes = append(w.Changes, c)
 	}
 	return s.Commit(ctx, w)

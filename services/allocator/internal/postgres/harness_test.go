@@ -121,11 +121,11 @@ func filled(sku string, from, next int64) apply.Write {
 		From: from, Next: next,
 		Products: []apply.Moved{{SKU: sku, Old: 0, New: 7, Available: 94}},
 		Changes: []apply.Changed{{SKU: sku, Changes: allocation.Changes{
-			Batches: []allocation.Batch{
+			NewBatches: []allocation.Batch{
 				{Ref: "b1", CreatedVersion: 1, CreatedQty: 12, Qty: 10, Available: 4},
 				{Ref: "b2", ETA: "2031-01-02", CreatedVersion: 2, CreatedQty: 90, Qty: 90, Available: 90},
 			},
-			Lines: []allocation.Line{line(1, "b1", 1), line(2, "b1", 2), line(3, "b1", 3), line(4, "", 5)},
+			NewLines: []allocation.Line{line(1, "b1", 1), line(2, "b1", 2), line(3, "b1", 3), line(4, "", 5)},
 			Seen: []allocation.Seen{{
 				Command: allocation.CommandID{Source: "shop", ID: "c4"}, Body: [16]byte{1, 2, 15: 3},
 				Position: allocation.Position{Partition: 0, Offset: 4}, Time: at,

@@ -119,9 +119,13 @@ func TestPlans(t *testing.T) {
 	require.NoError(t, err)
 	w := filled("CHAIR", 8, 9)
 	w.Products[0].Old, w.Products[0].New = 7, 8
-	w.Products = append(w.Products, apply.Moved{SKU: "LAMP", New: 1})
+	w.Products = append(w.Products, apply.Moved{SKU: "LAMP", New: 1}, apply.Moved{SKU: "UNKNOWN"})
+	rows := &w.Changes[0]
+	rows.Batches, rows.NewBatches = rows.NewBatches, nil
+	rows.Lines, rows.NewLines = rows.NewLines, nil
+	w.Changes = append(w.Changes, filled("LAMP", 0, 1).Changes[0])
 	require.NoError(t, write(t.Context(), r, w))
-	require.Len(t, r.statements, 6+8)
+	require.Len(t, r.statements, 6+10)
 
 	check := func(when string) {
 		for _, sql := range r.statements {
@@ -132,6 +136,7 @@ func TestPlans(t *testing.T) {
 			require.NoError(t, json.Unmarshal([]byte(out), &explained))
 			explained[0].Plan.each(func(p plan) {
 				require.NotEqual(t, "Seq Scan", p.Kind, "%s:\n%s\n%s", when, sql, out)
+				require.NotContains(t, []string{"Hash Join", "Merge Join"}, p.Kind, "rows are touched in another order than they are named, %s:\n%s\n%s", when, sql, out)
 				if p.Index != "" && p.Relation != "" {
 					require.NotEmpty(t, p.Cond, "%s, all of index %s is read:\n%s\n%s", when, p.Index, sql, out)
 				}

@@ -46,7 +46,7 @@ $$;
 GRANT SELECT, INSERT, UPDATE ON partitions, products, batches, order_lines TO lotline_allocator;
 GRANT SELECT, INSERT, UPDATE, DELETE ON command_seen TO lotline_allocator;
 GRANT SELECT, INSERT, UPDATE, DELETE ON outbox TO lotline_allocator;
-GRANT EXECUTE ON FUNCTION refuse_unless(boolean, text) TO lotline_allocator;
+GRANT EXECUTE ON FUNCTION refuse_unless(boolean, text), contradict_unless(boolean, text) TO lotline_allocator;
 
 -- What a shop's questions are answered from where the gateway asks the write side itself (--read-model=write-side).
 GRANT SELECT ON products, batches TO lotline_gateway;

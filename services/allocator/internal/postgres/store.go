@@ -83,6 +83,8 @@ func (s *Store) config() (*pgx.ConnConfig, error) {
 	// index is right for all of them; a plan made while a table was still small would scan it once it is large.
 	params["plan_cache_mode"] = "force_generic_plan"
 	params["enable_seqscan"] = "off"
+	params["enable_hashjoin"] = "off" // a nested loop touches rows in the order in which they are named
+	params["enable_mergejoin"] = "off"
 	params["jit"] = "off"
 	params["datestyle"] = "ISO" // etas are read as text; the database's own style must not get into events
 	config.ConnectTimeout = s.timeout

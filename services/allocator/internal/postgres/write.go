@@ -56,38 +56,41 @@ func jsonOrNull(m map[int32]int64) any {
 	return m
 }
 
-// queueProducts locks the SKUs in key order, compares their versions and sets the new ones. The rows that are there
-// must be those that should be, each at its version: a SKU that was created meanwhile is one too many, one that is gone
-// is missing.
+// queueProducts compares the SKUs' versions and sets the new ones, which locks them, also those only read. The nested loop
+// that the connection's settings leave takes them as they come in the arrays: in key order. The rows that are there must be
+// those that should be, each at its version: one that another changed is not found, and neither is one that is gone.
 func queueProducts(b *pgx.Batch, partition int32, products []apply.Moved) {
-	skus := make([]string, len(products))
-	known, versions := []string{}, []int64{}
-	var changed, created struct {
-		skus                          []string
-		versions, availables, offsets []int64
+	var known, created struct {
+		skus                                []string
+		olds, versions, availables, offsets []int64
 	}
-	for i, p := range products {
-		skus[i] = p.SKU
+	var unknown []string
+	for _, p := range products {
 		to := &created
-		if p.Old > 0 {
-			known, versions = append(known, p.SKU), append(versions, int64(p.Old))
-			to = &changed
+		switch {
+		case p.Old > 0:
+			to = &known
+		case p.New == 0:
+			unknown = append(unknown, p.SKU)
+			continue
 		}
-		if p.New != p.Old {
-			to.skus = append(to.skus, p.SKU)
-			to.versions = append(to.versions, int64(p.New))
-			to.availables = append(to.availables, p.Available)
-			to.offsets = append(to.offsets, p.Offset)
-		}
+		to.skus = append(to.skus, p.SKU)
+		to.olds = append(to.olds, int64(p.Old))
+		to.versions = append(to.versions, int64(p.New))
+		to.availables = append(to.availables, p.Available)
+		to.offsets = append(to.offsets, p.Offset)
 	}
-	if len(skus) > 0 {
-		b.Queue(`SELECT refuse_unless(coalesce(array_agg(sku), '{}') = $2::text[] AND coalesce(array_agg(version), '{}') = $3::bigint[], 'a SKU moved')
-			FROM (SELECT sku, version FROM products WHERE sku = ANY ($1) ORDER BY sku FOR UPDATE) AS locked`, skus, known, versions)
+	if len(known.skus) > 0 {
+		b.Queue(`WITH moved AS (UPDATE products p SET version = k.version, available = k.available,
+				command_partition = CASE WHEN k.version = k.old THEN p.command_partition ELSE $6 END,
+				command_offset = CASE WHEN k.version = k.old THEN p.command_offset ELSE k.command_offset END
+				FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[]) AS k (sku, old, version, available, command_offset)
+				WHERE p.sku = k.sku AND p.version = k.old RETURNING 1)
+			SELECT refuse_unless((SELECT count(*) FROM moved) = cardinality($1::text[]), 'a SKU moved')`,
+			known.skus, known.olds, known.versions, known.availables, known.offsets, partition)
 	}
-	if len(changed.skus) > 0 {
-		b.Queue(`UPDATE products p SET version = k.version, available = k.available, command_partition = $5, command_offset = k.command_offset
-			FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) AS k (sku, version, available, command_offset) WHERE p.sku = k.sku`,
-			changed.skus, changed.versions, changed.availables, changed.offsets, partition)
+	if len(unknown) > 0 {
+		b.Queue(`SELECT refuse_unless(NOT EXISTS (SELECT FROM products WHERE sku = ANY ($1)), 'a SKU was created')`, unknown)
 	}
 	if len(created.skus) > 0 {
 		b.Queue(`WITH created AS (INSERT INTO products (sku, version, available, command_offset, command_partition)
@@ -97,27 +100,44 @@ func queueProducts(b *pgx.Batch, partition int32, products []apply.Moved) {
 	}
 }
 
+// batches are columns of rows of batches.
+type batches struct {
+	skus, refs, etas             []string
+	createdVersions              []int64
+	createdQtys, qtys, allocated []int32
+}
+
+func (c *batches) add(sku string, rows []allocation.Batch) {
+	for i := range rows {
+		r := &rows[i]
+		c.skus, c.refs, c.etas = append(c.skus, sku), append(c.refs, r.Ref), append(c.etas, r.ETA)
+		c.createdVersions, c.createdQtys = append(c.createdVersions, int64(r.CreatedVersion)), append(c.createdQtys, r.CreatedQty)
+		c.qtys, c.allocated = append(c.qtys, r.Qty), append(c.allocated, r.Qty-r.Available)
+	}
+}
+
+// queueBatches inserts the batches that are new and updates the others: an INSERT that looks for conflicts first costs half
+// as much again.
 func queueBatches(b *pgx.Batch, changes []apply.Changed) {
-	var skus, refs, etas []string
-	var createdVersions []int64
-	var createdQtys, qtys, allocated []int32
+	var created, changed batches
 	for _, c := range changes {
-		for i := range c.Batches {
-			r := &c.Batches[i]
-			skus, refs, etas = append(skus, c.SKU), append(refs, r.Ref), append(etas, r.ETA)
-			createdVersions, createdQtys = append(createdVersions, int64(r.CreatedVersion)), append(createdQtys, r.CreatedQty)
-			qtys, allocated = append(qtys, r.Qty), append(allocated, r.Qty-r.Available)
-		}
+		created.add(c.SKU, c.NewBatches)
+		changed.add(c.SKU, c.Batches)
 	}
-	if len(skus) == 0 {
-		return
+	if len(created.skus) > 0 {
+		b.Queue(`INSERT INTO batches (sku, ref, eta, created_version, created_qty, qty, allocated)
+			SELECT sku, ref, nullif(eta, '')::date, created_version, created_qty, qty, allocated
+			FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::integer[], $6::integer[], $7::integer[])
+				AS k (sku, ref, eta, created_version, created_qty, qty, allocated)`,
+			created.skus, created.refs, created.etas, created.createdVersions, created.createdQtys, created.qtys, created.allocated)
 	}
-	b.Queue(`INSERT INTO batches (sku, ref, eta, created_version, created_qty, qty, allocated)
-		SELECT sku, ref, nullif(eta, '')::date, created_version, created_qty, qty, allocated
-		FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::integer[], $6::integer[], $7::integer[])
-			AS k (sku, ref, eta, created_version, created_qty, qty, allocated)
-		ON CONFLICT (sku, ref) DO UPDATE SET qty = excluded.qty, allocated = excluded.allocated`,
-		skus, refs, etas, createdVersions, createdQtys, qtys, allocated)
+	if len(changed.skus) > 0 {
+		b.Queue(`WITH changed AS (UPDATE batches b SET qty = k.qty, allocated = k.allocated
+				FROM unnest($1::text[], $2::text[], $3::integer[], $4::integer[]) AS k (sku, ref, qty, allocated)
+				WHERE b.sku = k.sku AND b.ref = k.ref RETURNING 1)
+			SELECT contradict_unless((SELECT count(*) FROM changed) = cardinality($1::text[]), 'a batch is gone')`,
+			changed.skus, changed.refs, changed.qtys, changed.allocated)
+	}
 }
 
 // commands are the columns that name the command behind a row.
@@ -134,33 +154,50 @@ func (c *commands) add(id allocation.CommandID, at allocation.Position, when tim
 	c.times = append(c.times, when)
 }
 
+// lines are columns of rows of order lines.
+type lines struct {
+	orders, skus, refs []string
+	qtys               []int32
+	versions           []int64
+	by                 commands
+}
+
+func (c *lines) add(sku string, rows []allocation.Line) {
+	for i := range rows {
+		l := &rows[i]
+		c.orders, c.skus, c.refs = append(c.orders, l.OrderID), append(c.skus, sku), append(c.refs, l.BatchRef)
+		c.qtys, c.versions = append(c.qtys, l.Qty), append(c.versions, int64(l.AllocatedVersion))
+		c.by.add(l.Command, l.Position, l.CommandTime)
+	}
+}
+
+// arguments are those of a statement that reads linesGiven.
+func (c *lines) arguments() []any {
+	return []any{c.orders, c.skus, c.qtys, c.refs, c.versions, c.by.sources, c.by.ids, c.by.partitions, c.by.offsets, c.by.times}
+}
+
+const linesGiven = `unnest($1::text[], $2::text[], $3::integer[], $4::text[], $5::bigint[],
+		$6::text[], $7::text[], $8::integer[], $9::bigint[], $10::timestamptz[])
+	AS k (orderid, sku, qty, ref, version, source, id, partition, "offset", time)`
+
+// queueLines inserts the lines that are new, which nearly all are, and updates the others.
 func queueLines(b *pgx.Batch, changes []apply.Changed) {
-	var orders, skus, refs []string
-	var qtys []int32
-	var versions []int64
-	var by commands
+	var created, changed lines
 	for _, c := range changes {
-		for i := range c.Lines {
-			l := &c.Lines[i]
-			orders, skus, refs = append(orders, l.OrderID), append(skus, c.SKU), append(refs, l.BatchRef)
-			qtys, versions = append(qtys, l.Qty), append(versions, int64(l.AllocatedVersion))
-			by.add(l.Command, l.Position, l.CommandTime)
-		}
+		created.add(c.SKU, c.NewLines)
+		changed.add(c.SKU, c.Lines)
 	}
-	if len(orders) == 0 {
-		return
+	if len(created.orders) > 0 {
+		b.Queue(`INSERT INTO order_lines (orderid, sku, qty, batchref, allocated_version,
+				command_source, command_id, command_partition, command_offset, command_time)
+			SELECT orderid, sku, qty, nullif(ref, ''), version, source, id, partition, "offset", time FROM `+linesGiven, created.arguments()...)
 	}
-	b.Queue(`INSERT INTO order_lines (orderid, sku, qty, batchref, allocated_version,
-			command_source, command_id, command_partition, command_offset, command_time)
-		SELECT orderid, sku, qty, nullif(ref, ''), version, source, id, partition, "offset", time
-		FROM unnest($1::text[], $2::text[], $3::integer[], $4::text[], $5::bigint[],
-				$6::text[], $7::text[], $8::integer[], $9::bigint[], $10::timestamptz[])
-			AS k (orderid, sku, qty, ref, version, source, id, partition, "offset", time)
-		ON CONFLICT (orderid, sku) DO UPDATE SET (qty, batchref, allocated_version,
-			command_source, command_id, command_partition, command_offset, command_time)
-			= (excluded.qty, excluded.batchref, excluded.allocated_version,
-			excluded.command_source, excluded.command_id, excluded.command_partition, excluded.command_offset, excluded.command_time)`,
-		orders, skus, qtys, refs, versions, by.sources, by.ids, by.partitions, by.offsets, by.times)
+	if len(changed.orders) > 0 {
+		b.Queue(`WITH changed AS (UPDATE order_lines l SET qty = k.qty, batchref = nullif(k.ref, ''), allocated_version = k.version,
+				command_source = k.source, command_id = k.id, command_partition = k.partition, command_offset = k."offset", command_time = k.time
+				FROM `+linesGiven+` WHERE l.orderid = k.orderid AND l.sku = k.sku RETURNING 1)
+			SELECT contradict_unless((SELECT count(*) FROM changed) = cardinality($1::text[]), 'an order line is gone')`, changed.arguments()...)
+	}
 }
 
 func queueSeen(b *pgx.Batch, changes []apply.Changed) {
