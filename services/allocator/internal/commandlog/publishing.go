@@ -242,6 +242,7 @@ func (s *session) rewound(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	s.applier.Forget()
+	s.errorsSince = nil
 	s.setPositions(ahead)
 	return nil
 }

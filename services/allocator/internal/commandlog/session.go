@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -42,6 +43,11 @@ type session struct {
 	lookAt    time.Time       // when to look again whether parked partitions may go on
 	lookPause time.Duration   // before that
 
+	// Errors of what was fetched since, in the last poll. They are of what comes after its records, so they are heeded when
+	// those are published: a partition halts behind them.
+	errorsSince kgo.Fetches
+	sinceMax    time.Duration // see fetch
+
 	generation     int32 // of the group, as last seen
 	lostGeneration int32 // the one that this member was thrown out of, for as long as it is in no other; -1 = none
 	recordsMax     int   // of the next poll: less than configured while polls decide very much
@@ -50,6 +56,7 @@ type session struct {
 }
 
 const (
+	sinceMax     = 5 * time.Millisecond   // for what has come since the last poll: brokers have it in memory
 	idlePollMax  = time.Second            // an idle session looks for a restore this often
 	trimInterval = 500 * time.Millisecond // published outbox rows are deleted this often at the most
 
@@ -134,6 +141,7 @@ func (s *session) giveUp(ctx context.Context, why error) error {
 		return why
 	}
 	s.log.Info("dropping a poll", "reason", why)
+	s.errorsSince = nil // they come again too
 	s.dropWaits()
 	ending, cancel := s.grace(ctx)
 	defer cancel()
@@ -144,21 +152,20 @@ func (s *session) giveUp(ctx context.Context, why error) error {
 // poll waits for records, a second at the most, and groups them by partition in the order in which they are decided.
 func (s *session) poll(ctx context.Context) ([]*polled, error) {
 	s.resume()
-	waiting, cancel := context.WithTimeout(ctx, s.pollMax())
-	defer cancel()
-	fetches := s.kafka.PollRecords(waiting, s.recordsMax)
+	fetched, since := s.fetch(ctx)
 	if ctx.Err() != nil {
 		return nil, nil
 	}
-	if fetches.IsClientClosed() {
+	if fetched.IsClientClosed() {
 		return nil, errors.New("the Kafka client was closed")
 	}
-	s.fetchErrors(ctx, fetches)
+	s.fetchErrors(ctx, append(s.errorsSince, fetched...))
+	s.errorsSince = since
 	var polls []*polled
 	var stale error
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	fetches.EachTopic(func(t kgo.FetchTopic) {
+	append(fetched, since...).EachTopic(func(t kgo.FetchTopic) {
 		for _, f := range t.Partitions {
 			if len(f.Records) == 0 {
 				continue
@@ -167,10 +174,32 @@ func (s *session) poll(ctx context.Context) ([]*polled, error) {
 				stale = fmt.Errorf("%w: %w", errStale, err)
 				continue
 			}
-			polls = append(polls, s.decode(f))
+			at := slices.IndexFunc(polls, func(p *polled) bool { return p.partition == f.Partition })
+			if at < 0 {
+				at = len(polls)
+				polls = append(polls, &polled{partition: f.Partition, state: s.parts[f.Partition]})
+			}
+			s.decode(polls[at], f.Records)
 		}
 	})
 	return polls, stale
+}
+
+// fetch takes what the client has, and then what has come since. The client asks for more only when the last is taken, and
+// the answer comes at once: what it has at hand when a step begins came when the step before began, and whatever came
+// during that one is only asked for now. It would wait for another step, most of a command's latency.
+func (s *session) fetch(ctx context.Context) (fetched, since kgo.Fetches) {
+	waiting, cancel := context.WithTimeout(ctx, s.pollMax())
+	defer cancel()
+	atHand := s.kafka.Client().BufferedFetchRecords() > 0
+	fetched = s.kafka.PollRecords(waiting, s.recordsMax)
+	left := s.recordsMax - fetched.NumRecords()
+	if !atHand || left <= 0 {
+		return fetched, nil
+	}
+	asking, stop := context.WithTimeout(ctx, s.sinceMax)
+	defer stop()
+	return fetched, s.kafka.PollRecords(asking, left)
 }
 
 // readable refuses records that must not be decided. Then the whole poll is dropped: ending its transaction would
@@ -190,23 +219,20 @@ func (s *session) readable(topicID [16]byte, partition int32) error {
 	return fmt.Errorf("partition %d is halted", partition)
 }
 
-func (s *session) decode(f kgo.FetchPartition) *polled {
-	p := &polled{
-		partition: f.Partition,
-		state:     s.parts[f.Partition],
-		records:   f.Records,
-		inputs:    make([]apply.Input, len(f.Records)),
-		next:      f.Records[len(f.Records)-1].Offset + 1,
-	}
-	for i, r := range f.Records {
-		p.inputs[i] = Decode(r)
-		s.follow(p, r, &p.inputs[i])
-		if p.inputs[i].DeadLetter == "" && string(r.Key) != p.inputs[i].Command.SKU {
+// decode adds records to what was polled of their partition.
+func (s *session) decode(p *polled, records []*kgo.Record) {
+	p.records = append(p.records, records...)
+	p.inputs = slices.Grow(p.inputs, len(records))
+	p.next = records[len(records)-1].Offset + 1
+	for _, r := range records {
+		in := Decode(r)
+		s.follow(p, r, &in)
+		if in.DeadLetter == "" && string(r.Key) != in.Command.SKU {
 			p.keyMismatches++
-			s.warnOfKey(r, p.inputs[i].Command.SKU)
+			s.warnOfKey(r, in.Command.SKU)
 		}
+		p.inputs = append(p.inputs, in)
 	}
-	return p
 }
 
 // warnOfKey explains the first command whose key is not its SKU.

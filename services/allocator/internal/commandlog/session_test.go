@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
@@ -34,4 +35,42 @@ func TestTheRecordsBeforeAnUnreadableBatchAreNotHalted(t *testing.T) {
 	require.Empty(t, s.suspects())
 	s.fetchErrors(t.Context(), fetched())
 	require.Equal(t, []int32{3}, s.suspects())
+}
+
+// A command that came while the last one was worked on is in the same poll as what the client had at hand before, and does not
+// wait for another. What cannot be read behind it halts the partition with the next poll: at once, it would be left where
+// the client had begun, before commands that can be decided.
+func TestAPollHasWhatCameSince(t *testing.T) {
+	s, fake := onKfake(t)
+	commands := s.config.Topics.Commands.Name
+	listed, err := s.admin.ListTopics(t.Context(), commands)
+	require.NoError(t, err)
+	s.parts[0].topicID, s.recordsMax, s.sinceMax = TopicName(listed[commands].ID), 10, 10*time.Second
+	producer, err := kgo.NewClient(kgo.SeedBrokers(fake.ListenAddrs()...), kgo.ProducerBatchCompression(kgo.GzipCompression()))
+	require.NoError(t, err)
+	defer producer.Close()
+	send := func(value []byte) {
+		require.NoError(t, producer.ProduceSync(t.Context(), &kgo.Record{Topic: commands, Value: value}).FirstErr())
+	}
+	send(nil)
+	require.Eventually(t, func() bool { return s.kafka.Client().BufferedFetchRecords() == 1 }, 10*time.Second, time.Millisecond)
+	send(nil)
+	polls, err := s.poll(t.Context())
+	require.NoError(t, err)
+	require.Len(t, polls, 1)
+	require.Len(t, polls[0].inputs, 2)
+	require.EqualValues(t, 1, polls[0].records[1].Offset)
+	require.EqualValues(t, 2, polls[0].next)
+
+	send(nil)
+	require.Eventually(t, func() bool { return s.kafka.Client().BufferedFetchRecords() == 1 }, 10*time.Second, time.Millisecond)
+	send(make([]byte, 2*inflateMax))
+	polls, err = s.poll(t.Context())
+	require.NoError(t, err)
+	require.Len(t, polls[0].records, 1)
+	require.Empty(t, s.suspects())
+	polls, err = s.poll(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, polls)
+	require.Equal(t, []int32{0}, s.suspects())
 }
