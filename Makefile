@@ -6,6 +6,8 @@ SHELL := bash
 
 MODULES := $(shell sed -n 's|^[[:space:]]*\./||p' go.work)
 PACKAGES := $(MODULES:%=./%/...)
+# A module that only a benchmark builds. It is not in the workspace, whose other modules would get its dependencies' versions.
+APART := tests/bench/peers/watermill
 
 # Servers and tools come into the user's cache directory, once.
 SERVERS := go run ./tests/cmd/servers --postgres --clickhouse --redis
@@ -35,10 +37,12 @@ verify: ## Hold Postgres and ClickHouse of the running `make run` against its ev
 crash: ## Inject faults of every kind into the pipeline, on real servers, and verify what is left (DRILLS="kafka-killed …")
 	go run ./tests/cmd/crash drill $(DRILLS)
 
-bench: ## Measure the allocator, the read models side by side, the projector, a rebuild of 5 million lines and the gateway; every answer is checked
-	$(SERVERS) --kafka -- go run ./tests/bench/allocator
-	go run ./tests/bench/readmodels $(BENCH)
-	$(SERVERS) --kafka -- bash -c 'go run ./tests/bench/projector && go run ./tests/bench/rebuild && go run ./tests/bench/gateway'
+# CONTRIBUTING.md says how to read them.
+BENCH := allocator peers readmodels projector rebuild gateway
+ROUNDS := 3
+
+bench: ## Measure all side by side, every answer checked (BENCH="allocator peers" only some; ROUNDS=1 quickly)
+	BENCH_ROUNDS=$(ROUNDS) BENCH_RESULTS=bin/results $(SERVERS) --kafka -- bash -ec 'for bench in $(BENCH); do go run ./tests/bench/$$bench; done'
 
 test: build ## Run all tests on real servers (KAFKA=kfake leaves out Apache Kafka, which needs a JVM, and the clients)
 	@python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' || { \
@@ -65,10 +69,11 @@ test-fast: ## Run the tests that need no server
 	go test -timeout $(TEST_TIMEOUT) $(PACKAGES)
 
 lint: ## Check the code, the wire's definition and that every go.mod is tidy
-	lint="$$($(TOOL) golangci-lint)"; status=0; for module in $(MODULES); do (cd $$module && "$$lint" run --allow-parallel-runners --build-tags integration,bi ./...) || status=1; done; exit $$status
+	lint="$$($(TOOL) golangci-lint)"; status=0; for module in $(MODULES); do (cd $$module && "$$lint" run --allow-parallel-runners --build-tags integration,bi ./...) || status=1; done; \
+	(cd $(APART) && GOWORK=off "$$lint" run --allow-parallel-runners ./...) || status=1; exit $$status
 	buf="$$($(TOOL) buf)"; cd schemas && "$$buf" format -d --exit-code && "$$buf" lint && "$$buf" breaking --against $(WIRE)
 	@buf="$$($(TOOL) buf)"; cd schemas && "$$buf" build --exclude-source-info -o - | cmp - $(WIRE) || { echo "schemas/proto and schemas/$(WIRE) must be changed together, by \`make generate\`." >&2; exit 1; }
-	@for module in $(MODULES); do (cd $$module && GOWORK=off go mod tidy -diff); done
+	@for module in $(MODULES) $(APART); do (cd $$module && GOWORK=off go mod tidy -diff); done
 
 generate: ## Generate Go, JSON Schema and AsyncAPI from the .proto files
 	buf="$$($(TOOL) buf)"; cd schemas && "$$buf" breaking --against $(WIRE) && "$$buf" generate && "$$buf" build --exclude-source-info -o $(WIRE)
@@ -77,3 +82,4 @@ generate: ## Generate Go, JSON Schema and AsyncAPI from the .proto files
 build: ## Build the programs into bin, and every module on its own
 	go build -o bin/ ./services/*/cmd/*
 	@for module in $(MODULES); do (cd $$module && GOWORK=off go build ./...); done
+	@cd $(APART) && GOWORK=off go build -o /dev/null .

@@ -44,7 +44,7 @@ func TestTopicsLargerThanAClientMayInflateAreRead(t *testing.T) {
 	require.NoError(t, client.Flush(t.Context()))
 	reading, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	read, err := readTopic(reading, config, "large")
+	read, err := ReadTopic(reading, config, "large")
 	require.NoError(t, err)
 	require.Len(t, read, records)
 }

@@ -40,7 +40,7 @@ type Commands map[string]*kgo.Record
 // ReadCommands reads all that the commands topic has.
 func ReadCommands(ctx context.Context, kafka kafkaclient.Config) (Commands, error) {
 	topic := topics.Declared(kafka.TopicPrefix).Commands.Name
-	records, err := readTopic(ctx, kafka, topic)
+	records, err := ReadTopic(ctx, kafka, topic)
 	if err != nil {
 		return nil, err
 	}
@@ -139,11 +139,11 @@ func Run(ctx context.Context, t Target) (*Report, error) {
 	}
 	maps.Copy(commands, t.Gone)
 	maps.DeleteFunc(commands, func(command string, _ *kgo.Record) bool { return t.GivenUp[command] })
-	events, err := readTopic(ctx, t.Kafka, declared.Events.Name)
+	events, err := ReadTopic(ctx, t.Kafka, declared.Events.Name)
 	if err != nil {
 		return nil, err
 	}
-	dead, err := readTopic(ctx, t.Kafka, declared.DeadLetters.Name)
+	dead, err := ReadTopic(ctx, t.Kafka, declared.DeadLetters.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -164,8 +164,8 @@ func Run(ctx context.Context, t Target) (*Report, error) {
 	return report, nil
 }
 
-// readTopic reads all of a topic, read_committed, up to the ends that it has now, by partition and offset.
-func readTopic(ctx context.Context, kafka kafkaclient.Config, topic string) ([]*kgo.Record, error) {
+// ReadTopic reads all of a topic, read_committed, up to the ends that it has now, by partition and offset.
+func ReadTopic(ctx context.Context, kafka kafkaclient.Config, topic string) ([]*kgo.Record, error) {
 	return readFrom(ctx, kafka, topic, nil)
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -25,6 +26,9 @@ func TestARunIsMeasuredAndStored(t *testing.T) {
 		Servers: trial.Servers{Postgres: isolation.PostgresDatabase(t), Kafka: []string{isolation.Kfake(t)}}, Only: []string{"protobuf", "cold"},
 		Rounds: 1, Commands: 200, SKUs: 50, FloorTimes: 3, Allocators: 1, Sessions: 2, ChunkMax: 50, Results: dir,
 	}
+	require.NoError(t, run(t.Context(), f))
+	f.Only, f.Rates, f.Duration, f.Rounds, f.NoCeiling = nil, []int{100}, time.Second, 0, true
+	f.ClickHouse = isolation.Setting(t, "LOTLINE_TEST_CLICKHOUSE")
 	require.NoError(t, run(t.Context(), f))
 	require.FileExists(t, filepath.Join(dir, "allocator.json"))
 }

@@ -8,6 +8,9 @@
 // committed; the allocator's processes decide them against Postgres; the time is over when a read_committed consumer has
 // the last event. In rotation with it, the ceiling: the same commands by the same decisions and the same SQL, without
 // Kafka (services/allocator/internal/ceiling). And once a round the floor: a bare Kafka transaction, a bare Postgres commit.
+//
+// Then latencies, in an open loop: commands are sent when they are due, at a rate, whether or not anything keeps up, and
+// count from then.
 package main
 
 import (
@@ -19,6 +22,8 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -28,19 +33,22 @@ import (
 
 type flags struct {
 	trial.Servers `embed:""`
-	Only          []string `help:"Rows to measure, by their names; all if none is given. Other names are refused with a list of them." placeholder:"NAME"`
-	Rounds        int      `default:"3" help:"How often each row is measured."`
-	Commands      int      `default:"100000" help:"Commands of a round."`
-	SKUs          int      `name:"skus" default:"10000" help:"SKUs of the rows that do not name another number."`
-	Allocators    int      `default:"1" help:"Processes."`
-	Sessions      int      `default:"2" help:"Sessions of each."`
-	AllocatorArg  []string `sep:"none" help:"Another argument for the allocators, such as --poll-records-max=20000; may be repeated." placeholder:"ARG"`
-	WarmUp        int      `default:"20000" help:"Commands of a first round that does not count: the broker's JVM compiles what it does often."`
-	FloorTimes    int      `default:"200" help:"Transactions and commits of the floor, in each round; 0 = none."`
-	NoCeiling     bool     `help:"Leave the ceiling out."`
-	ChunkMax      int      `default:"5000" help:"Commands of one transaction of the ceiling."`
-	Profile       string   `help:"Write a CPU profile of the first allocator to this file, of ten seconds from the first command; one row and one round only." placeholder:"FILE"`
-	Results       string   `help:"Folder in which allocator.json is kept; empty = none." placeholder:"DIR"`
+	Only          []string      `help:"Rows to measure, by their names; all if none is given. Other names are refused with a list of them." placeholder:"NAME"`
+	Rounds        int           `default:"3" env:"BENCH_ROUNDS" help:"How often each row is measured; 0 leaves rows out."`
+	Commands      int           `default:"100000" help:"Commands of a round."`
+	SKUs          int           `name:"skus" default:"10000" help:"SKUs of the rows that do not name another number."`
+	Allocators    int           `default:"1" help:"Processes."`
+	Sessions      int           `default:"2" help:"Sessions of each."`
+	AllocatorArg  []string      `sep:"none" help:"Another argument for the allocators, such as --poll-records-max=20000; may be repeated." placeholder:"ARG"`
+	Rates         []int         `default:"100,1000,5000,20000" help:"Commands a second at which latencies are measured."`
+	Duration      time.Duration `default:"10s" help:"How long at each rate; 0 leaves latencies out, and so does --only."`
+	ClickHouse    string        `name:"clickhouse" env:"LOTLINE_TEST_CLICKHOUSE" help:"host:port of ClickHouse's native protocol, for the latency until there is a row; empty leaves that out." json:"-"`
+	WarmUp        int           `default:"20000" help:"Commands of a first round that does not count: the broker's JVM compiles what it does often."`
+	FloorTimes    int           `default:"200" help:"Transactions and commits of the floor, in each round; 0 = none."`
+	NoCeiling     bool          `help:"Leave the ceiling out."`
+	ChunkMax      int           `default:"5000" help:"Commands of one transaction of the ceiling."`
+	Profile       string        `help:"Write a CPU profile of the first allocator to this file, of ten seconds from the first command; one row and one round only." placeholder:"FILE"`
+	Results       string        `env:"BENCH_RESULTS" help:"Folder in which allocator.json is kept; empty = none." placeholder:"DIR"`
 }
 
 // Validate is called by kong.
@@ -51,8 +59,8 @@ func (f flags) Validate() error {
 	if f.Profile != "" && (f.Rounds != 1 || len(f.Only) != 1) {
 		return errors.New("--profile wants one row (--only=NAME) and --rounds=1")
 	}
-	if f.Rounds < 1 || f.Commands < 1 || f.SKUs < 2 || f.Allocators < 1 || f.Sessions < 1 || f.ChunkMax < 1 {
-		return errors.New("rounds, commands, allocators, sessions and chunks must be 1 or more, SKUs 2")
+	if f.Rounds < 0 || f.Commands < 1 || f.SKUs < 2 || f.Allocators < 1 || f.Sessions < 1 || f.ChunkMax < 1 {
+		return errors.New("commands, allocators, sessions and chunks must be 1 or more, SKUs 2")
 	}
 	return nil
 }
@@ -82,7 +90,7 @@ func main() {
 	var f flags
 	kong.Parse(&f, kong.Name("allocator"), kong.Description("Measures the allocator, its ceiling and its floor, and checks what they did."))
 	slog.SetLogLoggerLevel(slog.LevelError)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, f); err != nil {
 		fmt.Fprintln(os.Stderr, "allocator bench:", err)
@@ -91,7 +99,7 @@ func main() {
 }
 
 func run(ctx context.Context, f flags) (err error) {
-	ground, err := trial.NewGround(ctx, f.Servers, trial.Allocator, ceilingProgram)
+	ground, err := trial.NewGround(ctx, f.Servers, trial.AllocatorProgram, trial.ProjectorProgram, ceilingProgram)
 	defer func() { err = errors.Join(err, ground.Close()) }()
 	if err != nil {
 		return err
@@ -118,6 +126,11 @@ func run(ctx context.Context, f flags) (err error) {
 			if err := b.floor(ctx); err != nil {
 				return fmt.Errorf("the floor: %w", err)
 			}
+		}
+	}
+	if f.Duration > 0 && len(f.Only) == 0 {
+		if err := b.latencies(ctx); err != nil {
+			return err
 		}
 	}
 	if f.Results != "" {

@@ -125,14 +125,7 @@ func (b *bench) measure(ctx context.Context, site *trial.Site, w *trial.Work, al
 
 // setUp sends the batches, and has the allocators forget the SKUs if the work wants it so.
 func (b *bench) setUp(ctx context.Context, driver *trial.Driver, w *trial.Work, allocators *trial.Allocators) error {
-	show, err := driver.Send(ctx, w, w.Setup)
-	if err != nil {
-		return err
-	}
-	if _, err := show(); err != nil {
-		return err
-	}
-	if _, err := driver.Await(ctx, len(w.Setup)); err != nil {
+	if _, err := driver.Do(ctx, w, w.Setup); err != nil {
 		return fmt.Errorf("create batches: %w", err)
 	}
 	if w.Cold {

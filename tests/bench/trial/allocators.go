@@ -1,25 +1,23 @@
 package trial
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/lotline/lotline/tests/bench/usage"
 	"github.com/lotline/lotline/tests/internal/ports"
 )
 
-// Allocator is the program that NewGround has to build for Allocators.
-const Allocator = "services/allocator/cmd/allocator"
+// AllocatorProgram is the program that NewGround has to build for StartAllocators.
+const AllocatorProgram = "services/allocator/cmd/allocator"
 
 // Allocators are processes of the allocator as it ships.
 type Allocators struct {
@@ -27,16 +25,12 @@ type Allocators struct {
 	args    []string
 	count   int
 	members int
-	running []*running
-}
-
-type running struct {
-	cmd   *exec.Cmd
-	log   bytes.Buffer
-	admin string
+	running []*Process
+	admin   string // of the first
 }
 
 // StartAllocators runs allocators of that many sessions each, with more arguments, and waits until they share the partitions.
+// The caller stops them, also after an error.
 func (s *Site) StartAllocators(ctx context.Context, count, sessions int, args ...string) (*Allocators, error) {
 	a := &Allocators{site: s, count: count, members: count * sessions, args: append([]string{
 		"--kafka-brokers=" + strings.Join(s.Kafka, ","), "--kafka-topic-prefix=" + s.Config.TopicPrefix,
@@ -51,14 +45,15 @@ func (a *Allocators) start(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		r := &running{admin: fmt.Sprintf("127.0.0.1:%d", port)}
-		r.cmd = exec.Command(filepath.Join(a.site.Dir, "allocator"), append([]string{fmt.Sprintf("--instance-id=%d", i), "--admin-addr=" + r.admin}, a.args...)...)
-		r.cmd.Env = append(os.Environ(), "LOTLINE_POSTGRES_URL="+a.site.PostgresURL)
-		r.cmd.Stderr = &r.log
-		if err := r.cmd.Start(); err != nil {
-			return fmt.Errorf("start an allocator: %w", err)
+		admin := fmt.Sprintf("127.0.0.1:%d", port)
+		if i == 0 {
+			a.admin = admin
 		}
-		a.running = append(a.running, r)
+		p, err := a.site.Start("allocator", append([]string{fmt.Sprintf("--instance-id=%d", i), "--admin-addr=" + admin}, a.args...)...)
+		if err != nil {
+			return err
+		}
+		a.running = append(a.running, p)
 	}
 	return a.site.awaitMembers(ctx, a.members)
 }
@@ -68,24 +63,20 @@ func (a *Allocators) Restart(ctx context.Context) error {
 	return errors.Join(a.Stop(), a.start(ctx))
 }
 
-// Stop ends the processes as an operator would. What they wrote to their log is in an error.
-func (a *Allocators) Stop() (err error) {
-	for _, r := range a.running {
-		err = errors.Join(err, r.cmd.Process.Signal(syscall.SIGTERM))
-	}
-	for _, r := range a.running {
-		if ended := r.cmd.Wait(); ended != nil {
-			err = errors.Join(err, fmt.Errorf("an allocator: %w: %s", ended, r.log.Bytes()))
-		}
+// Stop ends the processes, all at once.
+func (a *Allocators) Stop() error {
+	var group errgroup.Group
+	for _, p := range a.running {
+		group.Go(p.Stop)
 	}
 	a.running = nil
-	return err
+	return group.Wait()
 }
 
 // Processes are those that run.
 func (a *Allocators) Processes() (all []usage.Process) {
-	for _, r := range a.running {
-		all = append(all, usage.Process{Name: "allocator", PID: r.cmd.Process.Pid})
+	for _, p := range a.running {
+		all = append(all, p.Usage("allocator"))
 	}
 	return all
 }
@@ -96,7 +87,7 @@ const profileMax = 10 * time.Second // the admin endpoint ends an answer after 1
 func (a *Allocators) Profile(ctx context.Context, file string) <-chan error {
 	done := make(chan error, 1)
 	go func() {
-		done <- get(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", a.running[0].admin, int(profileMax.Seconds())), file)
+		done <- get(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", a.admin, int(profileMax.Seconds())), file)
 	}()
 	return done
 }

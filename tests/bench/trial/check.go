@@ -4,16 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/lotline/lotline/pkg/cloudevents"
+	"github.com/lotline/lotline/schemas"
 	"github.com/lotline/lotline/tests/verify"
 )
 
+const checkMax = 3 * time.Minute // also for a projector to come to the end
+
 // Check holds everything against everything: the events against the commands (each exactly one outcome, no version left
-// out, nothing twice), Postgres against a fold of the events, and against what the work must come to.
+// out, nothing twice), Postgres, and ClickHouse if there was a projector, against a fold of the events, and Postgres against what the work must come to.
 func (s *Site) Check(ctx context.Context, w *Work) error {
-	report, err := verify.Run(ctx, verify.Target{Kafka: s.Config, PostgresURL: s.PostgresURL})
+	ctx, cancel := context.WithTimeout(ctx, checkMax)
+	defer cancel()
+	report, err := verify.Run(ctx, verify.Target{Kafka: s.Config, PostgresURL: s.PostgresURL, ClickHouse: s.clickHouse, Database: s.Config.TopicPrefix})
 	if err != nil {
 		return err
 	}
@@ -35,13 +42,12 @@ func (s *Site) CheckState(ctx context.Context, w *Work) error {
 	var name, sku, batch string
 	var qty int32
 	var version, available int64
-	full := fmt.Sprintf("batch-%d", w.Batches-1)
 	rows, err := conn.Query(ctx, "SELECT orderid, sku, coalesce(batchref, ''), qty FROM order_lines")
 	if err != nil {
 		return err
 	}
 	if _, err := pgx.ForEachRow(rows, []any{&name, &sku, &batch, &qty}, func() error {
-		if lines[name] != sku || batch != full || qty != lineQty {
+		if lines[name] != sku || batch != w.ample() || qty != lineQty {
 			wrong++
 		}
 		delete(lines, name)
@@ -56,7 +62,7 @@ func (s *Site) CheckState(ctx context.Context, w *Work) error {
 	skus := 0
 	if _, err := pgx.ForEachRow(rows, []any{&sku, &version, &available}, func() error {
 		n := w.touched[sku]
-		if skus++; version != int64(w.Batches+n) || available != int64(amplyQty+scarceQty*(w.Batches-1)-lineQty*n) {
+		if skus++; version != int64(w.Batches+n) || available != w.available(n) {
 			wrong++
 		}
 		return nil
@@ -67,4 +73,60 @@ func (s *Site) CheckState(ctx context.Context, w *Work) error {
 		return fmt.Errorf("%d rows in Postgres are wrong, %d of %d lines are missing, and %d of %d SKUs are there", wrong, len(lines), len(w.Commands), skus, w.SKUs)
 	}
 	return nil
+}
+
+// Tally is what is wrong with events.
+type Tally struct {
+	Missing, Twice int // commands without an event, and events of a command that had one
+	Wrong          int // events that cannot be read, that skip a version or go back, or that say another state than the work comes to
+}
+
+// CheckEvents holds the events of an alternative, which has its own ways beside them, against the work.
+func (s *Site) CheckEvents(ctx context.Context, w *Work) error {
+	t, err := s.TallyEvents(ctx, w)
+	if err == nil && t != (Tally{}) {
+		err = fmt.Errorf("the events are not those of the commands: %+v", t)
+	}
+	return err
+}
+
+// TallyEvents reads all events and counts what is wrong. Those of batches may be there or not.
+func (s *Site) TallyEvents(ctx context.Context, w *Work) (t Tally, err error) {
+	records, err := verify.ReadTopic(ctx, s.Config, s.Set.Events.Name)
+	if err != nil {
+		return t, err
+	}
+	left, lines := make(map[string]string, len(w.Commands)), make(map[string]int)
+	for _, c := range w.Commands {
+		left[c.ID] = c.OrderID
+	}
+	seen := make(map[string]bool, len(w.Commands))
+	for _, r := range records {
+		envelope, data, err := cloudevents.Read(r.Headers, r.Value)
+		if err != nil {
+			t.Wrong++
+			continue
+		}
+		e, err := schemas.DecodeEvent(envelope.Type, envelope.ContentType, data)
+		switch {
+		case err != nil:
+			t.Wrong++
+			continue
+		case e.Type == schemas.EventBatchCreated:
+			continue
+		case seen[e.CommandID]:
+			t.Twice++
+			continue
+		}
+		seen[e.CommandID] = true
+		lines[e.SKU]++
+		n := lines[e.SKU]
+		if left[e.CommandID] != e.OrderID || e.Type != schemas.EventAllocated || e.Version != uint64(w.Batches+n) ||
+			e.BatchRef != w.ample() || e.BatchAvailable != ampleQty-lineQty*int32(n) || e.Available != w.available(n) {
+			t.Wrong++
+		}
+		delete(left, e.CommandID)
+	}
+	t.Missing = len(left)
+	return t, nil
 }

@@ -20,7 +20,6 @@ type Driver struct {
 	site     *Site
 	producer *kgo.Client
 	consumer *kgo.Client
-	seen     int // events so far
 }
 
 // Drive makes a driver; the caller closes it.
@@ -76,17 +75,46 @@ func (d *Driver) Send(ctx context.Context, w *Work, commands []Command) (show fu
 	}, nil
 }
 
+// Do sends commands and returns how long it took until all their events were seen, one each.
+func (d *Driver) Do(ctx context.Context, w *Work, commands []Command) (time.Duration, error) {
+	show, err := d.Send(ctx, w, commands)
+	if err != nil {
+		return 0, err
+	}
+	began, err := show()
+	if err != nil {
+		return 0, err
+	}
+	ended, err := d.Await(ctx, len(commands))
+	return ended.Sub(began), err
+}
+
 // Await returns when so many more events were seen, and at once if there are too many.
 func (d *Driver) Await(ctx context.Context, events int) (time.Time, error) {
-	goal := d.seen + events
-	for d.seen < goal {
+	var last time.Time
+	err := d.each(ctx, events, func(_ *kgo.Record, at time.Time) error {
+		last = at
+		return nil
+	})
+	return last, err
+}
+
+// each has so many more events looked at, with when they came.
+func (d *Driver) each(ctx context.Context, events int, look func(*kgo.Record, time.Time) error) error {
+	for left := events; left > 0; {
 		waiting, cancel := context.WithTimeout(ctx, stalledAfter)
 		fetches := d.consumer.PollFetches(waiting)
 		cancel()
-		n := fetches.NumRecords()
-		if d.seen += n; n == 0 {
-			return time.Time{}, fmt.Errorf("%d of %d events came, and then none for %s (%w)", events-(goal-d.seen), events, stalledAfter, errors.Join(fetches.Err0(), ctx.Err()))
+		at := time.Now()
+		if fetches.NumRecords() == 0 {
+			return fmt.Errorf("%d of %d events came, and then none for %s (%w)", events-left, events, stalledAfter, errors.Join(fetches.Err0(), ctx.Err()))
+		}
+		left -= fetches.NumRecords()
+		for all := fetches.RecordIter(); !all.Done(); {
+			if err := look(all.Next(), at); err != nil {
+				return err
+			}
 		}
 	}
-	return time.Now(), nil
+	return nil
 }

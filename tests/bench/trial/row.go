@@ -3,6 +3,7 @@ package trial
 import (
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -80,9 +81,10 @@ const (
 	// Source is the ce_source of every command.
 	Source = "/bench"
 
-	lineQty   = 2
-	scarceQty = 1
-	amplyQty  = 1_000_000_000
+	commandPrefix = "command-" // then its number
+	lineQty       = 2
+	scarceQty     = 1
+	ampleQty      = 1_000_000_000
 )
 
 // New makes a row's work: the same seed gives the same.
@@ -92,7 +94,7 @@ func (r Row) New(commands int, seed uint64) *Work {
 		for b := range r.Batches {
 			c := schemas.Command{Type: schemas.CommandCreateBatch, SKU: skuName(sku), Ref: fmt.Sprintf("batch-%d", b), Qty: scarceQty}
 			if b == r.Batches-1 {
-				c.Qty = amplyQty
+				c.Qty = ampleQty
 			}
 			if b > 0 {
 				c.ETA = fmt.Sprintf("20%02d-%02d-%02d", 31+b/336, 1+b/28%12, 1+b%28)
@@ -114,7 +116,7 @@ func (r Row) New(commands int, seed uint64) *Work {
 		w.touched[sku]++
 		w.Commands = append(w.Commands, Command{schemas.Command{
 			Type: schemas.CommandAllocate, OrderID: fmt.Sprintf("order-%07d", i), SKU: sku, Qty: lineQty,
-		}, fmt.Sprintf("command-%d", i)})
+		}, commandPrefix + strconv.Itoa(i)})
 	}
 	return w
 }
@@ -127,4 +129,33 @@ func (c *Command) Record(topic string, encoding schemas.Encoding) *kgo.Record {
 		Topic: topic, Key: []byte(c.SKU), Value: encoding.AppendCommand(nil, &c.Command),
 		Headers: cloudevents.Headers(cloudevents.Envelope{ID: c.ID, Source: Source, Type: c.Type.CEType(), ContentType: encoding.ContentType()}),
 	}
+}
+
+// Watch has every so-many-th command be about one SKU, and returns it.
+func (w *Work) Watch(every int) string {
+	watched := skuName(0)
+	for i := 0; i < len(w.Commands); i += every {
+		w.touched[w.Commands[i].SKU]--
+		w.Commands[i].SKU = watched
+		w.touched[watched]++
+	}
+	return watched
+}
+
+// About are the numbers of the commands that are about a SKU.
+func (w *Work) About(sku string) (numbers []int) {
+	for i := range w.Commands {
+		if w.Commands[i].SKU == sku {
+			numbers = append(numbers, i)
+		}
+	}
+	return numbers
+}
+
+// ample is the batch of each SKU that all lines get.
+func (w *Work) ample() string { return fmt.Sprintf("batch-%d", w.Batches-1) }
+
+// available is what a SKU has left after that many lines.
+func (w *Work) available(lines int) int64 {
+	return int64(ampleQty + scarceQty*(w.Batches-1) - lineQty*lines)
 }

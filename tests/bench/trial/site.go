@@ -1,5 +1,5 @@
 // Package trial is what a measurement of the write side needs: work of a known shape, topics and a database of its own,
-// allocators as processes, a consumer of events, and a check of what came out, row by row.
+// allocators and a projector as processes, a consumer of events, and a check of what came out, row by row.
 //
 // The benchmarks allocator and peers call it. It imports the services' roots for their migrations, topics, schemas, pkg,
 // tests/verify and the clients of the servers.
@@ -125,6 +125,7 @@ type Site struct {
 	Config      kafkaclient.Config
 	PostgresURL string
 	admin       *kadm.Client
+	clickHouse  string // where a projector was started
 }
 
 // NewSite makes topics of that many partitions, and a database; the caller closes it.
@@ -150,12 +151,48 @@ func (g *Ground) NewSite(ctx context.Context, partitions int32) (*Site, error) {
 	return s, nil
 }
 
-// Close removes topics and database.
+// Stock puts the work's SKUs and batches into Postgres, as the allocator leaves them.
+func (s *Site) Stock(ctx context.Context, w *Work) error {
+	conn, err := pgx.Connect(ctx, s.PostgresURL)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	var batches, skus [][]any
+	for i := range w.Setup {
+		c, version := &w.Setup[i], int64(1+i%w.Batches)
+		var eta any
+		if c.ETA != "" {
+			day, err := time.Parse(time.DateOnly, c.ETA)
+			if err != nil {
+				return err
+			}
+			eta = day
+		}
+		batches = append(batches, []any{c.SKU, c.Ref, eta, version, c.Qty, c.Qty, int32(0)})
+		if version == int64(w.Batches) {
+			skus = append(skus, []any{c.SKU, version, w.available(0)})
+		}
+	}
+	_, err = conn.CopyFrom(ctx, pgx.Identifier{"products"}, []string{"sku", "version", "available"}, pgx.CopyFromRows(skus))
+	if err == nil {
+		_, err = conn.CopyFrom(ctx, pgx.Identifier{"batches"}, []string{"sku", "ref", "eta", "created_version", "created_qty", "qty", "allocated"}, pgx.CopyFromRows(batches))
+	}
+	if err == nil {
+		_, err = conn.Exec(ctx, "ANALYZE")
+	}
+	return err
+}
+
+// Close removes topics and databases.
 func (s *Site) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	_, err := s.admin.DeleteTopics(ctx, s.Set.Commands.Name, s.Set.Events.Name, s.Set.DeadLetters.Name)
 	s.admin.Close()
+	if s.clickHouse != "" {
+		err = errors.Join(err, drop(ctx, s.clickHouse, s.Config.TopicPrefix))
+	}
 	return errors.Join(err, s.Exec(ctx, "DROP DATABASE IF EXISTS "+s.Config.TopicPrefix+" WITH (FORCE)"))
 }
 
