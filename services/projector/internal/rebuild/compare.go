@@ -142,7 +142,7 @@ func (j *judge) decided(late time.Duration) bool {
 	if j.next.settled() && j.live.settled() {
 		return true
 	}
-	return late > 0 && (!j.next.undecided() && !j.live.undecided() || late > looks*wrongFor)
+	return late > 0 && (!j.next.undecided() && !j.live.undecided() || late > 2*wrongFor)
 }
 
 // rows reads SKUs from a generation, and then from the write side.

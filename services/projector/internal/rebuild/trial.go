@@ -11,8 +11,9 @@ const (
 	// looks is how often in a row a row must be found wrong.
 	looks = 3
 	// wrongFor is for how long, in the new generation, or for as long as it may take to catch up if that is less: a block
-	// that the store took half before it failed is applied again a moment later.
-	wrongFor = 3 * time.Second
+	// that the store took half before it failed is applied again. A projector waits for that for 5 s at most, and half as long
+	// again by chance, and as long once more at a store that is overloaded.
+	wrongFor = 15 * time.Second
 
 	// SKUs are compared row by row in groups of at most so many, with at most about so many rows.
 	groupSKUsMax = 2000

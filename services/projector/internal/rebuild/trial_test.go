@@ -29,8 +29,10 @@ func rowsOf(version uint64, lacks ...uint64) *side {
 	return all.of("LAMP")
 }
 
-// looked looks at a suspect a second apart.
-func looked(at ...[2]*side) *trial {
+// looked looks at a suspect as often as it takes three times to say that it is wrong.
+func looked(at ...[2]*side) *trial { return lookedEvery(wrongFor/looks, at...) }
+
+func lookedEvery(pause time.Duration, at ...[2]*side) *trial {
 	t := newTrial(2, wrongFor)
 	t.suspect("LAMP", 10)
 	for _, look := range at {
@@ -38,7 +40,7 @@ func looked(at ...[2]*side) *trial {
 			break
 		}
 		t.judge("LAMP", look[0], look[1])
-		time.Sleep(time.Second)
+		time.Sleep(pause)
 	}
 	return t
 }
@@ -68,6 +70,22 @@ func TestARowThatStaysWrongIs(t *testing.T) {
 		faults, all := trial.faults(1)
 		require.Equal(t, 1, all)
 		require.Equal(t, Fault{SKU: "LAMP", Row: "line o-3", Should: `1 in batch "b-1", in stock, since version 3`}, faults[0])
+	})
+}
+
+// A block fails after SKUs were written and before lines were, and its projector waits as long as it ever does before it comes
+// again.
+func TestABlockThatComesAgainLateIsNotWrong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var half [][2]*side
+		for range 12 {
+			half = append(half, [2]*side{rowsOf(5, 5), rowsOf(5)})
+		}
+		trial := lookedEvery(time.Second, half...)
+		require.False(t, trial.settled())
+		require.True(t, trial.undecided(), "so that it is looked at again, even if the wait is over")
+		trial.judge("LAMP", rowsOf(5), rowsOf(5))
+		require.Empty(t, trial.suspects)
 	})
 }
 
