@@ -8,8 +8,9 @@
 package cloudevents
 
 import (
+	"bytes"
 	"fmt"
-	"strings"
+	"slices"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -51,19 +52,29 @@ type Envelope struct {
 // have no header. Time is written in UTC, with milliseconds.
 func Headers(e Envelope) []kgo.RecordHeader {
 	h := make([]kgo.RecordHeader, 0, 6)
-	h = append(h, kgo.RecordHeader{Key: HeaderSpecVersion, Value: []byte(SpecVersion)})
-	add := func(key, value string) {
-		if value != "" {
-			h = append(h, kgo.RecordHeader{Key: key, Value: []byte(value)})
+	// All values are in one piece of memory.
+	values := make([]byte, 0, len(SpecVersion)+len(e.ID)+len(e.Source)+len(e.Type)+len(timeFormat)+len(e.ContentType))
+	from := 0
+	add := func(key string) { // what was appended to values
+		if end := len(values); end > from {
+			h = append(h, kgo.RecordHeader{Key: key, Value: values[from:end:end]})
+			from = end
 		}
 	}
-	add(HeaderID, e.ID)
-	add(HeaderSource, e.Source)
-	add(HeaderType, e.Type)
+	values = append(values, SpecVersion...)
+	add(HeaderSpecVersion)
+	values = append(values, e.ID...)
+	add(HeaderID)
+	values = append(values, e.Source...)
+	add(HeaderSource)
+	values = append(values, e.Type...)
+	add(HeaderType)
 	if !e.Time.IsZero() {
-		add(HeaderTime, FormatTime(e.Time))
+		values = e.Time.UTC().AppendFormat(values, timeFormat)
 	}
-	add(HeaderContentType, e.ContentType)
+	add(HeaderTime)
+	values = append(values, e.ContentType...)
+	add(HeaderContentType)
 	return h
 }
 
@@ -80,40 +91,45 @@ func FormatTime(t time.Time) string { return t.UTC().Format(timeFormat) }
 // ever decided by a producer's clock. The error is one sentence about what
 // makes the record unreadable.
 func Parse(headers []kgo.RecordHeader) (Envelope, error) {
-	var e Envelope
-	var timestamp string
-	version := SpecVersion
+	version := []byte(SpecVersion)
+	var id, source, kind, timestamp, contentType []byte
 	for _, h := range headers {
-		var field *string
+		var field *[]byte
 		switch h.Key {
 		case HeaderSpecVersion:
 			field = &version
 		case HeaderID:
-			field = &e.ID
+			field = &id
 		case HeaderSource:
-			field = &e.Source
+			field = &source
 		case HeaderType:
-			field = &e.Type
+			field = &kind
 		case HeaderTime:
 			field = &timestamp
 		case HeaderContentType:
-			field = &e.ContentType
+			field = &contentType
 		default:
 			continue
 		}
 		if err := check(h.Value); err != nil {
 			return Envelope{}, fmt.Errorf("the header %s %w", h.Key, err)
 		}
-		*field = string(h.Value)
+		*field = h.Value
 	}
-	if version != SpecVersion {
+	if string(version) != SpecVersion {
 		return Envelope{}, fmt.Errorf("the header %s is %q, and only %q is understood", HeaderSpecVersion, version, SpecVersion)
 	}
-	if e.Type == "" {
+	if len(kind) == 0 {
 		return Envelope{}, fmt.Errorf("the header %s is missing, which names the type of the message", HeaderType)
 	}
-	e.Time = parseTime(timestamp)
-	return e, nil
+	// All attributes are in one piece of memory.
+	all := string(slices.Concat(id, source, kind, contentType))
+	next := func(value []byte) string {
+		s := all[:len(value)]
+		all = all[len(value):]
+		return s
+	}
+	return Envelope{ID: next(id), Source: next(source), Type: next(kind), ContentType: next(contentType), Time: parseTime(string(timestamp))}, nil
 }
 
 // parseTime reads a time; the zero Time stands for what is none.
@@ -131,9 +147,11 @@ func check(value []byte) error {
 	switch {
 	case len(value) > MaxAttributeBytes:
 		return fmt.Errorf("is %d bytes long, more than %d", len(value), MaxAttributeBytes)
+	case !slices.ContainsFunc(value, func(b byte) bool { return b < ' ' || b > '~' }):
+		return nil // as nearly all are
 	case !utf8.Valid(value):
 		return fmt.Errorf("is not valid UTF-8")
-	case strings.ContainsFunc(string(value), unicode.IsControl):
+	case bytes.ContainsFunc(value, unicode.IsControl):
 		return fmt.Errorf("has a control character")
 	}
 	return nil
