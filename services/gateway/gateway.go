@@ -36,8 +36,8 @@ import (
 const (
 	// readTimeout bounds one query, and what a request waits for its own.
 	readTimeout = 2 * time.Second
-	// ackWait bounds how long Kafka may take to acknowledge a command.
-	ackWait = time.Second
+	// ackWait bounds how long Kafka may take to acknowledge a command: clients hear within a second that it is away.
+	ackWait = 800 * time.Millisecond
 
 	checkInterval = 2 * time.Second
 	checkTimeout  = 2 * time.Second

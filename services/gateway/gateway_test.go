@@ -143,7 +143,7 @@ func TestAnEmptySegmentIsNoRedirect(t *testing.T) {
 	require.Contains(t, body, "The orderid must not be empty")
 }
 
-func TestKafkaAwayIsSaidWithinASecondOrSo(t *testing.T) {
+func TestKafkaAwayIsSaidWithinASecond(t *testing.T) {
 	base, cluster := start(t)
 	cluster.Close()
 	for i := range 3 {
@@ -151,7 +151,7 @@ func TestKafkaAwayIsSaidWithinASecondOrSo(t *testing.T) {
 		status, body := ask(t, http.MethodPost, base+"/allocate", allocate)
 		require.Equal(t, 503, status, fmt.Sprint(i, body))
 		require.Contains(t, body, "Kafka did not acknowledge the command in time")
-		require.Less(t, time.Since(began), 1500*time.Millisecond)
+		require.Less(t, time.Since(began), time.Second)
 	}
 	require.Eventually(t, func() bool {
 		_, body := ask(t, http.MethodGet, base+"/readyz", "")

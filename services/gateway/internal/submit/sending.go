@@ -61,7 +61,9 @@ func (f *sending) begin(ctx context.Context) {
 		semconv.MessagingSystemKafka, semconv.MessagingOperationTypeSend, semconv.MessagingOperationName("send"),
 		semconv.MessagingDestinationName(f.topic), semconv.MessagingMessageID(f.result.CommandID)))
 	id, acked := f.result.CommandID, f.acked // finish may be gone when Kafka answers
-	f.client.TryProduce(context.WithoutCancel(ctx), f.record(ctx), func(record *kgo.Record, err error) {
+	sending, done := context.WithTimeout(context.WithoutCancel(ctx), f.ackWait)
+	f.client.TryProduce(sending, f.record(ctx), func(record *kgo.Record, err error) {
+		done()
 		if err == nil && f.Acknowledged != nil {
 			f.Acknowledged(id, record)
 		}

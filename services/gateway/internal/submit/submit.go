@@ -22,6 +22,9 @@ const Source = "/lotline/gateway"
 // that Kafka is away, and the next one is refused at once.
 const produceBuffered = 10_000
 
+// deliveryTimeoutMin is the least that Kafka's client takes. A shorter time is kept to by each record's context.
+const deliveryTimeoutMin = time.Second
+
 var (
 	// ErrUnacknowledged says that Kafka did not acknowledge a command in time. It
 	// is almost certainly not there when Kafka is away, but an acknowledgement that
@@ -61,15 +64,14 @@ type Result struct {
 
 // ProducerOpts returns the options that a Submitter's client needs besides
 // those that all clients share: a record is on all replicas before it is
-// acknowledged, and one that could not be sent within ackWait (at least 1 s) is
-// given up, so that what a client was told had failed does not happen when Kafka
-// is back.
+// acknowledged, and one that could not be sent within ackWait is given up, so that
+// what a client was told had failed does not happen when Kafka is back.
 func ProducerOpts(ackWait time.Duration) []kgo.Opt {
 	return []kgo.Opt{
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.ProducerLinger(0),
 		kgo.MaxBufferedRecords(produceBuffered),
-		kgo.RecordDeliveryTimeout(ackWait),
+		kgo.RecordDeliveryTimeout(max(ackWait, deliveryTimeoutMin)),
 	}
 }
 

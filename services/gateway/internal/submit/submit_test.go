@@ -265,6 +265,23 @@ func TestKafkaAway(t *testing.T) {
 	})
 }
 
+// Kafka's client gives nothing up before a second has passed: nobody is to be told of a failure that then does not happen.
+func TestWhatWasGivenUpIsNotSentLater(t *testing.T) {
+	r := newRigWith(t, 100*time.Millisecond)
+	hold := make(chan struct{})
+	r.cluster.ControlKey(int16(kmsg.InitProducerID), func(kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.SleepControl(func() { <-hold })
+		return nil, nil, false
+	})
+	_, err := r.one(t.Context(), command("CHAIR"), 0)
+	require.ErrorIs(t, err, ErrUnacknowledged)
+	close(hold)
+	require.NoError(t, r.client.Flush(t.Context()))
+	for partition := range int32(3) {
+		require.Zero(t, r.cluster.PartitionInfo(commands, partition).HighWatermark)
+	}
+}
+
 func requireUnacknowledged(t *testing.T, r *rig) {
 	t.Helper()
 	start := time.Now()
