@@ -102,6 +102,7 @@ func (a *audit) plant(sql string) {
 }
 
 func TestTheAuditNamesEachKindOfDrift(t *testing.T) {
+	t.Parallel()
 	onKfake(t, func(p *pipeline) {
 		p.history("CHAIR", "SOFA", "STOOL", awkward)
 		const steps = 16 // of 3 rows each, for 4 SKUs and 32 lines, 4 of which were given back
@@ -197,6 +198,7 @@ func TestTheAuditRaisesNoFalseAlarm(t *testing.T) {
 
 // A read model that lags says nothing wrong.
 func TestTheAuditWaitsForWhatIsBehind(t *testing.T) {
+	t.Parallel()
 	onKfake(t, func(p *pipeline) {
 		p.history("CHAIR")
 		a := p.audit(100)
@@ -216,6 +218,7 @@ func TestTheAuditWaitsForWhatIsBehind(t *testing.T) {
 
 // A step may not read tables whole, however large they are: Postgres counts it when one is.
 func TestTheAuditReadsPostgresByItsIndexes(t *testing.T) {
+	t.Parallel()
 	onKfake(t, func(p *pipeline) {
 		owner, err := pgx.Connect(t.Context(), p.on.PostgresURL)
 		require.NoError(t, err)
@@ -260,6 +263,7 @@ func TestTheAuditReadsPostgresByItsIndexes(t *testing.T) {
 
 // The projector that ships audits when it is told where Postgres is.
 func TestTheProjectorAudits(t *testing.T) {
+	t.Parallel()
 	onKfake(t, func(p *pipeline) {
 		p.history("CHAIR")
 		p.gauge("audit_last_pass_timestamp_seconds", func(value float64) bool { return value > float64(time.Now().Add(-time.Minute).Unix()) })

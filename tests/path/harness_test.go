@@ -59,7 +59,8 @@ func onEachKafka(t *testing.T, test func(p *pipeline), change ...func(*stack.Con
 	isolation.OnEachKafka(t, func(t *testing.T, on stack.Servers) { onServers(t, on, test, change...) })
 }
 
-// onKfake runs a test to which it does not matter which Kafka it has.
+// onKfake runs a test to which it does not matter which Kafka it has. Tests that wait more than they work say so by t.Parallel,
+// and run two at a time after the others: each has topics and databases of its own. Those under load (busy) do not.
 func onKfake(t *testing.T, test func(p *pipeline), change ...func(*stack.Config)) {
 	t.Helper()
 	isolation.OnKfake(t, func(t *testing.T, on stack.Servers) { onServers(t, on, test, change...) })

@@ -19,6 +19,7 @@ import (
 func TestTheJourneyThroughEachReadModel(t *testing.T) {
 	for _, store := range []string{"clickhouse", "postgres", "redis", "write-side"} {
 		t.Run(store, func(t *testing.T) {
+			t.Parallel()
 			isolation.OnKfake(t, func(t *testing.T, on stack.Servers) {
 				on.ReadModel, on.Redis = store, isolation.Setting(t, "LOTLINE_TEST_REDIS")
 				onServers(t, on, journey)

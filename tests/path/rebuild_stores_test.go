@@ -168,6 +168,7 @@ func TestAKilledRebuildOfEachReadModelGoesOn(t *testing.T) {
 }
 
 func TestARebuildOfEachReadModelThatDiffersIsNotTaken(t *testing.T) {
+	t.Parallel()
 	onEachKept(t, func(p *pipeline, in planter) {
 		p.history("CHAIR", awkward)
 		postgres, err := pgx.Connect(p.Context(), p.on.PostgresURL)

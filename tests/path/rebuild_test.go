@@ -224,6 +224,7 @@ func TestRebuildUnderLoad(t *testing.T) {
 }
 
 func TestARebuildThatDiffersIsNotTaken(t *testing.T) {
+	t.Parallel()
 	onKfake(t, func(p *pipeline) {
 		p.history("CHAIR", awkward)
 		postgres, err := pgx.Connect(t.Context(), p.on.PostgresURL)
@@ -285,6 +286,7 @@ func TestARebuildThatDiffersIsNotTaken(t *testing.T) {
 // Events that allocated a line which was given back since may come once more at any time. The state has no such line; what
 // is loaded from it says so nevertheless.
 func TestOldEventsAfterARebuildFromState(t *testing.T) {
+	t.Parallel()
 	onKfake(t, func(p *pipeline) {
 		p.history("CHAIR", awkward)
 		require.Contains(t, p.rebuilds("--from=state"), "Switched")

@@ -75,6 +75,7 @@ func (p *pipeline) history(skus ...string) {
 }
 
 func TestVerifyNamesEachKindOfDrift(t *testing.T) {
+	t.Parallel()
 	onKfake(t, func(p *pipeline) {
 		p.history("CHAIR", awkward)
 		p.agrees()
@@ -265,6 +266,7 @@ func (p *pipeline) driftOfEvents(t *testing.T) {
 // The topic keeps events for a while, the read model for ever: what is verified must not end with the topic's retention,
 // and a repair must not lose what only ClickHouse has.
 func TestVerifyAndRepairBeyondTheTopicsRetention(t *testing.T) {
+	t.Parallel()
 	onKfake(t, func(p *pipeline) {
 		p.history("CHAIR", awkward)
 		p.agrees()
