@@ -28,6 +28,7 @@ func TestARunIsMeasuredAndStored(t *testing.T) {
 	}
 	require.NoError(t, run(t.Context(), f))
 	f.Only, f.Rates, f.Duration, f.Rounds, f.NoCeiling = nil, []int{100}, time.Second, 0, true
+	f.Lines, f.Cuts = []int{300}, []int{1, 20}
 	f.ClickHouse = isolation.Setting(t, "LOTLINE_TEST_CLICKHOUSE")
 	require.NoError(t, run(t.Context(), f))
 	require.FileExists(t, filepath.Join(dir, "allocator.json"))

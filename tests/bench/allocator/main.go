@@ -43,6 +43,9 @@ type flags struct {
 	Rates         []int         `default:"100,1000,5000,20000" help:"Commands a second at which latencies are measured."`
 	Duration      time.Duration `default:"10s" help:"How long at each rate; 0 leaves latencies out, and so does --only."`
 	ClickHouse    string        `name:"clickhouse" env:"LOTLINE_TEST_CLICKHOUSE" help:"host:port of ClickHouse's native protocol, for the latency until there is a row; empty leaves that out." json:"-"`
+	Lines         []int         `default:"10000,1000000" help:"Order lines that Postgres has, of other SKUs, when the first row is measured again: how does it grow? 50000000 are minutes to make. None, as of all that follows, with --only."`
+	SKUCounts     []int         `name:"sku-counts" default:"100,100000" help:"The same, for SKUs."`
+	Cuts          []int         `default:"1,100,10000" help:"Lines that one cut of a batch moves."`
 	WarmUp        int           `default:"20000" help:"Commands of a first round that does not count: the broker's JVM compiles what it does often."`
 	FloorTimes    int           `default:"200" help:"Transactions and commits of the floor, in each round; 0 = none."`
 	NoCeiling     bool          `help:"Leave the ceiling out."`
@@ -130,6 +133,11 @@ func run(ctx context.Context, f flags) (err error) {
 	}
 	if f.Duration > 0 && len(f.Only) == 0 {
 		if err := b.latencies(ctx); err != nil {
+			return err
+		}
+	}
+	if len(f.Only) == 0 {
+		if err := b.curves(ctx); err != nil {
 			return err
 		}
 	}

@@ -61,6 +61,11 @@ func (b *bench) allocate(ctx context.Context, w *trial.Work, name string) (rate 
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, site.Close()) }()
+	if w.Lines > 0 {
+		if err := site.Fill(ctx, w.Lines); err != nil {
+			return 0, fmt.Errorf("fill Postgres: %w", err)
+		}
+	}
 	args := append([]string{"--event-content-type=" + w.Encoding.String()}, b.AllocatorArg...)
 	allocators, err := site.StartAllocators(ctx, b.Allocators, b.Sessions, args...)
 	if err == nil {
@@ -72,7 +77,7 @@ func (b *bench) allocate(ctx context.Context, w *trial.Work, name string) (rate 
 	return rate, site.Check(ctx, w)
 }
 
-func (b *bench) measure(ctx context.Context, site *trial.Site, w *trial.Work, allocators *trial.Allocators, name string) (float64, error) {
+func (b *bench) measure(ctx context.Context, site *trial.Site, w *trial.Work, allocators *trial.Allocators, name string) (rate float64, err error) {
 	driver, err := site.Drive()
 	if err != nil {
 		return 0, err
@@ -109,7 +114,7 @@ func (b *bench) measure(ctx context.Context, site *trial.Site, w *trial.Work, al
 	if err != nil {
 		return 0, err
 	}
-	rate := float64(len(w.Commands)) / ended.Sub(began).Seconds()
+	rate = float64(len(w.Commands)) / ended.Sub(began).Seconds()
 	if name == "" {
 		return rate, nil
 	}

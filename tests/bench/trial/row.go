@@ -18,6 +18,7 @@ type Row struct {
 	SKUs       int
 	Spread     Spread
 	Batches    int // open ones of each SKU
+	Lines      int // order lines of other SKUs that Postgres has already
 	Encoding   schemas.Encoding
 	Cold       bool // nothing of a SKU is in the allocator's memory before its first command
 }
@@ -158,4 +159,19 @@ func (w *Work) ample() string { return fmt.Sprintf("batch-%d", w.Batches-1) }
 // available is what a SKU has left after that many lines.
 func (w *Work) available(lines int) int64 {
 	return int64(ampleQty + scarceQty*(w.Batches-1) - lineQty*lines)
+}
+
+// CutOf are commands that put lines, one each, into a batch of a SKU of its own, and the one that takes the batch away, so
+// that they all move to another.
+func CutOf(lines int) (setup []Command, cut Command) {
+	sku := fmt.Sprintf("CUT-%d", lines)
+	add := func(c schemas.Command) {
+		setup = append(setup, Command{c, fmt.Sprintf("%s-%d", sku, len(setup))})
+	}
+	add(schemas.Command{Type: schemas.CommandCreateBatch, SKU: sku, Ref: "cut", Qty: int32(lines)})
+	add(schemas.Command{Type: schemas.CommandCreateBatch, SKU: sku, Ref: "spare", Qty: ampleQty, ETA: "2031-01-02"})
+	for i := range lines {
+		add(schemas.Command{Type: schemas.CommandAllocate, SKU: sku, OrderID: fmt.Sprintf("%s-%d", sku, i), Qty: 1})
+	}
+	return setup, Command{schemas.Command{Type: schemas.CommandChangeBatchQuantity, SKU: sku, Ref: "cut"}, sku + "-cut"}
 }

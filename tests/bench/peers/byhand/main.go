@@ -66,7 +66,7 @@ func run(ctx context.Context, f flags) error {
 	defer pool.Close()
 	w := worker{client, pool, set.Events.Name}
 	for {
-		fetches := client.PollRecords(ctx, 500)
+		fetches := client.PollFetches(ctx) // all that is at hand: a bound is filled by one partition, and the others would wait
 		if ctx.Err() != nil {
 			return nil
 		}
