@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	stalledAfter = 30 * time.Second // without an event, a trial fails
-	inTime       = time.Minute      // for one Kafka transaction of the driver
+	stalledAfter = 2 * time.Minute // without an event, a trial fails
+	inTime       = time.Minute     // for one Kafka transaction of the driver
 )
 
 // Driver sends commands in Kafka transactions and counts events as a read_committed consumer sees them. It is not for
