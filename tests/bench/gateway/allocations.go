@@ -17,7 +17,7 @@ func (s *site) allocations(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	clients := s.clients(8 * s.Connections)
+	clients := s.clients(32 * s.Connections)
 	byGateway := func(worker int, _ int64) (int, error) { return s.askOrder(clients[worker]) }
 	byQuery := func(int, int64) (int, error) {
 		return http.StatusOK, s.queryOrder(ctx, rand.IntN(s.Lines/2))
@@ -70,6 +70,7 @@ func (s *site) allocations(ctx context.Context) (err error) {
 	}
 	line(fmt.Sprintf("at four times that, %d connections", len(clients)), "%.0f/s answered (%.2f of the most), %.0f/s refused, %d failed; p50 %.0f ms, p99 %.0f ms from sending",
 		over.rate(), over.rate()/median(most), float64(over.refused)/over.took.Seconds(), over.failed, ms(over.at(0.5)), ms(over.at(0.99)))
+	s.costs(over)
 	return nil
 }
 

@@ -39,7 +39,7 @@ type loader[V any] struct {
 const (
 	// queueWait is how long a look-up may have to wait, by what queries took lately, before the query that answers it begins.
 	// What fits into the next query always may: it waits for one query only, which has its own bound.
-	queueWait = 500 * time.Millisecond
+	queueWait = 100 * time.Millisecond
 	// queueWaitMax is how long it does wait at most.
 	queueWaitMax = time.Second
 	// queueQueriesMax bounds the memory of a queue, in queries.

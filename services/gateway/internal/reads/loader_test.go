@@ -165,9 +165,9 @@ func TestLoaderDoesNotAskWhatHasWaitedForTooLong(t *testing.T) {
 func TestLoaderRefusesWhatWouldWaitForTooLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, l := newDatabase()
-		for range 20 { // queries take 300 ms
+		for range 20 { // queries take 60 ms
 			result := ask(t.Context(), l, "a")
-			time.Sleep(300 * time.Millisecond)
+			time.Sleep(60 * time.Millisecond)
 			d.answers <- nil
 			<-result
 			<-d.queries
@@ -182,7 +182,7 @@ func TestLoaderRefusesWhatWouldWaitForTooLong(t *testing.T) {
 		queued = append(queued, ask(t.Context(), l, "key5"))
 		require.Equal(t, ErrOverloaded, <-ask(t.Context(), l, "key6"))
 		for range 3 {
-			time.Sleep(300 * time.Millisecond)
+			time.Sleep(60 * time.Millisecond)
 			d.answers <- nil
 		}
 		require.Equal(t, "value of a", <-running)
