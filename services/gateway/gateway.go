@@ -223,6 +223,9 @@ func serve(ctx context.Context, cfg Config, handler http.Handler, log *slog.Logg
 		MaxHeaderBytes:    headerBytesMax,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
+	conns := new(connections)
+	server.ConnState = conns.changed
+	go cfg.followConnections(ctx, conns)
 	stopped := make(chan error, 1)
 	context.AfterFunc(ctx, func() {
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
