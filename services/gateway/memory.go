@@ -12,7 +12,7 @@ import (
 
 const (
 	// memoryBesides is what the process takes besides its cache, in bytes: buffers, a little garbage, and so many connections.
-	memoryBesides      = 40 << 20
+	memoryBesides      = 24 << 20
 	connectionsBesides = 1000
 	// connectionBytes is what each further one takes, with the goroutine that answers it.
 	connectionBytes = 48 << 10

@@ -31,14 +31,14 @@ func TestTheLimitOfMemoryFollowsTheConnections(t *testing.T) {
 			conns.changed(nil, http.StateNew)
 			conns.changed(nil, http.StateActive)
 		}
-		require.EqualValues(t, 88<<20, limit())
+		require.EqualValues(t, 72<<20, limit())
 		for range 3000 {
 			conns.changed(nil, http.StateNew)
 		}
-		require.EqualValues(t, 88<<20+3000*connectionBytes, limit())
+		require.EqualValues(t, 72<<20+3000*connectionBytes, limit())
 		for range 3500 {
 			conns.changed(nil, http.StateClosed)
 		}
-		require.EqualValues(t, 88<<20, limit())
+		require.EqualValues(t, 72<<20, limit())
 	})
 }
