@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/lotline/lotline/pkg/readmodel"
@@ -32,22 +31,13 @@ var (
 	viewsSQL string
 )
 
-const (
-	loadConnectionsMax = 8
-	// settlePause is between two looks at the blocks that are being applied.
-	settlePause = 20 * time.Millisecond
-	// switchLockWait is how long a switch waits for a question that is under way, and lets others wait behind it, before it
-	// steps back and tries again. It is less than the second after which Postgres looks for circles of waiting: if
-	// somebody's own SQL has the views in another order, it is not their question that is ended.
-	switchLockWait = 500 * time.Millisecond
-	switchPause    = 100 * time.Millisecond
-	switchWithin   = 2 * time.Minute
-
-	sqlstateLockNotAvailable = "55P03"
-)
+const loadConnectionsMax = 8
 
 // Generations makes and switches generations of the read model in Postgres. It is a readmodel.Generations.
-type Generations struct{ pool *pgxpool.Pool }
+type Generations struct {
+	pool      *pgxpool.Pool
+	frozenMax time.Duration // less in a test
+}
 
 var _ readmodel.Generations = (*Generations)(nil)
 
@@ -62,7 +52,7 @@ func NewGenerations(cfg Config) (*Generations, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Generations{pool}, nil
+	return &Generations{pool, frozenMax}, nil
 }
 
 // Name is postgres.
@@ -97,61 +87,27 @@ func (g *Generations) List(ctx context.Context) (all []int, live int, err error)
 	return all, live, nil
 }
 
-// Begin makes a generation's tables and notes it, in one transaction. That has the list of generations locked, so it begins
-// once no block is being applied, and whoever applies one after it knows the new generation.
+// Begin makes a generation's tables and notes it, in one transaction. That keeps blocks out, so it begins once no block is
+// being applied, and whoever applies one after it knows the new generation.
 func (g *Generations) Begin(ctx context.Context, generation int) error {
-	return g.alone(ctx, func(tx pgx.Tx) error {
-		if err := run(ctx, tx, generationSQL, generation); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, generationRolesSQL); err != nil {
-			return err
-		}
-		_, err := tx.Exec(ctx, "INSERT INTO generations VALUES ($1, false) ON CONFLICT DO NOTHING", generation)
-		return err
-	})
+	return g.alone(ctx, fmt.Sprintf("begin generation %d", generation), func(tx pgx.Tx) error { return begin(ctx, tx, generation) })
 }
 
-// alone does something in a transaction while no block is being applied.
-func (g *Generations) alone(ctx context.Context, do func(pgx.Tx) error) error {
-	return pgx.BeginFunc(ctx, g.pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "LOCK TABLE generations IN ACCESS EXCLUSIVE MODE"); err != nil {
-			return fmt.Errorf("wait for the blocks that are being applied: %w", err)
-		}
-		return do(tx)
-	})
+func begin(ctx context.Context, tx pgx.Tx, generation int) error {
+	if err := run(ctx, tx, generationSQL, generation); err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, generationRolesSQL); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, "INSERT INTO generations VALUES ($1, false) ON CONFLICT DO NOTHING", generation)
+	return err
 }
 
 // run runs statements in which {{.}} is the generation.
 func run(ctx context.Context, tx pgx.Tx, statements string, generation int) error {
 	_, err := tx.Exec(ctx, strings.ReplaceAll(statements, "{{.}}", strconv.Itoa(generation)))
 	return err
-}
-
-// Settle waits for the transactions that have read the list of generations and not ended: those of the blocks that are
-// being applied.
-func (g *Generations) Settle(ctx context.Context) error {
-	before, err := g.applying(ctx)
-	for running := before; err == nil; running, err = g.applying(ctx) {
-		if !slices.ContainsFunc(running, func(tx string) bool { return slices.Contains(before, tx) }) {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("wait for %d blocks to end: %w", len(running), context.Cause(ctx))
-		case <-time.After(settlePause):
-		}
-	}
-	return err
-}
-
-func (g *Generations) applying(ctx context.Context) ([]string, error) {
-	rows, err := g.pool.Query(ctx, `SELECT virtualtransaction FROM pg_locks WHERE relation = 'generations'::regclass AND pid <> pg_backend_pid()
-		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`)
-	if err != nil {
-		return nil, fmt.Errorf("list the blocks that are being applied: %w", err)
-	}
-	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
 // Load keeps rows a transaction a statement: a block that has rows of the same keys waits for one at the most.
@@ -227,24 +183,7 @@ func (g *Generations) Read(ctx context.Context, generation int, skus []string, e
 
 // Switch makes the views anew in one transaction. A question that is under way ends first, on the old tables.
 func (g *Generations) Switch(ctx context.Context, generation int) error {
-	for began := time.Now(); ; {
-		err := g.switchOnce(ctx, generation)
-		if pg := new(pgconn.PgError); err == nil || !errors.As(err, &pg) || pg.Code != sqlstateLockNotAvailable || time.Since(began) > switchWithin {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("switch to generation %d: %w", generation, context.Cause(ctx))
-		case <-time.After(switchPause):
-		}
-	}
-}
-
-func (g *Generations) switchOnce(ctx context.Context, generation int) error {
-	return pgx.BeginFunc(ctx, g.pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, fmt.Sprintf("SET LOCAL lock_timeout = %d", switchLockWait.Milliseconds())); err != nil {
-			return err
-		}
+	return g.change(ctx, fmt.Sprintf("switch to generation %d", generation), "", switchLockWait, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "UPDATE generations SET live = false WHERE live"); err != nil {
 			return err
 		}
@@ -261,14 +200,14 @@ func (g *Generations) switchOnce(ctx context.Context, generation int) error {
 
 // Drop ends a generation in one transaction, while no block is being applied.
 func (g *Generations) Drop(ctx context.Context, generation int) error {
-	return g.alone(ctx, func(tx pgx.Tx) error {
+	return g.alone(ctx, fmt.Sprintf("end generation %d", generation), func(tx pgx.Tx) error {
 		var live bool
 		err := tx.QueryRow(ctx, "DELETE FROM generations WHERE generation = $1 RETURNING live", generation).Scan(&live)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
 			return nil // it is gone
 		case err != nil:
-			return fmt.Errorf("end generation %d: %w", generation, err)
+			return err
 		case live:
 			return fmt.Errorf("generation %d is the one that is asked", generation)
 		}

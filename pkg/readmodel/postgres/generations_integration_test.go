@@ -94,17 +94,31 @@ func TestRightsOfRoles(t *testing.T) {
 	require.Zero(t, public)
 }
 
-// begunBlock is a block that is being applied, as Apply does it, until end is called.
+// begunBlock is a block that is being applied, and comes no further until end is called.
 func begunBlock(t *testing.T, cfg Config) (end func()) {
 	t.Helper()
 	tx, err := connect(t, cfg).Begin(t.Context())
 	require.NoError(t, err)
-	var first int
-	require.NoError(t, tx.QueryRow(t.Context(), "SELECT generation FROM generations").Scan(&first))
+	_, err = tx.Exec(t.Context(), "LOCK TABLE skus_g1 IN SHARE MODE")
+	require.NoError(t, err)
+	w, applied := newWriter(t, cfg), make(chan error, 1)
+	go func() { applied <- w.Apply(t.Context(), readmodeltest.New(3, 100).Records) }()
+	awaitLock(t, cfg, "skus_g1")
 	return func() {
 		t.Helper()
 		require.NoError(t, tx.Commit(t.Context()))
+		require.NoError(t, <-applied)
 	}
+}
+
+// awaitLock returns once somebody waits for a table or view.
+func awaitLock(t *testing.T, cfg Config, relation string) {
+	t.Helper()
+	conn := connect(t, cfg)
+	require.Eventually(t, func() bool {
+		var waits bool
+		return conn.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_locks WHERE relation = $1::regclass AND NOT granted)`, relation).Scan(&waits) == nil && waits
+	}, 10*time.Second, time.Millisecond)
 }
 
 // Begin, Settle and Drop return once the blocks are in that were being applied; the new generation is not fed before.
@@ -137,11 +151,7 @@ func TestASwitchWaitsForQuestions(t *testing.T) {
 	require.NoError(t, err)
 	switched := make(chan error, 1)
 	go func() { switched <- g.Switch(t.Context(), 2) }()
-	conn := connect(t, cfg)
-	require.Eventually(t, func() bool { // it has the other view, and waits for this one
-		var waits bool
-		return conn.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'order_lines'::regclass AND NOT granted)`).Scan(&waits) == nil && waits
-	}, 5*time.Second, time.Millisecond)
+	awaitLock(t, cfg, "order_lines") // it has the other view, and waits for this one
 	_, err = tx.Exec(t.Context(), "SELECT count(*) FROM skus")
 	require.NoError(t, err, "it is the switch that steps back")
 	require.NoError(t, tx.Commit(t.Context()))

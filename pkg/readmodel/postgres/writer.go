@@ -88,17 +88,19 @@ func (w *Writer) Apply(ctx context.Context, records []readmodel.Record) (err err
 	ctx, span := telemetry.Child(ctx, "UPSERT "+w.schema, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
 		semconv.DBSystemNamePostgreSQL, semconv.DBOperationName("INSERT"), semconv.DBOperationBatchSize(len(records))))
 	defer func() { telemetry.End(span, err) }()
-	if err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
-		// Until the transaction ends it has a lock on the list, by which Settle knows it, and for which Begin and Drop wait.
-		found, err := tx.Query(ctx, "SELECT generation FROM generations ORDER BY generation")
-		if err != nil {
-			return err
-		}
-		generations, err := pgx.CollectRows(found, pgx.RowTo[int])
-		if err != nil {
-			return err
-		}
+	// The list is read when the lock is there, which may be after a Begin or Drop: each statement has to have its own snapshot.
+	if err := pgx.BeginTxFunc(ctx, w.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+		var generations []int
 		b := &pgx.Batch{}
+		b.Queue(enterBlock)
+		b.Queue("SELECT generation FROM generations ORDER BY generation").Query(func(found pgx.Rows) (err error) {
+			generations, err = pgx.CollectRows(found, pgx.RowTo[int])
+			return err
+		})
+		if err := tx.SendBatch(ctx, b).Close(); err != nil {
+			return err
+		}
+		b = &pgx.Batch{}
 		for _, generation := range generations {
 			queue(b, generation, &rows.State)
 		}

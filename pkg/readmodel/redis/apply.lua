@@ -21,7 +21,9 @@ end
 
 local prefix, only, block, part = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 if part == 'first' then
-    redis.call('ZADD', KEYS[2], tonumber(redis.call('TIME')[1]) + tonumber(ARGV[5]), block)
+    local now = tonumber(redis.call('TIME')[1])
+    redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. now) -- of projectors that were killed: nobody waits for them any more
+    redis.call('ZADD', KEYS[2], now + tonumber(ARGV[5]), block)
 end
 
 local generations = {}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	goredis "github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/lotline/lotline/pkg/readmodel"
@@ -23,7 +24,11 @@ func TestHalfWrittenBlocksAreWaitedFor(t *testing.T) {
 	parts := partsOf(&rows.State)
 	require.Greater(t, len(parts), 2)
 	failing := append(parts[:1:1], []any{"row", "LAMP", "", "1", "1 2"}, []any{"a word is missing"}, []any{"line"})
+	require.NoError(t, w.client.ZAdd(t.Context(), w.keys.applying(), goredis.Z{Member: "of one that was killed", Score: float64(time.Now().Unix() - 5)}).Err())
 	require.Error(t, w.run(t.Context(), "", "half", failing))
+	named, err := w.client.ZRange(t.Context(), w.keys.applying(), 0, -1).Result()
+	require.NoError(t, err)
+	require.Equal(t, []string{"half"}, named, "what is too old is not kept for ever")
 	settled := func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
 		defer cancel()
