@@ -17,6 +17,7 @@ const (
 func (s *session) seen(generation int32) {
 	if generation != s.generation && generation >= 0 {
 		s.metrics.rebalances.Inc()
+		s.errorsSince = nil // of partitions that may be another's now; of those that stay the client is made to speak again
 	}
 	s.generation = generation
 }

@@ -159,8 +159,7 @@ func (s *session) poll(ctx context.Context) ([]*polled, error) {
 	if fetched.IsClientClosed() {
 		return nil, errors.New("the Kafka client was closed")
 	}
-	s.fetchErrors(ctx, append(s.errorsSince, fetched...))
-	s.errorsSince = since
+	s.heed(ctx, fetched, since)
 	var polls []*polled
 	var stale error
 	s.mu.Lock()
@@ -183,6 +182,25 @@ func (s *session) poll(ctx context.Context) ([]*polled, error) {
 		}
 	})
 	return polls, stale
+}
+
+// heed heeds the errors of a poll, but for those of what came since that only concern what comes after its records.
+//
+// What must be heeded before them: a log that lost records, of which the client speaks once, going on where it begins now.
+// Heeded late, the records from there would be decided as if nothing were missing before them. And the group: which
+// generation it was that this member was thrown out of is only known now.
+func (s *session) heed(ctx context.Context, fetched, since kgo.Fetches) {
+	errs := append(s.errorsSince, fetched...)
+	var lost *kgo.ErrDataLoss
+	var group *kgo.ErrGroupSession
+	now := false
+	since.EachError(func(_ string, _ int32, err error) {
+		now = now || errors.As(err, &lost) || errors.As(err, &group)
+	})
+	if s.errorsSince = since; now {
+		errs, s.errorsSince = append(errs, since...), nil
+	}
+	s.fetchErrors(ctx, errs)
 }
 
 // fetch takes what the client has, and then what has come since. The client asks for more only when the last is taken, and

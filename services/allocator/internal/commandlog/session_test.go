@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.opentelemetry.io/otel/trace/noop"
 
@@ -72,5 +73,27 @@ func TestAPollHasWhatCameSince(t *testing.T) {
 	polls, err = s.poll(t.Context())
 	require.NoError(t, err)
 	require.Empty(t, polls)
+	require.Equal(t, []int32{0}, s.suspects())
+}
+
+// TestALostLogIsHeededBeforeWhatFollowsIt: the client says once that records were lost, and goes on behind them, also within
+// what came since.
+func TestALostLogIsHeededBeforeWhatFollowsIt(t *testing.T) {
+	s, _ := onKfake(t)
+	since := func(err error) kgo.Fetches {
+		return kgo.Fetches{{Topics: []kgo.FetchTopic{{Topic: s.config.Topics.Commands.Name, Partitions: []kgo.FetchPartition{{Partition: 0, Err: err}}}}}}
+	}
+	s.heed(t.Context(), nil, since(kerr.CorruptMessage))
+	require.Empty(t, s.suspects(), "what is before a broken batch can be decided")
+	s.seen(s.generation + 1)
+	s.heed(t.Context(), nil, nil)
+	require.Empty(t, s.suspects(), "it may have gone to another member")
+
+	s.heed(t.Context(), nil, since(&kgo.ErrGroupSession{Err: kerr.UnknownMemberID}))
+	_, generation := s.kafka.Client().GroupMetadata()
+	require.Equal(t, generation, s.lostGeneration)
+	require.Empty(t, s.errorsSince)
+
+	s.heed(t.Context(), nil, since(&kgo.ErrDataLoss{Topic: s.config.Topics.Commands.Name, Partition: 0, ConsumedTo: 9, ResetTo: 5}))
 	require.Equal(t, []int32{0}, s.suspects())
 }
