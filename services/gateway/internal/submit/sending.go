@@ -27,12 +27,13 @@ type sending struct {
 	settled  bool     // the result is final
 	result   Result
 
-	outcome <-chan Outcome // nil blocks for ever
-	forget  func()
-	acked   chan error
-	giveUp  <-chan time.Time
-	sent    bool
-	span    trace.Span
+	outcome  <-chan Outcome // nil blocks for ever
+	forget   func()
+	acked    chan error
+	giveUp   <-chan time.Time
+	takeBack context.CancelFunc // the record, unless it is on its way
+	sent     bool
+	span     trace.Span
 }
 
 func (f *sending) settle(outcome *Outcome, err error) {
@@ -62,6 +63,7 @@ func (f *sending) begin(ctx context.Context) {
 		semconv.MessagingDestinationName(f.topic), semconv.MessagingMessageID(f.result.CommandID)))
 	id, acked := f.result.CommandID, f.acked // finish may be gone when Kafka answers
 	sending, done := context.WithTimeout(context.WithoutCancel(ctx), f.ackWait)
+	f.takeBack = done
 	f.client.TryProduce(sending, f.record(ctx), func(record *kgo.Record, err error) {
 		done()
 		if err == nil && f.Acknowledged != nil {
@@ -111,6 +113,8 @@ func (f *sending) acknowledgement(ctx context.Context) (*Outcome, error) {
 	case outcome := <-f.outcome: // stronger than an acknowledgement
 		return &outcome, nil
 	case <-f.giveUp:
+		// Its own time is over too, but nothing says which is noticed first: answered before that, it could still be sent.
+		f.takeBack()
 		return nil, fmt.Errorf("%w within %s", ErrUnacknowledged, f.ackWait)
 	case <-ctx.Done():
 		return nil, ctx.Err()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -52,12 +54,12 @@ func (r *rig) one(ctx context.Context, cmd schemas.Command, wait time.Duration) 
 
 func newRig(t *testing.T) *rig { return newRigWith(t, patience) }
 
-func newRigWith(t *testing.T, wait time.Duration) *rig {
+func newRigWith(t *testing.T, wait time.Duration, opts ...kgo.Opt) *rig {
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(3, commands, events))
 	require.NoError(t, err)
 	t.Cleanup(cluster.Close)
 	cfg := kafkaclient.Config{Brokers: cluster.ListenAddrs()}
-	client, err := kgo.NewClient(append(cfg.Opts("test"), ProducerOpts(wait)...)...)
+	client, err := kgo.NewClient(append(append(cfg.Opts("test"), ProducerOpts(wait)...), opts...)...)
 	require.NoError(t, err)
 	t.Cleanup(client.Close)
 	r := &rig{cluster: cluster, client: client, waiters: new(Waiters), states: make(chan error, 100), stop: make(chan struct{}), past: new(past)}
@@ -267,20 +269,28 @@ func TestKafkaAway(t *testing.T) {
 
 // Kafka's client gives nothing up before a second has passed: nobody is to be told of a failure that then does not happen.
 func TestWhatWasGivenUpIsNotSentLater(t *testing.T) {
-	r := newRigWith(t, 100*time.Millisecond)
-	hold := make(chan struct{})
-	r.cluster.ControlKey(int16(kmsg.InitProducerID), func(kmsg.Request) (kmsg.Response, error, bool) {
-		r.cluster.SleepControl(func() { <-hold })
-		return nil, nil, false
+	var buffered lastBuffered
+	r := newRigWith(t, 100*time.Millisecond, kgo.WithHooks(&buffered))
+	var ready atomic.Bool
+	r.cluster.ControlKey(int16(kmsg.InitProducerID), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		answer := request.ResponseKind().(*kmsg.InitProducerIDResponse)
+		answer.ErrorCode = kerr.CoordinatorLoadInProgress.Code
+		return answer, nil, !ready.Load()
 	})
 	_, err := r.one(t.Context(), command("CHAIR"), 0)
 	require.ErrorIs(t, err, ErrUnacknowledged)
-	close(hold)
+	require.Error(t, buffered.record.Context.Err(), "it can be sent until its own time is noticed to be over")
+	ready.Store(true)
 	require.NoError(t, r.client.Flush(t.Context()))
 	for partition := range int32(3) {
 		require.Zero(t, r.cluster.PartitionInfo(commands, partition).HighWatermark)
 	}
 }
+
+type lastBuffered struct{ record *kgo.Record }
+
+func (b *lastBuffered) OnProduceRecordBuffered(r *kgo.Record) { b.record = r }
 
 func requireUnacknowledged(t *testing.T, r *rig) {
 	t.Helper()
