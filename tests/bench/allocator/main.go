@@ -49,7 +49,7 @@ type flags struct {
 	WarmUp        int           `default:"20000" help:"Commands of a first round that does not count: the broker's JVM compiles what it does often."`
 	FloorTimes    int           `default:"200" help:"Transactions and commits of the floor, in each round; 0 = none."`
 	NoCeiling     bool          `help:"Leave the ceiling out."`
-	ChunkMax      int           `default:"5000" help:"Commands of one transaction of the ceiling."`
+	ChunkMax      int           `default:"10000" help:"Commands of one transaction of the ceiling; by default as many as an allocator polls."`
 	Profile       string        `help:"Write a CPU profile of the first allocator to this file, of ten seconds from the first command; one row and one round only." placeholder:"FILE"`
 	Results       string        `env:"BENCH_RESULTS" help:"Folder in which allocator.json is kept; empty = none." placeholder:"DIR"`
 }
@@ -64,6 +64,9 @@ func (f flags) Validate() error {
 	}
 	if f.Rounds < 0 || f.Commands < 1 || f.SKUs < 2 || f.Allocators < 1 || f.Sessions < 1 || f.ChunkMax < 1 {
 		return errors.New("commands, allocators, sessions and chunks must be 1 or more, SKUs 2")
+	}
+	if f.Duration != 0 && f.Duration < time.Second || slices.ContainsFunc(f.Rates, func(rate int) bool { return rate < 1 }) {
+		return errors.New("latencies want a second or more at each rate (--duration=0 leaves them out), and rates of 1 or more")
 	}
 	return nil
 }

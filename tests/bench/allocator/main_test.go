@@ -2,6 +2,7 @@ package main
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -18,6 +19,10 @@ func TestUnknownRowsAreNamed(t *testing.T) {
 	require.Len(t, rows, 1)
 	f.Only, f.Profile = nil, "cpu.pprof"
 	require.ErrorContains(t, f.Validate(), "--profile wants one row")
+	f.Profile, f.Duration = "", time.Millisecond
+	require.ErrorContains(t, f.Validate(), "a second or more at each rate")
+	f.Duration, f.Rates = time.Second, []int{100, 0}
+	require.ErrorContains(t, f.Validate(), "rates of 1 or more")
 }
 
 func TestEveryRowHasANameOfItsOwn(t *testing.T) {

@@ -51,6 +51,9 @@ func (f flags) Validate() error {
 	if f.Rounds < 1 || f.Commands < 20 || f.SKUs < 1 || f.Rate < 4 {
 		return errors.New("rounds and SKUs must be 1 or more, commands 20, the rate 4")
 	}
+	if f.Duration != 0 && f.Duration < time.Second {
+		return errors.New("latency wants a second or more (--duration=0 leaves it out)")
+	}
 	return nil
 }
 

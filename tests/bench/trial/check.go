@@ -51,7 +51,7 @@ func (s *Site) CheckState(ctx context.Context, w *Work) error {
 	var name, sku, batch string
 	var qty int32
 	var version, available int64
-	rows, err := conn.Query(ctx, "SELECT orderid, sku, coalesce(batchref, ''), qty FROM order_lines WHERE sku NOT LIKE 'OLD-%'")
+	rows, err := conn.Query(ctx, "SELECT orderid, sku, coalesce(batchref, ''), qty FROM order_lines WHERE sku NOT LIKE '%-old-%'")
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func (s *Site) CheckState(ctx context.Context, w *Work) error {
 		return err
 	}
 	var old int
-	if err := conn.QueryRow(ctx, "SELECT count(*) FROM order_lines WHERE sku LIKE 'OLD-%'").Scan(&old); err != nil {
+	if err := conn.QueryRow(ctx, "SELECT count(*) FROM order_lines WHERE sku LIKE '%-old-%'").Scan(&old); err != nil {
 		return err
 	}
 	if old != w.Lines {

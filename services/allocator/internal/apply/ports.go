@@ -99,8 +99,8 @@ type Write struct {
 	DependsOn map[int32]int64
 }
 
-// Moved is the compare-and-set of one SKU's version, in order of SKU. Old == New checks a SKU that was only read;
-// Old == 0 expects that the SKU does not exist.
+// Moved is the compare-and-set of one SKU's version, in order of SKU. Old == New checks a SKU that was only read,
+// and writes its row anew for it; Old == 0 expects that the SKU does not exist.
 type Moved struct {
 	SKU       string
 	Old, New  uint64
@@ -108,7 +108,7 @@ type Moved struct {
 	Offset    int64 // of the command that made version New, if it is not Old
 }
 
-// Changed holds the rows of one SKU to upsert.
+// Changed holds the rows of one SKU to insert and to update.
 type Changed struct {
 	SKU string
 	allocation.Changes

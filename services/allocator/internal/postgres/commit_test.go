@@ -15,7 +15,7 @@ import (
 	"github.com/lotline/lotline/services/allocator/internal/outbox"
 )
 
-// TestRoundTrip: every kind of row comes back as it was written, and an upsert overwrites the whole of it. The
+// TestRoundTrip: every kind of row comes back as it was written, and an update overwrites the whole of it. The
 // database's own date style must not matter.
 func TestRoundTrip(t *testing.T) {
 	d := newDatabase(t)
