@@ -108,12 +108,14 @@ func (s *site) profileGateway(ctx context.Context, l *load) error {
 		return fmt.Errorf("profile the gateway: %w", err)
 	}
 	defer response.Body.Close()
-	file, err := os.Create(filepath.Join(s.Profile, l.name+".pprof"))
-	if err != nil {
-		return err
+	body, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s answered %s: %.200s", request.URL, response.Status, body)
 	}
-	_, err = io.Copy(file, response.Body)
-	return errors.Join(err, file.Close())
+	if err != nil {
+		return fmt.Errorf("profile the gateway: %w", err)
+	}
+	return os.WriteFile(filepath.Join(s.Profile, l.name+".pprof"), body, 0o644)
 }
 
 // gatewayPackage is what is built as the gateway: itself, or one that can be profiled.
