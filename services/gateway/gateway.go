@@ -63,7 +63,7 @@ type Config struct {
 	RequestsMax         int                `help:"How many commands, and how many questions, may be under way at once." default:"4096"`
 	HTTPCacheMaxAge     time.Duration      `name:"http-cache-max-age" help:"How long browsers and caches in front of the gateway may answer what is left of SKUs themselves (Cache-Control: max-age); 0 = not at all." default:"0s"`
 	HTTPCacheStale      time.Duration      `name:"http-cache-stale" help:"How much longer they may while they ask again (stale-while-revalidate)." default:"0s"`
-	CacheBytesMax       int64              `help:"How much memory answers about availability may take; they are kept up to date by the events, and no answer is older than a second. 0 = none is kept." default:"50331648"`
+	CacheBytesMax       int64              `help:"How much memory answers about availability may take; they are kept up to date by the events, and no answer is older than a second. 0 = none is kept. The process keeps to 24 MiB more, and to 72 MiB at least, unless GOMEMLIMIT or GOGC in the environment say otherwise." default:"50331648"`
 	TraceRatio          float64            `help:"Share of the requests, 0 to 1, that are traced although nobody before the gateway has decided whether to. Needs --otlp-endpoint." default:"0.01" placeholder:"RATIO"`
 	Telemetry           telemetry.Config   `embed:""`
 	Kafka               kafkaclient.Config `embed:"" prefix:"kafka-"`
