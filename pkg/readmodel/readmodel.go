@@ -69,8 +69,9 @@ type Reader interface {
 // Lister is a Reader that can go through all SKUs. A Reader may be one.
 type Lister interface {
 	// List returns what is left of the SKUs that come after one, which need not exist, in the store's own order: of the next
-	// ones, at most limit of them, which is from 1 to ListMax. "" comes before all; none means that it was the last.
-	List(ctx context.Context, after string, limit int) ([]Availability, error)
+	// ones, at most limit of them, which is from 1 to ListMax, and no more once they have so many batches, at least 1: an answer
+	// has fewer than that, and all those of its last SKU. "" comes before all; none means that it was the last.
+	List(ctx context.Context, after string, limit, batches int) ([]Availability, error)
 }
 
 // LineKey names an order line.

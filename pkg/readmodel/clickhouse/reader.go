@@ -49,11 +49,14 @@ SELECT DISTINCT ref, sku FROM batches_by_ref WHERE ref IN {keys:Array(String)}
 ORDER BY ref, sku LIMIT %d BY ref`, readmodel.RefSKUsMax)
 
 // Ranges of the tables' keys: a SKU costs a hundredth of one among keys from all over, each of which is in a granule of its own.
+// With ties: the last SKU has all of its batches.
 const (
 	listSQL      = `SELECT sku, version, available FROM skus FINAL WHERE sku > {after:String} ORDER BY sku LIMIT {limit:UInt32}`
 	listStockSQL = `
-SELECT sku, ref, qty, available, eta, version FROM stock FINAL WHERE sku > {after:String} AND sku <= {last:String}
-ORDER BY sku, eta NULLS FIRST, ref`
+SELECT * FROM (
+	SELECT sku, ref, qty, available, eta, version FROM stock FINAL WHERE sku >= {first:String} AND sku <= {last:String}
+	ORDER BY sku LIMIT {batches:UInt32} WITH TIES
+) ORDER BY sku, eta NULLS FIRST, ref`
 )
 
 // Reader asks the read model in ClickHouse. It is a readmodel.Reader and a readmodel.Lister.
@@ -177,9 +180,8 @@ func scanBatch(row driver.Rows) (sku string, b readmodel.Batch, err error) {
 }
 
 // List returns what is left of the SKUs after one.
-func (r *Reader) List(ctx context.Context, after string, limit int) (found []readmodel.Availability, err error) {
-	from := clickhouse.Named("after", after)
-	err = eachRow(ctx, r.conn, listSQL, []any{from, clickhouse.Named("limit", limit)}, func(row driver.Rows) error {
+func (r *Reader) List(ctx context.Context, after string, limit, batches int) (found []readmodel.Availability, err error) {
+	err = eachRow(ctx, r.conn, listSQL, []any{clickhouse.Named("after", after), clickhouse.Named("limit", limit)}, func(row driver.Rows) error {
 		var a readmodel.Availability
 		err := row.Scan(&a.SKU, &a.Version, &a.Available)
 		found = append(found, a)
@@ -188,17 +190,23 @@ func (r *Reader) List(ctx context.Context, after string, limit int) (found []rea
 	if err != nil || len(found) == 0 {
 		return nil, err
 	}
-	at := 0 // both come in the order of the SKUs
-	err = eachRow(ctx, r.conn, listStockSQL, []any{from, clickhouse.Named("last", found[len(found)-1].SKU)}, func(row driver.Rows) error {
+	at, rows := 0, 0 // both come in the order of the SKUs
+	err = eachRow(ctx, r.conn, listStockSQL, []any{
+		clickhouse.Named("first", found[0].SKU), clickhouse.Named("last", found[len(found)-1].SKU), clickhouse.Named("batches", batches),
+	}, func(row driver.Rows) error {
 		sku, b, err := scanBatch(row)
-		for at < len(found)-1 && found[at].SKU < sku {
+		rows++
+		for at < len(found) && found[at].SKU <= sku {
 			at++
 		}
-		if found[at].SKU == sku {
-			found[at].Batches = append(found[at].Batches, b)
+		if of := &found[at-1]; of.SKU == sku {
+			of.Batches = append(of.Batches, b)
 		}
 		return err
 	})
+	if rows >= batches { // those of the next SKUs are missing
+		found = found[:at]
+	}
 	return found, err
 }
 

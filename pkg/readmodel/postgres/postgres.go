@@ -120,8 +120,8 @@ var queries = pgreader.Queries{
 		JOIN order_lines l ON l.orderid = k.orderid AND l.sku = k.sku`,
 	Availability: `SELECT ` + stockColumns + `
 		FROM skus s LEFT JOIN stock b ON b.sku = s.sku WHERE s.sku = ANY ($1::text[]) ORDER BY s.sku, b.eta NULLS FIRST, b.ref`,
-	List: `SELECT ` + stockColumns + ` FROM (SELECT * FROM skus WHERE sku > $1 ORDER BY sku LIMIT $2) s
-		LEFT JOIN stock b ON b.sku = s.sku ORDER BY s.sku, b.eta NULLS FIRST, b.ref`,
+	List: `SELECT * FROM (SELECT ` + stockColumns + ` FROM (SELECT * FROM skus WHERE sku > $1 ORDER BY sku LIMIT $2) s
+		LEFT JOIN stock b ON b.sku = s.sku ORDER BY s.sku FETCH FIRST $3 ROWS WITH TIES) l (sku, v, a, ref, q, n, eta, w) ORDER BY sku, eta, ref`,
 	SKUs: fmt.Sprintf(`SELECT k.ref, b.sku FROM unnest($1::text[]) AS k (ref)
 		CROSS JOIN LATERAL (SELECT sku FROM stock WHERE ref = k.ref ORDER BY sku LIMIT %d) AS b ORDER BY k.ref, b.sku`, readmodel.RefSKUsMax),
 	Outcomes: `SELECT commandid, commandsource, type, sku, version, orderid, batchref, reason, message, event_time

@@ -246,7 +246,7 @@ func (s Store) manyKeys(t *testing.T) {
 // list goes through all SKUs, of which each has another number of batches.
 func (s Store) list(t *testing.T) {
 	h := newStory()
-	const skus, page = 100, 30
+	const skus, page, batchesMax = 100, 30, 7
 	var names []string
 	for i := range skus {
 		name := fmt.Sprintf("sku-%03d", i)
@@ -265,25 +265,30 @@ func (s Store) list(t *testing.T) {
 		return
 	}
 	require.True(t, s.Lists)
-	listed := map[string]readmodel.Availability{}
-	for after := ""; ; {
-		more, err := lister.List(t.Context(), after, page)
-		require.NoError(t, err)
-		require.Len(t, more, min(page, skus-len(listed)))
-		if len(more) == 0 {
-			break
-		}
-		for _, a := range more {
-			require.NotContains(t, listed, a.SKU)
-			listed[a.SKU] = a
-		}
-		after = more[len(more)-1].SKU
-	}
 	asked, err := p.Reader.Availability(t.Context(), names)
 	require.NoError(t, err)
 	require.Len(t, asked, skus)
-	require.Equal(t, asked, listed)
-	first, err := lister.List(t.Context(), "sku-", 1)
+	for _, most := range []int{1, batchesMax, 3 * skus} { // with the last, nothing is cut off
+		listed := map[string]readmodel.Availability{}
+		for after := ""; ; {
+			more, err := lister.List(t.Context(), after, page, most)
+			require.NoError(t, err)
+			if len(more) == 0 {
+				break
+			}
+			after = more[len(more)-1].SKU
+			batches := 0
+			for _, a := range more {
+				require.Less(t, batches, most, "no more SKUs once there are so many")
+				require.NotContains(t, listed, a.SKU)
+				listed[a.SKU] = a
+				batches += len(a.Batches)
+			}
+			require.True(t, batches >= most || len(more) == min(page, skus-len(listed)+len(more)), "as many as there may be")
+		}
+		require.Equal(t, asked, listed)
+	}
+	first, err := lister.List(t.Context(), "sku-", 1, batchesMax)
 	require.NoError(t, err)
 	require.Len(t, first, 1, "the one before need not exist")
 }

@@ -31,8 +31,8 @@ var queries = pgreader.Queries{
 		JOIN order_lines l ON l.orderid = k.orderid AND l.sku = k.sku
 		JOIN batches b ON b.sku = l.sku AND b.ref = l.batchref`,
 	Availability: `SELECT ` + stockColumns + ` FROM products p LEFT JOIN batches b ON b.sku = p.sku WHERE p.sku = ANY ($1::text[]) ORDER BY p.sku, b.eta NULLS FIRST, b.ref`,
-	List: `SELECT ` + stockColumns + ` FROM (SELECT * FROM products WHERE sku > $1 ORDER BY sku LIMIT $2) p
-		LEFT JOIN batches b ON b.sku = p.sku ORDER BY p.sku, b.eta NULLS FIRST, b.ref`,
+	List: `SELECT * FROM (SELECT ` + stockColumns + ` FROM (SELECT * FROM products WHERE sku > $1 ORDER BY sku LIMIT $2) p
+		LEFT JOIN batches b ON b.sku = p.sku ORDER BY p.sku FETCH FIRST $3 ROWS WITH TIES) l (sku, v, a, ref, q, n, eta, w) ORDER BY sku, eta, ref`,
 	SKUs: fmt.Sprintf(`SELECT k.ref, b.sku FROM unnest($1::text[]) AS k (ref)
 		CROSS JOIN LATERAL (SELECT sku FROM batches WHERE ref = k.ref ORDER BY sku LIMIT %d) AS b ORDER BY k.ref, b.sku`, readmodel.RefSKUsMax),
 }

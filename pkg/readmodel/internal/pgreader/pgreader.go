@@ -33,7 +33,8 @@ type Config struct {
 //
 //	Orders, Lines: orderid, sku, batchref, qty, eta ('' for null), version
 //	Availability: sku, version, available; and of a batch ref, qty, available, eta, version, null if there is none
-//	List: the same, of the SKUs after the first argument, as many as the second says
+//	List: the same, of the SKUs after the first argument, as many as the second says, and none after the one with which there
+//	are as many rows as the third says
 //	SKUs: ref, sku
 //	Outcomes: as in readmodel.Outcome; "": the store does not keep them
 //
@@ -190,7 +191,7 @@ func scanAvailability(row pgx.Rows) (a readmodel.Availability, err error) {
 }
 
 // List returns what is left of the SKUs after one, of one moment.
-func (r *Reader) List(ctx context.Context, after string, limit int) (found []readmodel.Availability, err error) {
+func (r *Reader) List(ctx context.Context, after string, limit, batches int) (found []readmodel.Availability, err error) {
 	err = r.eachRow(ctx, r.queries.List, func(row pgx.Rows) error {
 		a, err := scanAvailability(row)
 		if last := len(found) - 1; last >= 0 && found[last].SKU == a.SKU {
@@ -199,7 +200,7 @@ func (r *Reader) List(ctx context.Context, after string, limit int) (found []rea
 			found = append(found, a)
 		}
 		return err
-	}, after, limit)
+	}, after, limit, batches)
 	return found, err
 }
 

@@ -2,6 +2,7 @@ package reads
 
 import (
 	"context"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -10,9 +11,19 @@ import (
 	"github.com/lotline/lotline/pkg/readmodel"
 )
 
-// passInterval is how often all SKUs are gone through: with the time that this takes less than the lifetime of an entry, so that
-// what is kept is asked for again before somebody has to wait for it.
-const passInterval = lifetime / 2
+const (
+	// passInterval is about how often all SKUs are gone through: with the time that this takes less than the lifetime of an
+	// entry, so that what is kept is asked for again before somebody has to wait for it. It is a fifth more or less by chance:
+	// gateways that were started together do not go through them together for ever.
+	passInterval = lifetime / 2
+	// listBatches is how many batches are listed at once, besides those of one SKU: a few MiB.
+	listBatches = 20_000
+	// retryPause is how long a pass waits after a list has failed, then twice that and so on, up to retryPauseMax.
+	retryPause, retryPauseMax = time.Second, 8 * time.Second
+	// triesMax is how often one list is tried before the pass begins again: more often than ListMax can be halved, which with
+	// the time to answer takes about as long as passInterval.
+	triesMax = 16
+)
 
 // Run keeps the cache full, and up to date with how far the read model is (see Cache.Follow), until ctx ends; then it returns
 // nil. Without a cache it does nothing.
@@ -44,27 +55,36 @@ func (r *Reader) prefetchAll(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-r.cache.emptied:
-		case <-time.After(passInterval):
+		case <-time.After(passInterval*4/5 + rand.N(passInterval*2/5)):
 		}
 	}
 }
 
-// pass goes through the SKUs until there are no more of them, or no more room.
+// pass goes through the SKUs until there are no more of them, or no more room. Where it stands still it begins again: what
+// comes before must not get too old meanwhile.
 func (r *Reader) pass(ctx context.Context) {
-	limit := readmodel.ListMax
+	limit, tries, retry := readmodel.ListMax, 0, retryPause
 	for after := ""; ctx.Err() == nil && !r.cache.isFull(); {
 		pause := sweepInterval
 		if r.cache.admits() {
 			start := time.Now()
-			last, err := r.prefetch(ctx, after, limit)
+			last, found, err := r.prefetch(ctx, after, limit)
+			took := time.Since(start)
 			switch {
-			case err == nil && last == "":
+			case err == nil && found == 0:
 				return
 			case err == nil:
-				after, pause = last, time.Since(start)
+				after, pause, tries, retry = last, took, 0, retryPause
+				if took < r.timeout/2 { // so that twice as many are in time too
+					limit = min(readmodel.ListMax, 2*found)
+				}
 			case ctx.Err() == nil:
 				_ = r.failed(ctx, err)  // which logs it
-				limit = max(1, limit/2) // SKUs with very many batches are too much for one answer
+				limit = max(1, limit/2) // they may have been too many
+				pause, retry = retry, min(2*retry, retryPauseMax)
+				if tries++; tries%triesMax == 0 {
+					after = ""
+				}
 			}
 		}
 		select {
@@ -74,14 +94,14 @@ func (r *Reader) pass(ctx context.Context) {
 	}
 }
 
-// prefetch takes in the next SKUs, and returns the last of them, "" if there are none.
-func (r *Reader) prefetch(ctx context.Context, after string, limit int) (last string, err error) {
+// prefetch takes in the next SKUs, and returns the last of them, and how many they are: 0 if there are no more.
+func (r *Reader) prefetch(ctx context.Context, after string, limit int) (last string, n int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	since := r.cache.asking()
-	found, err := r.list(ctx, after, limit)
+	found, err := r.list(ctx, after, limit, listBatches)
 	if err != nil || len(found) == 0 {
-		return "", err
+		return "", 0, err
 	}
 	skus, stored := make([]string, len(found)), make(map[string]readmodel.Availability, len(found))
 	for i := range found {
@@ -91,5 +111,5 @@ func (r *Reader) prefetch(ctx context.Context, after string, limit int) (last st
 	for some := range slices.Chunk(skus, readmodel.KeysMax) { // the tail waits meanwhile
 		r.cache.answered(since, some, stored)
 	}
-	return skus[len(skus)-1], nil
+	return skus[len(skus)-1], len(skus), nil
 }

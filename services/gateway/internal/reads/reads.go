@@ -44,9 +44,9 @@ type Reader struct {
 	outcomes     *loader[readmodel.Outcome]
 	skus         *loader[[]string]
 
-	cache   *Cache                                                                               // nil: none
-	list    func(ctx context.Context, after string, limit int) ([]readmodel.Availability, error) // nil: the store cannot
-	timeout time.Duration                                                                        // of a query
+	cache   *Cache                                                                                        // nil: none
+	list    func(ctx context.Context, after string, limit, batches int) ([]readmodel.Availability, error) // nil: the store cannot
+	timeout time.Duration                                                                                 // of a query
 }
 
 // New returns a Reader that asks store, in queries that may each take as long as timeout, and answers availability from

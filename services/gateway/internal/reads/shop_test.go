@@ -147,7 +147,7 @@ func (s *shop) Availability(_ context.Context, skus []string) (map[string]readmo
 }
 
 // List is what a store says that keeps them in the order of their names.
-func (s *shop) List(ctx context.Context, after string, limit int) ([]readmodel.Availability, error) {
+func (s *shop) List(ctx context.Context, after string, limit, _ int) ([]readmodel.Availability, error) {
 	s.lists++
 	var listed []readmodel.Availability
 	for _, sku := range slices.Sorted(maps.Keys(s.history)) {
