@@ -51,7 +51,7 @@ type flags struct {
 	NoCeiling     bool          `help:"Leave the ceiling out."`
 	ChunkMax      int           `default:"10000" help:"Commands of one transaction of the ceiling; by default as many as an allocator polls."`
 	Profile       string        `help:"Write a CPU profile of the first allocator to this file, of ten seconds from the first command; one row and one round only." placeholder:"FILE"`
-	Results       string        `env:"BENCH_RESULTS" help:"Folder in which allocator.json is kept; empty = none." placeholder:"DIR"`
+	Results       string        `env:"BENCH_RESULTS" help:"Folder in which allocator.json is kept; empty = none." placeholder:"DIR" json:"-"`
 }
 
 // Validate is called by kong.

@@ -34,7 +34,7 @@ type flags struct {
 	SKUs          int           `name:"skus" default:"10000" help:"SKUs."`
 	Rate          int           `default:"1000" help:"Commands a second at which latency is measured, of those who are fast; the others have a quarter."`
 	Duration      time.Duration `default:"10s" help:"How long, in one round; 0 leaves latency out."`
-	Results       string        `env:"BENCH_RESULTS" help:"Folder in which peers.json is kept; empty = none." placeholder:"DIR"`
+	Results       string        `env:"BENCH_RESULTS" help:"Folder in which peers.json is kept; empty = none." placeholder:"DIR" json:"-"`
 }
 
 // Validate is called by kong.
