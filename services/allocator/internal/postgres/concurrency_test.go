@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/lotline/lotline/services/allocator/internal/apply"
@@ -153,6 +154,30 @@ func TestSharedSKUs(t *testing.T) {
 	var batches int
 	d.row(`SELECT sum(created_qty) FROM batches`, &batches)
 	require.Equal(t, skus, batches, "one batch a SKU")
+}
+
+// TestWhoCreatesASKUWaitsInKeyOrder: Y was created since E and Y were found unknown, and whoever changed it creates E too.
+func TestWhoCreatesASKUWaitsInKeyOrder(t *testing.T) {
+	d := newDatabase(t)
+	d.exec(`INSERT INTO products (sku, version, available) VALUES ('Y', 1, 0)`)
+	other, err := pgx.Connect(t.Context(), d.url)
+	require.NoError(t, err)
+	defer other.Close(context.Background())
+	tx, err := other.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), `UPDATE products SET version = 2 WHERE sku = 'Y'`)
+	require.NoError(t, err)
+
+	s := d.store(30 * time.Second)
+	refused := make(chan error, 1)
+	go func() {
+		refused <- s.Commit(t.Context(), apply.Write{Partition: 0, Next: 1, Products: []apply.Moved{{SKU: "E", New: 1}, {SKU: "Y", New: 1}}})
+	}()
+	d.awaitWaiter("the commit waits for Y")
+	_, err = tx.Exec(t.Context(), `INSERT INTO products (sku, version, available) VALUES ('E', 1, 0)`)
+	require.NoError(t, err)
+	require.NoError(t, tx.Commit(t.Context()))
+	require.ErrorIs(t, <-refused, apply.ErrRefused)
 }
 
 // increment adds one to the version of each SKU, as a chunk of commands does.

@@ -59,19 +59,23 @@ func jsonOrNull(m map[int32]int64) any {
 // queueProducts compares the SKUs' versions and sets the new ones, which locks them, also those only read. The nested loop
 // that the connection's settings leave takes them as they come in the arrays: in key order. The rows that are there must be
 // those that should be, each at its version: one that another changed is not found, and neither is one that is gone.
+//
+// Where SKUs are thought unknown, all that are there are locked first, in key order. The sequence that needs it: B thinks E and
+// Y unknown, but Y was created since, and A, who knows it, has changed it and is about to create E. B inserts E and waits for A
+// at Y, A waits for B at E.
 func queueProducts(b *pgx.Batch, partition int32, products []apply.Moved) {
 	var known, created struct {
 		skus                                []string
 		olds, versions, availables, offsets []int64
 	}
-	var unknown []string
-	for _, p := range products {
+	skus := make([]string, len(products))
+	for i, p := range products {
+		skus[i] = p.SKU
 		to := &created
 		switch {
 		case p.Old > 0:
 			to = &known
 		case p.New == 0:
-			unknown = append(unknown, p.SKU)
 			continue
 		}
 		to.skus = append(to.skus, p.SKU)
@@ -79,6 +83,10 @@ func queueProducts(b *pgx.Batch, partition int32, products []apply.Moved) {
 		to.versions = append(to.versions, int64(p.New))
 		to.availables = append(to.availables, p.Available)
 		to.offsets = append(to.offsets, p.Offset)
+	}
+	if len(known.skus) < len(skus) {
+		b.Queue(`SELECT refuse_unless(coalesce(array_agg(sku), '{}') = coalesce($2::text[], '{}'), 'a SKU was created')
+			FROM (SELECT sku FROM products WHERE sku = ANY ($1) ORDER BY sku FOR UPDATE) AS locked`, skus, known.skus)
 	}
 	if len(known.skus) > 0 {
 		b.Queue(`WITH moved AS (UPDATE products p SET version = k.version, available = k.available,
@@ -88,9 +96,6 @@ func queueProducts(b *pgx.Batch, partition int32, products []apply.Moved) {
 				WHERE p.sku = k.sku AND p.version = k.old RETURNING 1)
 			SELECT refuse_unless((SELECT count(*) FROM moved) = cardinality($1::text[]), 'a SKU moved')`,
 			known.skus, known.olds, known.versions, known.availables, known.offsets, partition)
-	}
-	if len(unknown) > 0 {
-		b.Queue(`SELECT refuse_unless(NOT EXISTS (SELECT FROM products WHERE sku = ANY ($1)), 'a SKU was created')`, unknown)
 	}
 	if len(created.skus) > 0 {
 		b.Queue(`WITH created AS (INSERT INTO products (sku, version, available, command_offset, command_partition)
