@@ -17,6 +17,7 @@ import (
 
 	"github.com/lotline/lotline/pkg/clickhouseclient"
 	"github.com/lotline/lotline/pkg/readmodel"
+	"github.com/lotline/lotline/pkg/readmodel/internal/underway"
 )
 
 // shape has the statements that make a generation, a file a table, with {{.}} for its number. Migrations 3 to 6 made the
@@ -189,7 +190,7 @@ func (g *Generations) Switch(ctx context.Context, generation int) error {
 	}
 	if len(pairs) > 0 {
 		began := time.Now()
-		if err := g.waitFor(ctx, func(running []string) bool { return len(running) == 0 || time.Since(began) > quietMax }); err != nil {
+		if err := underway.List(g.inserting).Await(ctx, func(running []string) bool { return len(running) == 0 || time.Since(began) > quietMax }); err != nil {
 			return err
 		}
 		if err := g.exec(ctx, "EXCHANGE TABLES "+strings.Join(pairs, ", ")); err != nil {

@@ -3,24 +3,15 @@ package clickhouse
 import (
 	"context"
 	"fmt"
-	"slices"
-	"time"
-)
 
-// inFlightPause is between two looks at the inserts that are running.
-const inFlightPause = 20 * time.Millisecond
+	"github.com/lotline/lotline/pkg/readmodel/internal/underway"
+)
 
 // Settle waits until none is running of the inserts that are now. A query is in the list of running ones from before it
 // does anything until it has ended, so whatever was half in the tables when Settle was called is in all of them after it.
 // (The list is one server's: in a cluster it is to be asked of all.)
 func (g *Generations) Settle(ctx context.Context) error {
-	before, err := g.inserting(ctx)
-	if err != nil {
-		return err
-	}
-	return g.waitFor(ctx, func(running []string) bool {
-		return !slices.ContainsFunc(running, func(id string) bool { return slices.Contains(before, id) })
-	})
+	return underway.List(g.inserting).Settle(ctx)
 }
 
 // inserting returns the ids of the inserts that are running.
@@ -34,22 +25,4 @@ func (g *Generations) inserting(ctx context.Context) ([]string, error) {
 		return nil, fmt.Errorf("list the inserts that are running: %w", err)
 	}
 	return all, nil
-}
-
-// waitFor looks at the running inserts until they satisfy.
-func (g *Generations) waitFor(ctx context.Context, satisfied func(running []string) bool) error {
-	for {
-		running, err := g.inserting(ctx)
-		if err != nil {
-			return err
-		}
-		if satisfied(running) {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("wait for %d inserts to end: %w", len(running), context.Cause(ctx))
-		case <-time.After(inFlightPause):
-		}
-	}
 }

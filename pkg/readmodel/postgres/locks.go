@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/lotline/lotline/pkg/readmodel/internal/underway"
 )
 
 // Whoever applies a block has an advisory lock from before it reads the list of generations until its transaction ends. By it
@@ -25,8 +26,6 @@ const (
 )
 
 const (
-	// settlePause is between two looks at the blocks that are being applied.
-	settlePause = 20 * time.Millisecond
 	// frozenMax is for how long a process may have others waiting for its locks and do nothing: then it was stopped, or the
 	// network to it is cut, and Postgres ends its transaction.
 	frozenMax = 10 * time.Second
@@ -80,18 +79,7 @@ func (g *Generations) alone(ctx context.Context, what string, do func(pgx.Tx) er
 
 // Settle waits for the transactions of the blocks that are being applied.
 func (g *Generations) Settle(ctx context.Context) error {
-	before, err := g.applying(ctx)
-	for running := before; err == nil; running, err = g.applying(ctx) {
-		if !slices.ContainsFunc(running, func(tx string) bool { return slices.Contains(before, tx) }) {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("wait for %d blocks to end: %w", len(running), context.Cause(ctx))
-		case <-time.After(settlePause):
-		}
-	}
-	return err
+	return underway.List(g.applying).Settle(ctx)
 }
 
 func (g *Generations) applying(ctx context.Context) ([]string, error) {

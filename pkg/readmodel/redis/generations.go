@@ -6,17 +6,15 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/lotline/lotline/pkg/readmodel"
+	"github.com/lotline/lotline/pkg/readmodel/internal/underway"
 )
 
 const (
 	loadConnectionsMax = 8
-	// settlePause is between two looks at the blocks that are being applied.
-	settlePause = 20 * time.Millisecond
 	// scanKeysMax is about how many keys are read at once.
 	scanKeysMax = 1000
 	// readRowsMax is how many rows Read hands over at once.
@@ -82,18 +80,7 @@ func (g *Generations) Begin(ctx context.Context, generation int) error {
 // Settle waits for the blocks of which a part is written. One that failed half way is among them until it is applied again, or
 // for a minute.
 func (g *Generations) Settle(ctx context.Context) error {
-	before, err := g.applying(ctx)
-	for running := before; err == nil; running, err = g.applying(ctx) {
-		if !slices.ContainsFunc(running, func(block string) bool { return slices.Contains(before, block) }) {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("wait for %d blocks to end: %w", len(running), context.Cause(ctx))
-		case <-time.After(settlePause):
-		}
-	}
-	return err
+	return underway.List(g.applying).Settle(ctx)
 }
 
 func (g *Generations) applying(ctx context.Context) ([]string, error) {
