@@ -254,6 +254,13 @@ func (s *site) search(t *testing.T) {
 	p.RequireAccessible()
 	p.Keys(kb.Escape)
 	p.Until(`!document.getElementById("keys").open`)
+	// A dialog that has just been closed keeps the focus until the next frame. Keys are for the page already.
+	p.Press("?")
+	p.Until(`document.getElementById("keys").open`)
+	p.Run(`
+		document.getElementById("keys").close();
+		for (const key of ["g", "d"]) document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }))`)
+	p.Until(`location.hash === "#/dead-letters"`)
 	for key, hash := range map[string]string{"o": "#/", "s": "#/send", "d": "#/dead-letters"} {
 		p.Press("g", key)
 		p.Until("location.hash === " + literal(hash))

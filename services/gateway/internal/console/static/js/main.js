@@ -87,9 +87,10 @@ function find(event) {
 }
 
 // Keys: / searches, g and a letter goes to a page, ? says which there are.
+// A dialog that was just closed has the focus until the next frame: it is open that counts.
 let goes = false;
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, dialog")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, dialog[open]")) return;
   const page = goes && pages.find((p) => p.key === event.key);
   goes = event.key === "g";
   if (page) {
