@@ -8,12 +8,10 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/lotline/lotline/services/cli"
@@ -261,132 +259,4 @@ func (p *pipeline) driftOfEvents(t *testing.T) {
 	require.Equal(t, 1, code, printed)
 	require.Contains(t, printed, "1 SKUs are not repaired: their events in the topic are wrong too")
 	p.selects("SELECT count() FROM events FINAL WHERE sku = 'CHAIR'", "18")
-}
-
-// The topic keeps events for a while, the read model for ever: what is verified must not end with the topic's retention,
-// and a repair must not lose what only ClickHouse has.
-func TestVerifyAndRepairBeyondTheTopicsRetention(t *testing.T) {
-	t.Parallel()
-	onKfake(t, func(p *pipeline) {
-		p.history("CHAIR", awkward)
-		p.agrees()
-		client, err := kgo.NewClient(kgo.SeedBrokers(p.on.Kafka...))
-		require.NoError(t, err)
-		defer client.Close()
-		admin := kadm.NewClient(client)
-		conn, err := clickhouse.Open(&clickhouse.Options{Addr: []string{p.on.ClickHouse}, Auth: clickhouse.Auth{Database: p.on.Database}})
-		require.NoError(t, err)
-		defer conn.Close()
-		postgres, err := pgx.Connect(t.Context(), p.on.PostgresURL)
-		require.NoError(t, err)
-		defer postgres.Close(context.WithoutCancel(t.Context()))
-		for _, version := range []int{9, 17} { // about half of each SKU's events, and all
-			rows, err := conn.Query(t.Context(), `SELECT kpartition, max(koffset) + 1 FROM events FINAL WHERE version <= @version GROUP BY kpartition`, clickhouse.Named("version", version))
-			require.NoError(t, err)
-			var forgotten kadm.Offsets
-			for rows.Next() {
-				var partition int32
-				var next int64
-				require.NoError(t, rows.Scan(&partition, &next))
-				forgotten.AddOffset(p.topics.Events.Name, partition, next, -1)
-			}
-			require.NoError(t, rows.Err())
-			deleted, err := admin.DeleteRecords(t.Context(), forgotten)
-			require.NoError(t, err)
-			require.NoError(t, deleted.Error())
-
-			code, printed := p.verify()
-			require.Zero(t, code, printed)
-			require.Contains(t, printed, "34 events folded") // wherever they are
-			require.Contains(t, printed, fmt.Sprintf("%d of the events are older than the topic's retention", 2*version))
-
-			_, err = postgres.Exec(t.Context(), `UPDATE order_lines SET batchref = 'b-2' WHERE orderid = 'o-0' AND sku = 'CHAIR'`)
-			require.NoError(t, err)
-			code, printed = p.verify("--wait=1s")
-			require.Equal(t, 1, code, printed)
-			require.Contains(t, printed, `postgres: "CHAIR" line o-0 is 2 in batch "b-2"; the events say 2 in batch "b-1"`)
-			_, err = postgres.Exec(t.Context(), `UPDATE order_lines SET batchref = 'b-1' WHERE orderid = 'o-0' AND sku = 'CHAIR'`)
-			require.NoError(t, err)
-
-			require.NoError(t, conn.Exec(t.Context(), `INSERT INTO order_lines_g1 (orderid, sku, version, is_deleted, batchref, qty) VALUES ('o-0', 'CHAIR', 3000, 0, 'b-2', 2)`))
-			require.NoError(t, conn.Exec(t.Context(), `DELETE FROM stock_g1 WHERE sku = 'CHAIR'`))
-			code, printed = p.verify("--wait=1s", "--repair")
-			require.Zero(t, code, printed)
-			require.Contains(t, printed, `clickhouse: "CHAIR" line o-0 is 2 in batch "b-2"; the events say 2 in batch "b-1"`)
-			p.selects("SELECT count() FROM events FINAL", "34")
-			p.agrees()
-		}
-		require.NoError(t, conn.Exec(t.Context(), `DELETE FROM events WHERE sku = 'CHAIR' AND version = 4`))
-		code, printed := p.verify("--wait=1s", "--repair")
-		require.Equal(t, 1, code, printed)
-		require.Contains(t, printed, `events: "CHAIR" version 4 is missing, and 13 later ones are there`)
-		require.Contains(t, printed, "1 SKUs are not repaired")
-	})
-}
-
-// busy sends commands for 20 SKUs until stop is called, so that each changes many times while it is looked at.
-func (p *pipeline) busy() (stop func() (sent int)) {
-	p.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(p.on.Kafka...), kgo.DefaultProduceTopic(p.topics.Commands.Name))
-	require.NoError(p, err)
-	ctx, cancel := context.WithCancel(p.Context())
-	done := make(chan int)
-	go func() {
-		defer client.Close()
-		sent := 0
-		for ; ctx.Err() == nil; sent++ {
-			sku := fmt.Sprintf("BUSY-%d", sent%20)
-			r := record(fmt.Sprintf("busy-%d", sent), allocate, sku, fmt.Sprintf(`{"orderid":"o-%d","sku":%q,"qty":1}`, sent, sku))
-			switch {
-			case sent%40 >= 20 && sent%3 == 0 && sent > 40: // gives back what the SKU's command before this one allocated
-				r = record(fmt.Sprintf("busy-%d", sent), deallocate, sku, fmt.Sprintf(`{"orderid":"o-%d","sku":%q}`, sent-20, sku))
-			case sent < 20:
-				r = record(fmt.Sprintf("busy-%d", sent), createBatch, sku, fmt.Sprintf(`{"ref":"b","sku":%q,"qty":1000000,"eta":null}`, sku))
-			}
-			client.Produce(ctx, r, nil)
-			time.Sleep(time.Millisecond)
-		}
-		done <- sent
-	}()
-	p.answers("/commands/busy-120", `"outcome":"Allocated"`)
-	return func() int {
-		cancel()
-		return <-done
-	}
-}
-
-// A repair deletes rows while the projector writes others of the same SKUs: none may be missing afterwards.
-func TestVerifyRepairsWhileCommandsComeIn(t *testing.T) {
-	onKfake(t, func(p *pipeline) {
-		stop := p.busy()
-		conn, err := clickhouse.Open(&clickhouse.Options{Addr: []string{p.on.ClickHouse}, Auth: clickhouse.Auth{Database: p.on.Database}})
-		require.NoError(t, err)
-		defer conn.Close()
-		for i := range 3 {
-			require.NoError(t, conn.Exec(t.Context(), fmt.Sprintf(`INSERT INTO order_lines_g1 (orderid, sku, version, is_deleted, batchref, qty) VALUES ('o-ghost', 'BUSY-%d', 3, 0, 'b', 1)`, i)))
-			code, printed := p.verify("--repair")
-			require.Zero(t, code, printed)
-			require.Contains(t, printed, fmt.Sprintf(`clickhouse: "BUSY-%d" line o-ghost is 1 in batch "b", and no event says so`, i))
-			require.Contains(t, printed, "projected 1 SKUs again")
-		}
-		stop()
-		p.agrees()
-	})
-}
-
-func TestVerifyAgreesWhileCommandsComeIn(t *testing.T) {
-	onEachKafka(t, func(p *pipeline) {
-		p.history("CHAIR", awkward)
-		stop := p.busy()
-		looked := 0
-		for range 3 {
-			code, printed := p.verify()
-			require.Zero(t, code, printed)
-			if !strings.Contains(printed, " 0 of them looked into") {
-				looked++
-			}
-		}
-		require.Greater(t, stop(), 100)
-		require.Positive(t, looked, "the stores always agreed at first sight: this tested nothing")
-	})
 }
