@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/lotline/lotline/pkg/telemetry/telemetrytest"
 	"github.com/lotline/lotline/services/cli"
 )
 
@@ -218,6 +219,43 @@ func TestATraceIsSentInEveryForm(t *testing.T) {
 		require.Equal(t, traced, carry, form)
 	}
 	require.NotContains(t, s.ok(many, "send"), "trace")
+}
+
+// TestASendIsTheRootOfItsTrace: the commands hang on a span that a collector gets, with what became of the send.
+func TestASendIsTheRootOfItsTrace(t *testing.T) {
+	s := newShell(t)
+	receiver := telemetrytest.Start(t)
+	t.Setenv("LOTLINE_OTLP_ENDPOINT", receiver.URL)
+	const line = `{"type":"Allocate","orderid":"o-1","sku":"LAMP","qty":3}` + "\n"
+	code, _, stderr := run(t, line, "send", "--trace", "--timeout=1s")
+	require.Equal(t, 1, code, stderr)
+	spans := receiver.Spans()
+	require.Len(t, spans, 1)
+	require.Contains(t, spans[0].Error, "the topic lotline.commands does not exist")
+	require.Equal(t, "0", spans[0].Attributes["messaging.batch.message_count"])
+	receiver.Forget()
+
+	s.ok("", "topics", "apply")
+	s.ok(line, "send")
+	require.Empty(t, receiver.Spans(), "nobody asked for a trace")
+	sent := s.ok(line+line, "send", "--trace")
+	spans = receiver.Spans()
+	require.Len(t, spans, 1)
+	root := spans[0]
+	require.Equal(t, []string{"lotline-cli", "send lotline.commands", "PRODUCER", "", ""}, []string{root.Service, root.Name, root.Kind, root.Parent, root.Error})
+	require.Equal(t, "2", root.Attributes["messaging.batch.message_count"])
+	require.Contains(t, sent, "; trace "+root.Trace+" has the first 2\n")
+	require.Equal(t, 2, strings.Count(s.ok("", "tail", "commands"), `"traceparent":"00-`+root.Trace+"-"+root.ID+`-01"`))
+
+	t.Setenv("LOTLINE_OTLP_ENDPOINT", "http://127.0.0.1:1")
+	code, stdout, stderr := run(t, line, "send", "--trace")
+	require.Zero(t, code, "a collector that is away is no reason not to send")
+	require.Contains(t, stdout, "sent 1 commands")
+	require.Contains(t, stderr, "the collector does not take spans")
+	t.Setenv("LOTLINE_OTLP_ENDPOINT", "127.0.0.1:1")
+	code, _, stderr = run(t, line, "send", "--trace")
+	require.Equal(t, 2, code)
+	require.Contains(t, stderr, "--otlp-endpoint must be a URL of the form http://host:port")
 }
 
 func TestABadLineStopsTheSendWithItsNumberAndASentence(t *testing.T) {

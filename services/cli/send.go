@@ -38,7 +38,8 @@ type sendCmd struct {
 	FromLine    int              `env:"-" default:"1" help:"Start at this line, to go on after one that was bad."`
 	ContentType schemas.Encoding `env:"-" default:"json" placeholder:"json|protobuf" help:"How the commands are written: json or protobuf. Both mean the same."`
 	Mode        string           `env:"-" enum:"binary,structured" default:"binary" help:"Where their CloudEvents attributes go: into headers (binary), or with the command into one JSON document (structured)."`
-	Trace       bool             `env:"-" help:"Have the services trace these commands, the first 128 of them, as one trace, and print its id. They need --otlp-endpoint for it."`
+	Trace       bool             `env:"-" help:"Have the services trace these commands, the first 128 of them, as one trace, and print its id. They need --otlp-endpoint for it, and so does this command for the trace's root, which is the send as a whole."`
+	Telemetry   telemetry.Config `embed:""`
 	InFlightMax int              `env:"-" default:"10000" help:"Commands that wait for the broker's acknowledgement at most."`
 	Timeout     time.Duration    `env:"-" default:"2m" help:"Give up when the broker does not acknowledge a command for this long."`
 }
@@ -74,6 +75,9 @@ func (c *sendCmd) Validate() error {
 	if _, err := cloudevents.Parse(cloudevents.Headers(cloudevents.Envelope{Type: "-", Source: c.Source})); err != nil {
 		errs = append(errs, fmt.Errorf("--source cannot be used: %w", err))
 	}
+	if c.Trace {
+		errs = append(errs, c.Telemetry.Validate())
+	}
 	return errors.Join(errs...)
 }
 
@@ -98,16 +102,18 @@ func (c *sendCmd) Run(e *env) error {
 
 	ctx, cancel := context.WithCancelCause(e.ctx)
 	defer cancel(nil)
+	topic := topics.Declared(e.kafka.TopicPrefix).Commands.Name
+	carried, end, err := c.begin(ctx, topic, e.stderr)
+	if err != nil {
+		return err
+	}
 	s := &sender{
-		cmd: c, client: client, ctx: ctx, fail: cancel, topic: topics.Declared(e.kafka.TopicPrefix).Commands.Name,
+		cmd: c, client: client, ctx: ctx, fail: cancel, topic: topic, trace: carried,
 		report: func(line int, err error) {
 			// Without a bar on the line there is nothing to clear.
 			_ = bar.Clear()
 			fmt.Fprintf(e.stderr, "line %d: %v\n", line, err)
 		},
-	}
-	if c.Trace {
-		s.trace = telemetry.New()
 	}
 	start := time.Now()
 	err = s.sendAll(c.reader(&reader))
@@ -118,6 +124,7 @@ func (c *sendCmd) Run(e *env) error {
 		err = errors.New("interrupted")
 	}
 	_ = bar.Finish()
+	end(s.acknowledged.Load(), err)
 	s.summarize(e.stdout, time.Since(start))
 	return err
 }

@@ -3,6 +3,7 @@
 package path
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/lotline/lotline/pkg/cloudevents"
 	"github.com/lotline/lotline/pkg/telemetry/telemetrytest"
+	"github.com/lotline/lotline/services/cli"
 	"github.com/lotline/lotline/tests/stack"
 )
 
@@ -98,7 +100,21 @@ func (p *pipeline) request(method, path, body, trace string) {
 	require.Less(p, status, http.StatusMultipleChoices, answer)
 }
 
-// TestTracesFollowACommand sends commands over HTTP and by a Kafka client and finds, at a collector that speaks OTLP, who
+// sendTraced sends commands by `lotline send --trace`, and returns the trace's id, which it prints.
+func (p *pipeline) sendTraced(receiver *telemetrytest.Receiver, lines string) (trace string) {
+	p.Helper()
+	var said bytes.Buffer
+	require.Zero(p, cli.Main(p.Context(), []string{
+		"send", "--trace", "--otlp-endpoint=" + receiver.URL,
+		"--kafka-brokers=" + strings.Join(p.on.Kafka, ","), "--kafka-topic-prefix=" + p.on.TopicPrefix,
+	}, strings.NewReader(lines), &said, &said), said.String())
+	_, after, found := strings.Cut(said.String(), "; trace ")
+	require.True(p, found, said.String())
+	trace, _, _ = strings.Cut(after, " ")
+	return trace
+}
+
+// TestTracesFollowACommand sends commands over HTTP, by a Kafka client and by lotline, and finds, at a collector that speaks OTLP, who
 // did what for them, by the spans' ids; and nothing of those that nobody traces.
 func TestTracesFollowACommand(t *testing.T) {
 	receiver := telemetrytest.Start(t)
@@ -138,6 +154,15 @@ func TestTracesFollowACommand(t *testing.T) {
 		p.answers("/allocations/o-6", "b-1")
 		p.trace(receiver, inDocument, func(tr tree) int { return tr.decided(p, sender) })
 
+		byLotline := p.sendTraced(receiver, `{"type":"Allocate","orderid":"o-7","sku":"RED-CHAIR","qty":1}`)
+		p.answers("/allocations/o-7", "b-1")
+		p.trace(receiver, byLotline, func(tr tree) int {
+			root := tr.child("", "cli", "send "+p.topics.Commands.Name)
+			require.Equal(tr, "PRODUCER", root.Kind)
+			require.Equal(tr, "1", root.Attributes["messaging.batch.message_count"])
+			return 1 + tr.decided(p, root.ID)
+		})
+
 		p.request(http.MethodGet, "/allocations/o-5", "", traceparent(asking, "01"))
 		p.trace(receiver, asking, func(tr tree) int {
 			server := tr.child(sender, "gateway", "GET /allocations/{orderid}")
@@ -145,12 +170,12 @@ func TestTracesFollowACommand(t *testing.T) {
 			require.Equal(tr, "clickhouse", query.Attributes["db.system.name"])
 			return 2
 		})
-		require.Zero(p, len(receiver.Spans())-len(receiver.Spans(overHTTP, overKafka, inDocument, asking)), "spans of others")
+		require.Zero(p, len(receiver.Spans())-len(receiver.Spans(overHTTP, overKafka, inDocument, byLotline, asking)), "spans of others")
 
 		// On the wire: the same bytes on a command and on its events.
 		contexts := make(map[string]int)
 		for _, topic := range []string{p.topics.Commands.Name, p.topics.Events.Name} {
-			for _, r := range p.consume(topic, 7) {
+			for _, r := range p.consume(topic, 8) {
 				contexts[header(r, "traceparent")]++
 			}
 		}
@@ -160,7 +185,7 @@ func TestTracesFollowACommand(t *testing.T) {
 		require.Equal(p, 2, contexts[traceparent(overKafka, "01")])
 		require.Equal(p, 6, contexts[""], "an untraced request, one with a malformed context, that of the record's events, and the record of a document")
 		require.Equal(p, 1, contexts[traceparent(inDocument, "01")], "on the event of the document")
-		require.Len(p, contexts, 6, "and one that the gateway made")
+		require.Len(p, contexts, 7, "and those that the gateway and lotline made")
 		receiver.Forget()
 	}, func(c *stack.Config) {
 		c.Allocator.Telemetry.Endpoint, c.Projector.Telemetry.Endpoint, c.Gateway.Telemetry.Endpoint = receiver.URL, receiver.URL, receiver.URL
