@@ -9,7 +9,13 @@ import (
 	"github.com/lotline/lotline/tests/bench/trial"
 )
 
-const cutting = "one cut of a batch"
+// The rows of curves, which plots know by their names.
+const (
+	linesRow = "%d order lines"
+	skusRow  = "%d SKUs"
+	cutting  = "one cut of a batch"
+	cutRow   = "moves %d lines"
+)
 
 // curves measures the first row with more order lines in Postgres, and with other numbers of SKUs, and cuts that move more and
 // more lines.
@@ -17,12 +23,12 @@ func (b *bench) curves(ctx context.Context) error {
 	for _, lines := range b.Lines {
 		row := trial.Base(b.SKUs)
 		row.Lines = lines
-		if err := b.grown(ctx, row, fmt.Sprintf("%d order lines", lines)); err != nil {
+		if err := b.grown(ctx, row, fmt.Sprintf(linesRow, lines)); err != nil {
 			return err
 		}
 	}
 	for _, skus := range b.SKUCounts {
-		if err := b.grown(ctx, trial.Base(skus), fmt.Sprintf("%d SKUs", skus)); err != nil {
+		if err := b.grown(ctx, trial.Base(skus), fmt.Sprintf(skusRow, skus)); err != nil {
 			return err
 		}
 	}
@@ -84,7 +90,7 @@ func (b *bench) cut(ctx context.Context, site *trial.Site) error {
 			return err
 		}
 		took := float64(ended.Sub(began).Microseconds())
-		row := fmt.Sprintf("moves %d lines", lines)
+		row := fmt.Sprintf(cutRow, lines)
 		b.report.Add(cutting, row, "took", "ms", took/1000)
 		b.report.Add(cutting, row, "a line", "us", took/float64(lines))
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/lotline/lotline/tests/bench/trial"
@@ -14,6 +13,7 @@ import (
 const (
 	toEvent = "command to event, open loop"
 	toRow   = "command to a row that is read with FINAL, open loop"
+	rateRow = "%d/s"
 )
 
 // watchedPerSecond is how many commands a second are about the SKU whose rows are watched.
@@ -22,7 +22,7 @@ const watchedPerSecond = 100
 // latencies measures at each rate how long events take, and then rows, with the projector running too.
 func (b *bench) latencies(ctx context.Context) error {
 	for _, rate := range b.Rates {
-		row := strconv.Itoa(rate) + "/s"
+		row := fmt.Sprintf(rateRow, rate)
 		if err := b.latency(ctx, rate, row, false); err != nil {
 			return fmt.Errorf("command to event at %s: %w", row, err)
 		}

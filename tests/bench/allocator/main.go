@@ -43,9 +43,10 @@ type flags struct {
 	Rates         []int         `default:"100,1000,5000,20000" help:"Commands a second at which latencies are measured."`
 	Duration      time.Duration `default:"10s" help:"How long at each rate; 0 leaves latencies out, and so does --only."`
 	ClickHouse    string        `name:"clickhouse" env:"LOTLINE_TEST_CLICKHOUSE" help:"host:port of ClickHouse's native protocol, for the latency until there is a row; empty leaves that out." json:"-"`
-	Lines         []int         `default:"10000,1000000" help:"Order lines that Postgres has, of other SKUs, when the first row is measured again: how does it grow? 50000000 are minutes to make. None, as of all that follows, with --only."`
+	Lines         []int         `default:"10000,1000000" help:"Order lines that Postgres has, of other SKUs, when the first row is measured again: how does it grow? make 50000000 beforehand, with --seed. None, as of all that follows, with --only."`
 	SKUCounts     []int         `name:"sku-counts" default:"100,100000" help:"The same, for SKUs."`
 	Cuts          []int         `default:"1,100,10000" help:"Lines that one cut of a batch moves."`
+	Seed          []int         `help:"Make databases with so many order lines, for later runs on the same data directory, and end." placeholder:"LINES"`
 	WarmUp        int           `default:"20000" help:"Commands of a first round that does not count: the broker's JVM compiles what it does often."`
 	FloorTimes    int           `default:"200" help:"Transactions and commits of the floor, in each round; 0 = none."`
 	NoCeiling     bool          `help:"Leave the ceiling out."`
@@ -110,6 +111,14 @@ func run(ctx context.Context, f flags) (err error) {
 	if err != nil {
 		return err
 	}
+	if len(f.Seed) > 0 {
+		for _, lines := range f.Seed {
+			if err := ground.Seed(ctx, lines); err != nil {
+				return fmt.Errorf("make %d order lines: %w", lines, err)
+			}
+		}
+		return nil
+	}
 	versions, err := ground.Versions(ctx)
 	if err != nil {
 		return err
@@ -119,6 +128,7 @@ func run(ctx context.Context, f flags) (err error) {
 		return err
 	}
 	b := &bench{flags: f, ground: ground, report: report.New("allocator", f, versions)}
+	b.report.Plots = plots()
 	if f.WarmUp > 0 {
 		if _, err := b.allocate(ctx, trial.Base(f.SKUs).New(f.WarmUp, 0), ""); err != nil {
 			return fmt.Errorf("warm up: %w", err)

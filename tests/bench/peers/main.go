@@ -89,6 +89,7 @@ func run(ctx context.Context, f flags) (err error) {
 		return err
 	}
 	b := &bench{flags: f, ground: ground, report: report.New("peers", f, versions)}
+	b.report.Plots = []report.Plot{{Name: "throughput", Title: "The same work, done otherwise", Table: throughput, Measures: []string{"commands"}, Y: "commands/s"}}
 	for round := range f.Rounds {
 		for i := range chosen { // another one is first each time
 			if err := b.measure(ctx, chosen[(i+round)%len(chosen)], round); err != nil {

@@ -1,5 +1,5 @@
-// Package report keeps what benchmarks measured: it prints a table, and stores each round's value and the median, with
-// the machine, the versions, the settings and the commit, in a file of JSON.
+// Package report keeps what benchmarks measured: it prints tables, stores each round's value and the median, with the
+// machine, the versions, the settings and the commit, in a file of JSON, and draws curves and bars beside it.
 //
 // The benchmarks call it. It imports nothing of Lotline.
 package report
@@ -29,6 +29,7 @@ type Report struct {
 	Versions map[string]string `json:"versions"` // of Go, the servers and the Go modules
 	Settings any               `json:"settings"` // the benchmark's flags
 	Results  []*Result         `json:"results"`
+	Plots    []Plot            `json:"-"` // of what Save draws, if it was measured
 }
 
 // Result is what one measure of one row came to.
@@ -186,7 +187,7 @@ func (x *Result) cell() string {
 	return text
 }
 
-// Save writes dir/BENCH.json, in place of an older one.
+// Save writes dir/BENCH.json, in place of an older one, and the plots.
 func (r *Report) Save(dir string) error {
 	text, err := json.MarshalIndent(r, "", "\t")
 	if err != nil {
@@ -195,5 +196,13 @@ func (r *Report) Save(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("make a folder for the results: %w", err)
 	}
-	return os.WriteFile(filepath.Join(dir, r.Bench+".json"), append(text, '\n'), 0o644)
+	if err := os.WriteFile(filepath.Join(dir, r.Bench+".json"), append(text, '\n'), 0o644); err != nil {
+		return err
+	}
+	for _, p := range r.Plots {
+		if err := p.saveTo(dir, r); err != nil {
+			return fmt.Errorf("draw %s of %s: %w", p.Name, r.Bench, err)
+		}
+	}
+	return nil
 }
