@@ -126,6 +126,7 @@ type Site struct {
 	PostgresURL string
 	admin       *kadm.Client
 	clickHouse  string // where a projector was started
+	seeded      bool   // its database is there for other runs too
 }
 
 // NewSite makes topics of that many partitions, and a database; the caller closes it.
@@ -149,36 +150,6 @@ func (g *Ground) NewSite(ctx context.Context, partitions int32) (*Site, error) {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
-}
-
-// Fill puts order lines into Postgres, of SKUs that the work does not touch, a hundred of each. In the indexes they lie between
-// those that the work adds, as in a shop: rows that come in a range of their own would not notice how many others there are.
-// Indexes are made after them, which is several times as fast.
-func (s *Site) Fill(ctx context.Context, lines int) error {
-	conn, err := pgx.Connect(ctx, s.PostgresURL)
-	if err != nil {
-		return err
-	}
-	defer conn.Close(ctx)
-	var newest string
-	if err := conn.QueryRow(ctx, "SELECT pg_get_indexdef('order_lines_newest'::regclass)").Scan(&newest); err != nil {
-		return err
-	}
-	for _, sql := range []string{
-		"ALTER TABLE order_lines DROP CONSTRAINT order_lines_pkey",
-		"DROP INDEX order_lines_newest",
-		fmt.Sprintf(`INSERT INTO order_lines (orderid, sku, qty, batchref, allocated_version, command_source, command_id, command_partition, command_offset, command_time)
-			SELECT 'order-' || left(md5(n::text), 16), 'SKU-' || lpad((n / 100 %% 10000)::text, 6, '0') || '-old-' || n / 1000000, 1, 'batch', 2 + n %% 100, '/bench', 'old-' || n, 0, n, now()
-			FROM generate_series(0, %d::bigint - 1) n`, lines),
-		"ALTER TABLE order_lines ADD PRIMARY KEY (orderid, sku)",
-		newest,
-		"ANALYZE",
-	} {
-		if _, err := conn.Exec(ctx, sql); err != nil {
-			return fmt.Errorf("%.60s: %w", sql, err)
-		}
-	}
-	return nil
 }
 
 // Stock puts the work's SKUs and batches into Postgres, as the allocator leaves them.
@@ -222,6 +193,9 @@ func (s *Site) Close() error {
 	s.admin.Close()
 	if s.clickHouse != "" {
 		err = errors.Join(err, drop(ctx, s.clickHouse, s.Config.TopicPrefix))
+	}
+	if s.seeded {
+		err = errors.Join(err, s.clear(ctx))
 	}
 	return errors.Join(err, s.Exec(ctx, "DROP DATABASE IF EXISTS "+s.Config.TopicPrefix+" WITH (FORCE)"))
 }
