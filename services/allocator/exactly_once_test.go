@@ -135,6 +135,37 @@ func TestPostgresCommitWithALostAnswer(t *testing.T) {
 	require.GreaterOrEqual(t, p.seen(), 7)
 }
 
+// A poll of several partitions is one commit, and its answer is lost. Both partitions are applied, which each of them finds out
+// for itself: taken for not applied, or only one of them, commands would be decided twice or their events forgotten.
+func TestACommitOfSeveralPartitionsWithALostAnswer(t *testing.T) {
+	b := onKfake(t)
+	skus := []string{"CHAIR", "TABLE", "LAMP", "SOFA"}
+	partitions := make(map[int32]bool)
+	for _, sku := range skus {
+		orders := b.orders(sku, 20)
+		b.send(orders...)
+		for _, r := range orders {
+			partitions[r.Partition] = true
+		}
+	}
+	require.Greater(t, len(partitions), 1)
+	p := newProxy(t, b.config.PostgresURL)
+	p.at(func(l *link) bool {
+		if p.seen() == 1 {
+			l.loseAnswer()
+		}
+		return true
+	})
+	b.start(sudden, func(c *allocator.Config) { c.PostgresURL = p.url })
+	b.check(21 * len(skus))
+	conn := b.postgres()
+	defer conn.Close(t.Context())
+	var together int
+	require.NoError(t, conn.QueryRow(t.Context(),
+		"SELECT count(DISTINCT command_partition) FROM order_lines GROUP BY xmin::text::bigint ORDER BY xmin::text::bigint LIMIT 1").Scan(&together))
+	require.Greater(t, together, 1, "the commit whose answer was lost had several")
+}
+
 // The commit never reaches Postgres: nothing happened, and the commands are decided again.
 func TestPostgresCommitThatNeverArrives(t *testing.T) {
 	b := onKfake(t)

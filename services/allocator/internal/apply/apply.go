@@ -114,15 +114,19 @@ func (a *Applier) ApplyAgain(ctx context.Context, partition int32, from, next in
 		if bytes > a.keptBytesMax {
 			segments = nil
 		}
-		a.Counters.Commands += uint64(c.decided)
-		a.Counters.Events += c.eventCount
-		a.Counters.DeadLetters += c.deadLetters
+		a.count(c)
 		from, in = c.next, in[c.decided:]
 	}
 	if bytes > a.keptBytesMax {
 		return nil, nil
 	}
 	return segments, nil
+}
+
+func (a *Applier) count(c *chunk) {
+	a.Counters.Commands += uint64(c.decided)
+	a.Counters.Events += c.eventCount
+	a.Counters.DeadLetters += c.deadLetters
 }
 
 // commit takes a chunk through: optimistically from the cache first, and if a SKU turns out to have been changed by
@@ -161,6 +165,12 @@ func (a *Applier) commit(ctx context.Context, c *chunk) error {
 		c.plan(a.products.Contains, a.limits.CutLinesMax)
 		lock = true
 	}
+	a.keep(c)
+	return nil
+}
+
+// keep caches the products of a chunk that was committed.
+func (a *Applier) keep(c *chunk) {
 	for sku, p := range c.products {
 		shared := a.noteShared(sku, p.by.Partition >= 0 && p.by.Partition != c.partition)
 		p.settle(c.partition)
@@ -170,7 +180,6 @@ func (a *Applier) commit(ctx context.Context, c *chunk) error {
 			a.products.Add(sku, p)
 		}
 	}
-	return nil
 }
 
 // attemptLocked is attempt with the SKUs locked from before anything is read. The partition is not ours any more if it
@@ -226,17 +235,29 @@ func (a *Applier) attempt(ctx context.Context, s Session, c *chunk, cached func(
 		return fmt.Errorf("load what they need: %w", err)
 	}
 	for _, row := range loaded.Products {
-		c.products[row.SKU] = &held{Product: allocation.NewProduct(row.SKU, row.Version, row.Open, a.limits.Limits), by: row.By}
+		c.products[row.SKU] = a.stored(row)
 	}
+	if err := a.decideFrom(c, loaded.Facts, cached); err != nil {
+		return err
+	}
+	return s.Commit(ctx, c.write)
+}
+
+func (a *Applier) stored(row Row) *held {
+	return &held{Product: allocation.NewProduct(row.SKU, row.Version, row.Open, a.limits.Limits), by: row.By}
+}
+
+// decideFrom decides the chunk, whose products are those that were loaded; the others are cached, or unknown.
+func (a *Applier) decideFrom(c *chunk, facts map[string]allocation.Facts, cached func(string) (*held, bool)) error {
 	for _, sku := range c.skus {
 		p := c.products[sku]
 		if p == nil {
 			if p, _ = cached(sku); p == nil {
-				p = &held{Product: allocation.NewProduct(sku, 0, nil, a.limits.Limits), by: allocation.Position{Partition: -1}}
+				p = a.stored(Row{SKU: sku, By: allocation.Position{Partition: -1}})
 			}
 			c.products[sku] = p
 		}
-		p.Learn(loaded.Facts[sku])
+		p.Learn(facts[sku])
 	}
 	if err := a.decide(c); err != nil {
 		return err
@@ -245,7 +266,7 @@ func (a *Applier) attempt(ctx context.Context, s Session, c *chunk, cached func(
 		return err
 	}
 	c.collect()
-	return s.Commit(ctx, c.write)
+	return nil
 }
 
 // decide runs the chunk's commands through the domain and writes what they became into segments. It ends the chunk

@@ -42,7 +42,8 @@ type Store interface {
 // Session loads what a chunk of commands needs, and writes what it decided.
 type Session interface {
 	Load(ctx context.Context, need Need) (Loaded, error)
-	Commit(ctx context.Context, w Write) error
+	// Commit writes all of it or nothing. Several writes are of different partitions, and have no SKU in common.
+	Commit(ctx context.Context, writes ...Write) error
 }
 
 // Need names the rows that a chunk of commands can touch.
@@ -71,6 +72,12 @@ type Cut struct {
 	BatchKey
 	Qty      int32 // the least quantity that the chunk asks for
 	LinesMax int
+}
+
+// add is both needs at once.
+func (n *Need) add(other Need) {
+	n.Products, n.Lines = append(n.Products, other.Products...), append(n.Lines, other.Lines...)
+	n.Batches, n.Seen, n.Cuts = append(n.Batches, other.Batches...), append(n.Seen, other.Seen...), append(n.Cuts, other.Cuts...)
 }
 
 // Loaded is what the store has of a Need. Unknown SKUs have no product.

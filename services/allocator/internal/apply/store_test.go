@@ -36,6 +36,7 @@ type fakeStore struct {
 	refuseNext   bool                     // the next commit
 	fate         func() (lost, done bool) // of a commit: its answer is lost, and whether it happened
 	commits      []Write                  // that happened
+	transactions int                      // that happened
 	needs        []Need
 	locks        [][]string
 }
@@ -122,9 +123,11 @@ func (p *product) newest(c Cut) (n allocation.NewestLines) {
 	return n
 }
 
-func (f *fakeStore) Commit(_ context.Context, w Write) error { return f.commit(w, false) }
+func (f *fakeStore) Commit(_ context.Context, writes ...Write) error {
+	return f.commit(false, writes...)
+}
 
-func (f *fakeStore) commit(w Write, locked bool) error {
+func (f *fakeStore) commit(locked bool, writes ...Write) error {
 	if f.beforeCommit != nil {
 		f.beforeCommit(locked)
 	}
@@ -139,6 +142,23 @@ func (f *fakeStore) commit(w Write, locked bool) error {
 	if !done {
 		return errLost
 	}
+	for _, w := range writes {
+		if err := f.check(w); err != nil {
+			return err
+		}
+	}
+	for _, w := range writes {
+		f.write(w)
+	}
+	f.transactions++
+	if lost {
+		return errLost
+	}
+	return nil
+}
+
+// check says what is in the way of a write.
+func (f *fakeStore) check(w Write) error {
 	if f.next[w.Partition] != w.From {
 		return ErrRefused
 	}
@@ -157,6 +177,10 @@ func (f *fakeStore) commit(w Write, locked bool) error {
 			return fmt.Errorf("%w: %+v in %+v", ErrBroken, c, f.products[c.SKU])
 		}
 	}
+	return nil
+}
+
+func (f *fakeStore) write(w Write) {
 	f.next[w.Partition] = w.Next
 	f.outbox[w.Partition] = append(f.outbox[w.Partition], w.Segments...)
 	for _, m := range w.Products {
@@ -178,10 +202,6 @@ func (f *fakeStore) commit(w Write, locked bool) error {
 		}
 	}
 	f.commits = append(f.commits, w)
-	if lost {
-		return errLost
-	}
-	return nil
 }
 
 // fits says whether the rows that are said to be new are, and the others are there.
@@ -223,7 +243,9 @@ func (f *fakeStore) Locked(ctx context.Context, partition int32, from int64, sku
 
 type lockedFake struct{ *fakeStore }
 
-func (l lockedFake) Commit(_ context.Context, w Write) error { return l.commit(w, true) }
+func (l lockedFake) Commit(_ context.Context, writes ...Write) error {
+	return l.commit(true, writes...)
+}
 
 // published are the outbox's messages of a partition by offset, after checking that segments cover [0, next) gaplessly.
 func (f *fakeStore) published(t require.TestingT, partition int32) map[int64][]string {

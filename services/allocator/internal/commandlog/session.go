@@ -120,9 +120,13 @@ func (s *session) step(ctx context.Context) error {
 	return nil
 }
 
-// applyAll brings a poll to its end in Postgres, partition by partition.
+// applyAll brings a poll to its end in Postgres: all at once if nothing is in the way of that, and partition by partition
+// otherwise.
 func (s *session) applyAll(ctx context.Context, polls []*polled, generation int32) error {
 	s.settleBeside(ctx)
+	if s.applyTogether(ctx, polls, generation) {
+		return nil
+	}
 	for _, p := range polls {
 		if err := s.apply(ctx, p, generation); err != nil {
 			return err

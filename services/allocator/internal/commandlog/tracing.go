@@ -64,9 +64,13 @@ func abandon(polls []*polled) {
 	}
 }
 
-// applying is the span of a polled partition's way into Postgres, with all its tries; its children are made by the store.
-func applying(ctx context.Context, p *polled) (context.Context, trace.Span) {
-	return telemetry.Together(ctx, "apply", p.traced.spans)
+// applying is the span of polled partitions' way into Postgres, with all tries; its children are made by the store.
+func applying(ctx context.Context, polls ...*polled) (context.Context, trace.Span) {
+	var spans []trace.Span
+	for _, p := range polls {
+		spans = append(spans, p.traced.spans...)
+	}
+	return telemetry.Together(ctx, "apply", spans)
 }
 
 // sending is the span of the Kafka transaction that publishes pieces.

@@ -53,7 +53,7 @@ type looking struct{ *postgres.Store }
 
 var errLooking = errors.New("it was only looked at")
 
-func (looking) Commit(context.Context, apply.Write) error { return errLooking }
+func (looking) Commit(context.Context, ...apply.Write) error { return errLooking }
 
 func (l looking) Locked(ctx context.Context, _ int32, _ int64, _ []string, fn func(context.Context, apply.Session) error) error {
 	return fn(ctx, l)

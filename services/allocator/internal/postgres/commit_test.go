@@ -3,10 +3,12 @@
 package postgres
 
 import (
+	"context"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
@@ -92,6 +94,52 @@ func TestLoadOfWhatIsNotThere(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, w.Changes[0].NewBatches[1:], got.Products[0].Open)
 	require.Equal(t, w.Changes[0].NewBatches[:1], got.Facts["CHAIR"].Batches, "a line comes with its batch, open or not")
+}
+
+// TestSeveralPartitionsAreOneCommit: what partitions write together is what they would write one after the other, all of it or
+// nothing, and SKUs are locked in key order over all of them.
+func TestSeveralPartitionsAreOneCommit(t *testing.T) {
+	apart, d := newDatabase(t), newDatabase(t)
+	writes := func() []apply.Write {
+		first, second := filled("CHAIR", 0, 8), filled("ARMCHAIR", 0, 8)
+		second.Partition = 1
+		return []apply.Write{first, second}
+	}
+	in := apart.store(time.Minute)
+	for _, w := range writes() {
+		require.NoError(t, in.Commit(t.Context(), w))
+	}
+	s := d.store(time.Minute)
+	require.NoError(t, s.Commit(t.Context(), writes()...))
+	require.Equal(t, apart.contents(), d.contents())
+
+	again := func() []apply.Write {
+		ws := writes()
+		for i := range ws {
+			ws[i].From, ws[i].Next, ws[i].Changes, ws[i].Segments = 8, 9, nil, nil
+			ws[i].Products[0].Old, ws[i].Products[0].New = 7, 8
+		}
+		return ws
+	}
+	refused := again()
+	refused[1].From = 7
+	before := d.contents()
+	require.ErrorIs(t, s.Commit(t.Context(), refused...), apply.ErrRefused)
+	require.Equal(t, before, d.contents())
+
+	holder, err := pgx.Connect(t.Context(), d.url)
+	require.NoError(t, err)
+	defer holder.Close(context.Background())
+	tx, err := holder.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), "SELECT FROM products WHERE sku = 'ARMCHAIR' FOR UPDATE")
+	require.NoError(t, err)
+	committed := make(chan error, 1)
+	go func() { committed <- s.Commit(t.Context(), again()...) }()
+	d.awaitWaiter("for ARMCHAIR")
+	d.exec("SELECT FROM products WHERE sku = 'CHAIR' FOR UPDATE NOWAIT")
+	require.NoError(t, tx.Rollback(t.Context()))
+	require.NoError(t, <-committed)
 }
 
 // TestRefusals: whatever moved, the commit is refused, nothing of it remains, and the connection goes on.

@@ -124,7 +124,7 @@ func TestPlans(t *testing.T) {
 	rows.Batches, rows.NewBatches = rows.NewBatches, nil
 	rows.Lines, rows.NewLines = rows.NewLines, nil
 	w.Changes = append(w.Changes, filled("LAMP", 0, 1).Changes[0])
-	require.NoError(t, write(t.Context(), r, w))
+	require.NoError(t, write(t.Context(), r, []apply.Write{w}))
 	require.Len(t, r.statements, 6+10)
 
 	check := func(when string) {

@@ -172,10 +172,10 @@ func (s *Store) Load(ctx context.Context, need apply.Need) (loaded apply.Loaded,
 }
 
 // Commit implements apply.Session: one round trip, one transaction.
-func (s *Store) Commit(ctx context.Context, w apply.Write) error {
-	decided(ctx, w)
+func (s *Store) Commit(ctx context.Context, writes ...apply.Write) error {
+	decided(ctx, writes)
 	return traced(ctx, transaction, func(ctx context.Context) error {
-		return s.with(ctx, func(ctx context.Context, c *pgx.Conn) error { return write(ctx, c, w) })
+		return s.with(ctx, func(ctx context.Context, c *pgx.Conn) error { return write(ctx, c, writes) })
 	})
 }
 
@@ -212,9 +212,9 @@ func (l locked) Load(ctx context.Context, need apply.Need) (loaded apply.Loaded,
 	return loaded, err
 }
 
-func (l locked) Commit(ctx context.Context, w apply.Write) error {
-	decided(ctx, w)
-	return traced(ctx, "write", func(ctx context.Context) error { return refusal(write(ctx, l.tx, w)) })
+func (l locked) Commit(ctx context.Context, writes ...apply.Write) error {
+	decided(ctx, writes)
+	return traced(ctx, "write", func(ctx context.Context) error { return refusal(write(ctx, l.tx, writes)) })
 }
 
 // batcher is what a connection and a transaction have in common. On a connection a batch is a transaction of its own.

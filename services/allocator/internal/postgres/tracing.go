@@ -30,9 +30,13 @@ func traced(ctx context.Context, name string, fn func(context.Context) error) er
 }
 
 // decided notes on the span of ctx that a decision was made, and how much there is to write.
-func decided(ctx context.Context, w apply.Write) {
-	if span := trace.SpanFromContext(ctx); span.IsRecording() {
-		span.AddEvent("decided", trace.WithAttributes(
+func decided(ctx context.Context, writes []apply.Write) {
+	span := trace.SpanFromContext(ctx)
+	if !span.IsRecording() {
+		return
+	}
+	for _, w := range writes {
+		span.AddEvent("decided", trace.WithAttributes(attribute.Int("lotline.partition", int(w.Partition)),
 			attribute.Int("lotline.skus", len(w.Products)), attribute.Int("lotline.segments", len(w.Segments)),
 			attribute.Int64("lotline.offset.from", w.From), attribute.Int64("lotline.offset.next", w.Next)))
 	}

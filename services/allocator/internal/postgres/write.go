@@ -3,6 +3,8 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -11,25 +13,55 @@ import (
 	"github.com/lotline/lotline/services/allocator/internal/apply"
 )
 
-// write sends a whole chunk as one pipelined batch. On a connection the batch is one transaction: if a compare does
-// not hold, refuse_unless raises an error, and nothing of the batch remains.
-func write(ctx context.Context, db batcher, w apply.Write) error {
+// write sends whole chunks, of a partition each, as one pipelined batch. On a connection the batch is one transaction: if a
+// compare does not hold, refuse_unless raises an error, and nothing of the batch remains.
+func write(ctx context.Context, db batcher, writes []apply.Write) error {
 	b := &pgx.Batch{}
+	var products []moved
+	var changes []apply.Changed
+	for _, w := range writes {
+		queuePartition(b, w)
+		for _, p := range w.Products {
+			products = append(products, moved{p, w.Partition})
+		}
+		changes = append(changes, w.Changes...)
+	}
+	// One write's are in key order, and locks must be taken in that order over all of them.
+	if len(writes) > 1 {
+		slices.SortFunc(products, func(a, b moved) int { return strings.Compare(a.SKU, b.SKU) })
+	}
+	queueProducts(b, products)
+	queueBatches(b, changes)
+	queueLines(b, changes)
+	queueSeen(b, changes)
+	for _, w := range writes {
+		queueOutbox(b, w)
+	}
+	if err := db.SendBatch(ctx, b).Close(); err != nil {
+		return fmt.Errorf("commit %d SKUs of %d partitions: %w", len(products), len(writes), err)
+	}
+	return nil
+}
+
+// moved is a SKU and the partition whose command moved it.
+type moved struct {
+	apply.Moved
+
+	partition int32
+}
+
+// queuePartition moves a partition on.
+func queuePartition(b *pgx.Batch, w apply.Write) {
 	b.Queue(`WITH moved AS (UPDATE partitions SET next_offset = $3 WHERE partition = $1 AND next_offset = $2 RETURNING 1)
 		SELECT refuse_unless(EXISTS (SELECT FROM moved), 'the partition moved')`, w.Partition, w.From, w.Next)
 	queueDependencies(b, w.DependsOn)
-	queueProducts(b, w.Partition, w.Products)
-	queueBatches(b, w.Changes)
-	queueLines(b, w.Changes)
-	queueSeen(b, w.Changes)
+}
+
+func queueOutbox(b *pgx.Batch, w apply.Write) {
 	for _, s := range w.Segments {
 		b.Queue(`INSERT INTO outbox (partition, first_offset, next_offset, segment, depends_on) VALUES ($1, $2, $3, $4, $5)`,
 			w.Partition, s.First, s.Next, s.Data, jsonOrNull(w.DependsOn))
 	}
-	if err := db.SendBatch(ctx, b).Close(); err != nil {
-		return fmt.Errorf("commit %d SKUs: %w", len(w.Products), err)
-	}
-	return nil
 }
 
 // queueDependencies refuses what a cached SKU says to depend on but is not there: its partition was moved back since, as
@@ -63,10 +95,11 @@ func jsonOrNull(m map[int32]int64) any {
 // Where SKUs are thought unknown, all that are there are locked first, in key order. The sequence that needs it: B thinks E and
 // Y unknown, but Y was created since, and A, who knows it, has changed it and is about to create E. B inserts E and waits for A
 // at Y, A waits for B at E.
-func queueProducts(b *pgx.Batch, partition int32, products []apply.Moved) {
+func queueProducts(b *pgx.Batch, products []moved) {
 	var known, created struct {
 		skus                                []string
 		olds, versions, availables, offsets []int64
+		partitions                          []int32
 	}
 	skus := make([]string, len(products))
 	for i, p := range products {
@@ -82,7 +115,7 @@ func queueProducts(b *pgx.Batch, partition int32, products []apply.Moved) {
 		to.olds = append(to.olds, int64(p.Old))
 		to.versions = append(to.versions, int64(p.New))
 		to.availables = append(to.availables, p.Available)
-		to.offsets = append(to.offsets, p.Offset)
+		to.offsets, to.partitions = append(to.offsets, p.Offset), append(to.partitions, p.partition)
 	}
 	if len(known.skus) < len(skus) {
 		b.Queue(`SELECT refuse_unless(coalesce(array_agg(sku), '{}') = coalesce($2::text[], '{}'), 'a SKU was created')
@@ -90,18 +123,19 @@ func queueProducts(b *pgx.Batch, partition int32, products []apply.Moved) {
 	}
 	if len(known.skus) > 0 {
 		b.Queue(`WITH moved AS (UPDATE products p SET version = k.version, available = k.available,
-				command_partition = CASE WHEN k.version = k.old THEN p.command_partition ELSE $6 END,
+				command_partition = CASE WHEN k.version = k.old THEN p.command_partition ELSE k.command_partition END,
 				command_offset = CASE WHEN k.version = k.old THEN p.command_offset ELSE k.command_offset END
-				FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[]) AS k (sku, old, version, available, command_offset)
+				FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::integer[])
+					AS k (sku, old, version, available, command_offset, command_partition)
 				WHERE p.sku = k.sku AND p.version = k.old RETURNING 1)
 			SELECT refuse_unless((SELECT count(*) FROM moved) = cardinality($1::text[]), 'a SKU moved')`,
-			known.skus, known.olds, known.versions, known.availables, known.offsets, partition)
+			known.skus, known.olds, known.versions, known.availables, known.offsets, known.partitions)
 	}
 	if len(created.skus) > 0 {
 		b.Queue(`WITH created AS (INSERT INTO products (sku, version, available, command_offset, command_partition)
-				SELECT *, $5 FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) ON CONFLICT DO NOTHING RETURNING 1)
+				SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[]) ON CONFLICT DO NOTHING RETURNING 1)
 			SELECT refuse_unless((SELECT count(*) FROM created) = cardinality($1::text[]), 'a SKU was created')`,
-			created.skus, created.versions, created.availables, created.offsets, partition)
+			created.skus, created.versions, created.availables, created.offsets, created.partitions)
 	}
 }
 

@@ -1,0 +1,105 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/lotline/lotline/services/allocator/internal/outbox"
+)
+
+// Part is what one partition has of a poll: the commands of [From, Next), in order.
+type Part struct {
+	Partition  int32
+	From, Next int64
+	In         []Input
+}
+
+// ErrApart is returned by ApplyTogether for what must be applied a partition at a time. Nothing was written.
+var ErrApart = errors.New("the partitions cannot be applied together")
+
+// ApplyTogether decides the parts and commits all of them in one transaction: two round trips and one commit, however many
+// partitions there are. It returns the segments of each part, as Apply does.
+//
+// It is for what is normal, and tries once. Partitions that have a SKU in common, SKUs that were shared lately and cuts are
+// left to Apply (ErrApart), and so is what becomes of any other error: the caller reads the next offsets of all parts again,
+// and applies them one by one. Then nothing that is wrong with one partition holds up another.
+func (a *Applier) ApplyTogether(ctx context.Context, parts []Part) ([][]outbox.Segment, error) {
+	chunks, need, err := a.planTogether(parts)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.attemptTogether(ctx, chunks, need); err != nil {
+		if errors.Is(err, ErrRefused) {
+			a.Counters.Refusals++
+		}
+		a.Forget()
+		return nil, fmt.Errorf("apply commands of %d partitions: %w", len(parts), err)
+	}
+	segments, bytes := make([][]outbox.Segment, len(chunks)), 0
+	for i, c := range chunks {
+		a.keep(c)
+		a.count(c)
+		for _, segment := range c.write.Segments {
+			segment.DependsOn = c.write.DependsOn
+			bytes += len(segment.Data)
+			segments[i] = append(segments[i], segment)
+		}
+	}
+	if bytes > a.keptBytesMax {
+		return make([][]outbox.Segment, len(chunks)), nil
+	}
+	return segments, nil
+}
+
+// planTogether makes a chunk of each part, and names what all of them need.
+func (a *Applier) planTogether(parts []Part) (chunks []*chunk, need Need, err error) {
+	var skus []string
+	for _, p := range parts {
+		c := &chunk{partition: p.Partition, from: p.From, next: p.Next, in: p.In}
+		if a.shares(c) {
+			return nil, need, fmt.Errorf("%w: a SKU was shared lately", ErrApart)
+		}
+		c.plan(a.products.Contains, a.limits.CutLinesMax)
+		if len(c.need.Cuts) > 0 {
+			return nil, need, fmt.Errorf("%w: a cut may need very many lines", ErrApart)
+		}
+		need.add(c.need)
+		skus = append(skus, c.skus...)
+		chunks = append(chunks, c)
+	}
+	slices.Sort(skus)
+	if len(slices.Compact(skus)) < len(skus) {
+		return nil, need, fmt.Errorf("%w: they have a SKU in common", ErrApart)
+	}
+	return chunks, need, nil
+}
+
+func (a *Applier) attemptTogether(ctx context.Context, chunks []*chunk, need Need) error {
+	loaded, err := a.store.Load(ctx, need)
+	if err != nil {
+		return fmt.Errorf("load what they need: %w", err)
+	}
+	rows := make(map[string]Row, len(loaded.Products))
+	for _, row := range loaded.Products {
+		rows[row.SKU] = row
+	}
+	writes := make([]Write, len(chunks))
+	for i, c := range chunks {
+		for _, sku := range c.skus {
+			if row, ok := rows[sku]; ok {
+				c.products[sku] = a.stored(row)
+			}
+		}
+		next := c.next
+		if err := a.decideFrom(c, loaded.Facts, a.products.Get); err != nil {
+			return err
+		}
+		if c.next < next {
+			return fmt.Errorf("%w: they decided very many events", ErrApart)
+		}
+		writes[i] = c.write
+	}
+	return a.store.Commit(ctx, writes...)
+}

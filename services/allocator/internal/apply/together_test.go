@@ -1,0 +1,178 @@
+package apply
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/lotline/lotline/services/allocator/internal/allocation"
+)
+
+// TestTogether: several partitions are one load and one commit, become what they would have become apart, and leave their SKUs
+// cached.
+func TestTogether(t *testing.T) {
+	f := newFakeStore()
+	a := newApplier(t, f)
+	in := [][]Input{at(0, create("S", "b1", 10), allocate("S", "o1", 3)), at(0, create("T", "b1", 5), allocate("U", "o1", 1))}
+	segments, err := a.ApplyTogether(t.Context(), []Part{{0, 0, 2, in[0]}, {1, 0, 2, in[1]}})
+	require.NoError(t, err)
+	require.Equal(t, 1, f.transactions)
+	require.Len(t, f.needs, 1)
+	require.Len(t, f.commits, 2)
+	require.Equal(t, Counters{Commands: 4, Events: 4}, a.Counters)
+
+	apart := newFakeStore()
+	for p, in := range in {
+		want, err := newApplier(t, apart).Apply(t.Context(), int32(p), 0, 2, in)
+		require.NoError(t, err)
+		require.Equal(t, want, segments[p])
+		require.Equal(t, apart.published(t, int32(p)), f.published(t, int32(p)))
+	}
+	require.Equal(t, apart.rows(), f.rows())
+
+	_, err = a.ApplyTogether(t.Context(), []Part{{0, 2, 3, at(2, allocate("S", "o2", 1))}, {1, 2, 3, at(2, allocate("T", "o2", 1))}})
+	require.NoError(t, err)
+	require.Empty(t, f.needs[1].Products)
+
+	a.keptBytesMax = 1
+	segments, err = a.ApplyTogether(t.Context(), []Part{{0, 3, 4, at(3, allocate("S", "o3", 1))}, {1, 3, 4, at(3, allocate("T", "o3", 1))}})
+	require.NoError(t, err)
+	require.Len(t, segments, 2)
+	require.Empty(t, segments[0], "they are read from the outbox, in parts")
+	require.Empty(t, segments[1])
+}
+
+// TestApart: what is not normal is left to Apply before anything is read or written.
+func TestApart(t *testing.T) {
+	f := newFakeStore()
+	a, other := newApplier(t, f), newApplier(t, f)
+	create := func(p int32, skus ...string) {
+		t.Helper()
+		for _, sku := range skus {
+			from := f.next[p]
+			_, err := a.Apply(t.Context(), p, from, from+1, at(from, create(sku, "b1", 10)))
+			require.NoError(t, err)
+		}
+	}
+	create(0, "S")
+	create(1, "T", "SHARED")
+	loads, commits := len(f.needs), f.transactions
+	apart := func(first, second allocation.Command) {
+		t.Helper()
+		_, err := a.ApplyTogether(t.Context(), []Part{{0, f.next[0], f.next[0] + 1, at(f.next[0], first)}, {1, f.next[1], f.next[1] + 1, at(f.next[1], second)}})
+		require.ErrorIs(t, err, ErrApart)
+		require.Len(t, f.needs, loads)
+		require.Equal(t, commits, f.transactions)
+	}
+	apart(allocate("S", "o1", 1), allocate("S", "o2", 1))
+	apart(allocate("S", "o1", 1), cut("T", "b1", 1))
+	require.True(t, a.products.Contains("S"), "nothing has happened to what is cached")
+
+	_, err := other.Apply(t.Context(), 2, 0, 1, at(0, allocate("SHARED", "theirs", 1)))
+	require.NoError(t, err)
+	_, err = a.Apply(t.Context(), 1, 2, 3, at(2, allocate("SHARED", "ours", 1)))
+	require.NoError(t, err)
+	loads, commits = len(f.needs), f.transactions
+	apart(allocate("S", "o1", 1), allocate("SHARED", "o2", 1))
+}
+
+// TestNothingOfWhatIsRefusedTogetherRemains: of two partitions one was moved by another allocator. Neither is written, and
+// nothing of the decision stays in memory.
+func TestNothingOfWhatIsRefusedTogetherRemains(t *testing.T) {
+	f := newFakeStore()
+	a := newApplier(t, f)
+	_, err := a.ApplyTogether(t.Context(), []Part{{0, 0, 1, at(0, create("S", "b1", 1))}, {1, 0, 1, at(0, create("T", "b1", 1))}})
+	require.NoError(t, err)
+	f.next[1] = 9
+	_, err = a.ApplyTogether(t.Context(), []Part{{0, 1, 2, at(1, allocate("S", "o1", 1))}, {1, 1, 2, at(1, allocate("T", "o1", 1))}})
+	require.ErrorIs(t, err, ErrRefused)
+	require.EqualValues(t, 1, f.next[0])
+	require.EqualValues(t, 1, a.Counters.Refusals)
+	_, err = a.Apply(t.Context(), 0, 1, 2, at(1, allocate("S", "o2", 1)))
+	require.NoError(t, err)
+	require.Contains(t, f.published(t, 0)[1][0], "Kind:Allocated", "the one unit is still there")
+}
+
+// TestTogetherOrApartDoesNotMatter: several partitions, which may have SKUs in common, are applied together where that works and
+// apart where it does not, with refused commits, commits whose outcome is not known, and lost caches. What becomes of them
+// is what becomes of the same polls apart and without bad luck.
+func TestTogetherOrApartDoesNotMatter(t *testing.T) {
+	together := 0
+	rapid.Check(t, func(t *rapid.T) {
+		polls := anyPolls(t)
+		limits := func(l *Limits) { l.CutLinesMax, l.CommandIDRetention = 3, 10*time.Minute }
+		calm := newFakeStore()
+		a := newApplier(t, calm, limits)
+		for _, poll := range polls {
+			for _, p := range poll {
+				_, err := a.Apply(t.Context(), p.Partition, p.From, p.Next, p.In)
+				require.NoError(t, err)
+			}
+		}
+
+		rough := newFakeStore()
+		rough.fate = func() (lost, done bool) {
+			lost = rapid.IntRange(0, 5).Draw(t, "lost") == 0
+			return lost, !lost || rapid.Bool().Draw(t, "done")
+		}
+		rough.beforeCommit = func(locked bool) { rough.refuseNext = !locked && rapid.IntRange(0, 5).Draw(t, "refused") == 0 }
+		a = newApplier(t, rough, limits, func(l *Limits) { l.ProductsCachedMax = rapid.IntRange(1, 5).Draw(t, "cached") })
+		for _, poll := range polls {
+			if len(poll) > 1 {
+				if _, err := a.ApplyTogether(t.Context(), poll); err == nil {
+					together++
+					continue
+				}
+			}
+			for _, p := range poll {
+				for applied := rough.next[p.Partition]; applied < p.Next; applied = rough.next[p.Partition] {
+					if _, err := a.Apply(t.Context(), p.Partition, applied, p.Next, between(p.In, applied, p.Next)); err != nil {
+						require.ErrorIs(t, err, errLost)
+					}
+				}
+			}
+			if rapid.IntRange(0, 5).Draw(t, "forget") == 0 {
+				a.Forget()
+			}
+		}
+		for p := range int32(3) {
+			require.Equal(t, calm.published(t, p), rough.published(t, p))
+		}
+		require.Equal(t, calm.rows(), rough.rows())
+	})
+	require.Positive(t, together)
+}
+
+// anyPolls are polls of three partitions, whose SKUs are mostly their own.
+func anyPolls(t *rapid.T) (polls [][]Part) {
+	next := map[int32]int64{}
+	for range rapid.IntRange(3, 15).Draw(t, "polls") {
+		var poll []Part
+		for p := range int32(3) {
+			var commands []allocation.Command
+			for i := range rapid.IntRange(0, 4).Draw(t, "commands") {
+				sku := fmt.Sprint("S", p, rapid.IntRange(0, 1).Draw(t, "sku"))
+				if rapid.IntRange(0, 15).Draw(t, "shared") == 0 {
+					sku = "SHARED"
+				}
+				switch rapid.IntRange(0, 8).Draw(t, "kind") {
+				case 0, 1:
+					commands = append(commands, create(sku, fmt.Sprint("b", rapid.IntRange(0, 3).Draw(t, "ref")), 3))
+				case 2:
+					commands = append(commands, cut(sku, fmt.Sprint("b", rapid.IntRange(0, 3).Draw(t, "ref")), 1))
+				default:
+					commands = append(commands, allocate(sku, fmt.Sprint("o", p, next[p], i), 1))
+				}
+			}
+			if from := next[p]; len(commands) > 0 {
+				next[p] += int64(len(commands))
+				poll = append(poll, Part{p, from, next[p], at(from, commands...)})
+			}
+		}
+		polls = append(polls, poll)
+	}
+	return polls
+}
