@@ -58,6 +58,7 @@ type Config struct {
 	HTTPKeysFile        string             `name:"http-keys-file" help:"File with the API keys' names, scopes and hashes; 'lotline keys new' makes them. Changes are taken in within seconds." placeholder:"PATH"`
 	HTTPWithoutKeys     bool               `name:"http-without-keys" help:"Let everybody who reaches an address that is not this machine's own do everything, without a key."`
 	AdminAddr           string             `help:"Address (host:port) of health and metrics; empty = none." default:"127.0.0.1:9083" placeholder:"HOST:PORT"`
+	AdminProfiles       bool               `help:"Serve Go's CPU and memory profiles there too, under /debug/pprof/. They show the command line."`
 	OutcomeWait         time.Duration      `help:"How long a POST waits for its command's outcome, unless the client prefers otherwise." default:"1s"`
 	OutcomeWaitMax      time.Duration      `help:"How long a POST waits at most, whatever the client prefers." default:"10s"`
 	RequestsMax         int                `help:"How many commands, and how many questions, may be under way at once." default:"4096"`
@@ -199,7 +200,9 @@ func Run(ctx context.Context, cfg Config) error {
 	group.Go(func() error { return followKeys(groupCtx) })
 	group.Go(func() error { return watch(groupCtx, mayWrite(producer, set.Commands.Name), kafka) })
 	group.Go(func() error { return watch(groupCtx, store.Check, readModel) })
-	group.Go(func() error { return admin.Serve(groupCtx, cfg.AdminAddr, &health.Health, registry) })
+	group.Go(func() error {
+		return admin.Serve(groupCtx, cfg.AdminAddr, &health.Health, registry, cfg.adminExtras()...)
+	})
 	group.Go(func() error { return serve(groupCtx, cfg, handler, log) })
 	return group.Wait()
 }

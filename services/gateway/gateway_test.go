@@ -114,6 +114,20 @@ func decide(t *testing.T, cluster *kfake.Cluster) {
 	}()
 }
 
+func TestProfilesAreServedOnlyIfAskedFor(t *testing.T) {
+	for _, asked := range []bool{false, true} {
+		admin := freeAddr(t)
+		start(t, func(cfg *gateway.Config) { cfg.AdminAddr, cfg.AdminProfiles = admin, asked })
+		status, body := ask(t, http.MethodGet, "http://"+admin+"/debug/pprof/heap?debug=1", "")
+		if !asked {
+			require.Equal(t, http.StatusNotFound, status)
+			continue
+		}
+		require.Equal(t, http.StatusOK, status)
+		require.Contains(t, body, "heap profile:")
+	}
+}
+
 func TestWritesGoOnWithoutClickHouse(t *testing.T) {
 	base, cluster := start(t)
 	decide(t, cluster)

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 
+	"github.com/lotline/lotline/pkg/admin"
 	"github.com/lotline/lotline/pkg/apikeys"
 	"github.com/lotline/lotline/pkg/kafkaclient"
 	"github.com/lotline/lotline/pkg/readmodel"
@@ -30,6 +31,14 @@ func (c Config) openKeys(ports *httpapi.Ports, log *slog.Logger) (follow func(co
 	}
 	ports.Keys = keys
 	return keys.Run, nil
+}
+
+// adminExtras are what the admin listener serves beside health and metrics.
+func (c Config) adminExtras() (more []func(*http.ServeMux)) {
+	if c.AdminProfiles {
+		more = append(more, admin.Profiles)
+	}
+	return more
 }
 
 // newConsole returns the page that shows what goes on.

@@ -14,8 +14,10 @@ import (
 	"time"
 
 	"github.com/lotline/lotline/tests/bench/usage"
-	"github.com/lotline/lotline/tests/internal/ports"
 )
+
+// profileSecondsMax is the longest profile that the gateway's admin listener gives.
+const profileSecondsMax = 10
 
 // used is the CPU time of a process.
 type used struct {
@@ -99,7 +101,8 @@ func (s *site) profile(ctx context.Context, l *load) (wait func() error, err err
 
 func (s *site) profileGateway(ctx context.Context, l *load) error {
 	const whole = "http://%s/debug/pprof/profile?seconds=%d"
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf(whole, s.profileAddr, max(1, int(l.duration/time.Second)-1)), nil)
+	seconds := min(profileSecondsMax, max(1, int(l.duration/time.Second)-1))
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf(whole, s.config.Gateway.AdminAddr, seconds), nil)
 	if err != nil {
 		return err
 	}
@@ -116,14 +119,4 @@ func (s *site) profileGateway(ctx context.Context, l *load) error {
 		return fmt.Errorf("profile the gateway: %w", err)
 	}
 	return os.WriteFile(filepath.Join(s.Profile, l.name+".pprof"), body, 0o644)
-}
-
-// gatewayPackage is what is built as the gateway: itself, or one that can be profiled.
-func (s *site) gatewayPackage() (string, error) {
-	if s.Profile == "" {
-		return "github.com/lotline/lotline/services/gateway/cmd/gateway", nil
-	}
-	port, err := ports.Free()
-	s.profileAddr = fmt.Sprintf("127.0.0.1:%d", port)
-	return "github.com/lotline/lotline/tests/bench/gateway/profiled", errors.Join(err, os.MkdirAll(s.Profile, 0o755), os.Setenv("LOTLINE_BENCH_PROFILE_ADDR", s.profileAddr))
 }

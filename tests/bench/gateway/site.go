@@ -33,8 +33,7 @@ type site struct {
 	gateway  *process
 	services []*process
 
-	servers     []usage.Process // whose CPU time is told
-	profileAddr string          // of the gateway
+	servers []usage.Process // whose CPU time is told
 }
 
 // process is a running service.
@@ -68,13 +67,13 @@ func newSite(ctx context.Context, f flags) (_ *site, err error) {
 	if s.dir, err = os.MkdirTemp("", "lotline-bench-"); err != nil {
 		return nil, err
 	}
-	gateway, err := s.gatewayPackage()
-	if err != nil {
-		return nil, err
+	if s.Profile != "" {
+		if err := os.MkdirAll(s.Profile, 0o755); err != nil {
+			return nil, err
+		}
 	}
-	const services = "github.com/lotline/lotline/services/"
-	for name, pkg := range map[string]string{"gateway": gateway, "projector": services + "projector/cmd/projector", "allocator": services + "allocator/cmd/allocator"} {
-		build := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(s.dir, name), pkg)
+	for _, name := range []string{"gateway", "projector", "allocator"} {
+		build := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(s.dir, name), "github.com/lotline/lotline/services/"+name+"/cmd/"+name)
 		if out, err := build.CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("build the %s: %w: %s", name, err, out)
 		}
@@ -119,6 +118,9 @@ func (s *site) start(ctx context.Context, service, admin string, args ...string)
 }
 
 func (s *site) startGateway(ctx context.Context, args ...string) (err error) {
+	if s.Profile != "" {
+		args = append(args, "--admin-profiles")
+	}
 	s.gateway, err = s.start(ctx, "gateway", s.config.Gateway.AdminAddr, append(args, "--http-addr="+s.config.Gateway.HTTPAddr,
 		"--clickhouse-addrs="+s.ClickHouse, "--clickhouse-database="+s.name)...)
 	return err
