@@ -40,6 +40,7 @@ type Config struct {
 	stores.Config    `embed:""`
 	BlockEventsMax   int              `help:"Most events written in one block, 1 to 100000." default:"10000" placeholder:"N"`
 	FlushIntervalMax time.Duration    `help:"Longest time that an event waits for a block to fill, 50ms to 5s; less while the store is fast." default:"500ms"`
+	FlushIntervalMin time.Duration    `help:"Shortest time that an event waits for a block to fill, 50ms to --flush-interval-max. Longer: fewer and larger blocks, which cost the store less, and events are seen later." default:"50ms"`
 	Postgres         writeSide        `embed:""`
 	AuditInterval    time.Duration    `help:"Pause between two steps of the audit, 1s to 1h." default:"10s"`
 	AuditRowsMax     int              `help:"Most SKUs, and most order lines, compared in a step of the audit, 1 to 10000." default:"500" placeholder:"N"`
@@ -73,6 +74,9 @@ func (c Config) Validate() error {
 	}
 	if c.FlushIntervalMax < 50*time.Millisecond || c.FlushIntervalMax > 5*time.Second {
 		errs = append(errs, fmt.Errorf("--flush-interval-max is %s and must be from 50ms to 5s", c.FlushIntervalMax))
+	}
+	if c.FlushIntervalMin < eventlog.QuietPeriod || c.FlushIntervalMin > c.FlushIntervalMax {
+		errs = append(errs, fmt.Errorf("--flush-interval-min is %s and must be from %s to --flush-interval-max", c.FlushIntervalMin, eventlog.QuietPeriod))
 	}
 	if c.Postgres.given() {
 		errs = append(errs, postgresclient.Settings(c.Postgres).Validate())
@@ -132,11 +136,12 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		}
 		declared := topics.Declared(cfg.Kafka.TopicPrefix)
 		consumer, err := eventlog.New(eventlog.Config{
-			Topic:          declared.Events.Name,
-			Group:          declared.ProjectorGroupOf(writer.Name()),
-			BlockEventsMax: cfg.BlockEventsMax,
-			FlushInterval:  cfg.FlushIntervalMax,
-			HoleGrace:      holeGrace,
+			Topic:            declared.Events.Name,
+			Group:            declared.ProjectorGroupOf(writer.Name()),
+			BlockEventsMax:   cfg.BlockEventsMax,
+			FlushInterval:    cfg.FlushIntervalMax,
+			FlushIntervalMin: cfg.FlushIntervalMin,
+			HoleGrace:        holeGrace,
 		}, cfg.Kafka.Opts("lotline-projector"), writer, health, eventlog.NewMetrics(registry), tracing.Tracer(), log)
 		if err != nil {
 			return err

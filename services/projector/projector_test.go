@@ -17,12 +17,12 @@ func TestDefaultsAreValid(t *testing.T) {
 }
 
 func TestValidateNamesEveryFault(t *testing.T) {
-	cfg := projector.Config{BlockEventsMax: 100_001, FlushIntervalMax: 6 * time.Second, AdminAddr: "x"}
+	cfg := projector.Config{BlockEventsMax: 100_001, FlushIntervalMax: 6 * time.Second, FlushIntervalMin: 7 * time.Second, AdminAddr: "x"}
 	cfg.ReadModel = "clickhouse"
 	err := cfg.Validate()
 	for _, fault := range []string{
 		"no Kafka broker is given", "no ClickHouse server is given", "--block-events-max is 100001 and must be from 1 to 100000",
-		"--flush-interval-max is 6s and must be from 50ms to 5s", `--admin-addr is "x" and must be of the form host:port`,
+		"--flush-interval-max is 6s and must be from 50ms to 5s", "--flush-interval-min is 7s and must be from 50ms to --flush-interval-max", `--admin-addr is "x" and must be of the form host:port`,
 	} {
 		require.ErrorContains(t, err, fault)
 	}

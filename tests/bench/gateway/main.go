@@ -22,20 +22,21 @@ import (
 )
 
 type flags struct {
-	ClickHouse  string        `required:"" env:"LOTLINE_TEST_CLICKHOUSE" help:"host:port of ClickHouse's native protocol."`
-	Kafka       []string      `required:"" env:"LOTLINE_TEST_KAFKA" help:"Kafka brokers."`
-	Postgres    string        `required:"" env:"LOTLINE_TEST_POSTGRES" help:"URL of a superuser of Postgres."`
-	Lines       int           `default:"1000000" help:"Order lines that are asked for."`
-	SKUs        int           `name:"skus" default:"100000" help:"SKUs whose availability is asked for."`
-	Events      int           `default:"2000" help:"Events a second that change them meanwhile."`
-	Connections int           `default:"128" help:"Of clients that ask."`
-	Writers     int           `default:"256" help:"Of clients that allocate."`
-	Round       time.Duration `default:"5s" help:"How long each measurement takes."`
-	Warm        time.Duration `default:"15s" help:"How long things run before the first measurement: the cache fills, and the broker's JVM compiles."`
-	Rounds      int           `default:"3" help:"How often those are taken that are compared with each other."`
-	CPU         bool          `help:"Say what CPU time an answer took, by process."`
-	Profile     string        `help:"Directory (made) for a CPU profile of the gateway during each measurement; see go tool pprof." placeholder:"DIR"`
-	Only        string        `enum:",allocations,availability,allocate,memory" default:"" help:"Measure one of: allocations, availability, allocate, memory."`
+	ClickHouse   string        `required:"" env:"LOTLINE_TEST_CLICKHOUSE" help:"host:port of ClickHouse's native protocol."`
+	Kafka        []string      `required:"" env:"LOTLINE_TEST_KAFKA" help:"Kafka brokers."`
+	Postgres     string        `required:"" env:"LOTLINE_TEST_POSTGRES" help:"URL of a superuser of Postgres."`
+	Lines        int           `default:"1000000" help:"Order lines that are asked for."`
+	SKUs         int           `name:"skus" default:"100000" help:"SKUs whose availability is asked for."`
+	Events       int           `default:"2000" help:"Events a second that change them meanwhile."`
+	Connections  int           `default:"128" help:"Of clients that ask."`
+	Writers      int           `default:"256" help:"Of clients that allocate."`
+	Round        time.Duration `default:"5s" help:"How long each measurement takes."`
+	Warm         time.Duration `default:"15s" help:"How long things run before the first measurement: the cache fills, and the broker's JVM compiles."`
+	Rounds       int           `default:"3" help:"How often those are taken that are compared with each other."`
+	CPU          bool          `help:"Say what CPU time an answer took, by process."`
+	Profile      string        `help:"Directory (made) for a CPU profile of the gateway during each measurement; see go tool pprof." placeholder:"DIR"`
+	ProjectorArg []string      `sep:"none" default:"--flush-interval-min=500ms" help:"Argument of the projector (several times). The default spares ClickHouse, which shares the machine with those that ask."`
+	Only         string        `enum:",allocations,availability,allocate,memory" default:"" help:"Measure one of: allocations, availability, allocate, memory."`
 }
 
 func main() {

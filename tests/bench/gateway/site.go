@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -127,7 +128,7 @@ func (s *site) startGateway(ctx context.Context, args ...string) (err error) {
 }
 
 func (s *site) startProjector(ctx context.Context) error {
-	_, err := s.start(ctx, "projector", s.config.Projector.AdminAddr, "--clickhouse-addrs="+s.ClickHouse, "--clickhouse-database="+s.name)
+	_, err := s.start(ctx, "projector", s.config.Projector.AdminAddr, append(slices.Clone(s.ProjectorArg), "--clickhouse-addrs="+s.ClickHouse, "--clickhouse-database="+s.name)...)
 	return err
 }
 

@@ -27,8 +27,8 @@ import (
 )
 
 const (
-	// QuietPeriod is how long nothing must arrive for a block to be written before it is full or due: the least
-	// time that an event waits.
+	// QuietPeriod is how long nothing must arrive for a block to be written before it is full or due, and the least
+	// FlushIntervalMin.
 	QuietPeriod = 50 * time.Millisecond
 
 	// maxBlockBytes bounds the values in a block whatever the number of events.
@@ -49,8 +49,8 @@ type Config struct {
 	// BlockEventsMax is the largest number of events in a block, at least 1.
 	BlockEventsMax int
 	// FlushInterval is how long an event waits for a block to fill, at most, while the writer is free; less if the
-	// store is fast.
-	FlushInterval time.Duration
+	// store is fast. FlushIntervalMin is how long it waits at least, unless the block is full: QuietPeriod to FlushInterval.
+	FlushInterval, FlushIntervalMin time.Duration
 	// HoleGrace is how long versions of a SKU that were jumped over may take to come over another partition.
 	HoleGrace time.Duration
 }

@@ -130,6 +130,23 @@ func TestASteadyTrickleIsWrittenAsFastAsTheStoreTakesIt(t *testing.T) {
 	require.Equal(t, QuietPeriod, p.consumer.flushAfter())
 }
 
+// Who would rather spare the store waits for larger blocks, also when nothing more comes; a full one waits for nothing.
+func TestBlocksWaitForTheLeastInterval(t *testing.T) {
+	b := newBroker(t)
+	s := newSink()
+	const least = 6 * QuietPeriod
+	p := b.start(s, func(c *Config) { c.FlushIntervalMin, c.FlushInterval = least, time.Hour })
+	start := time.Now()
+	all := b.produce(0, "a", 1)
+	s.waitFor(t, all)
+	require.GreaterOrEqual(t, time.Since(start), least)
+	p.stop()
+
+	s = newSink()
+	b.start(s, func(c *Config) { c.FlushIntervalMin, c.FlushInterval, c.BlockEventsMax = time.Hour, time.Hour, 3 })
+	s.waitFor(t, b.produce(0, "b", 3))
+}
+
 func TestPartitionKeepsItsOrder(t *testing.T) {
 	b := newBroker(t)
 	want := b.produce(0, "a", 50)

@@ -58,8 +58,8 @@ func (c *Consumer) fill(ctx context.Context, free <-chan *delivery, ready chan<-
 	}
 }
 
-// fillOne polls until d is full, or until it is due (its first event has waited for flushAfter, or nothing came for
-// the quiet period) and the writer takes it. While the writer is busy it goes on filling: the slower the store, the
+// fillOne polls until d is full, or until it is due (its first event has waited for flushAfter, or for FlushIntervalMin and
+// nothing came for the quiet period) and the writer takes it. While the writer is busy it goes on filling: the slower the store, the
 // larger its blocks.
 func (c *Consumer) fillOne(ctx context.Context, d *delivery, ready chan<- *delivery) error {
 	for {
@@ -75,7 +75,10 @@ func (c *Consumer) fillOne(ctx context.Context, d *delivery, ready chan<- *deliv
 				return ctx.Err()
 			}
 		}
-		if d.empty() || !quiet && time.Since(d.since) < c.flushAfter() {
+		if d.empty() {
+			continue
+		}
+		if age := time.Since(d.since); age < c.cfg.FlushIntervalMin || !quiet && age < c.flushAfter() {
 			continue
 		}
 		select {
@@ -89,7 +92,7 @@ func (c *Consumer) fillOne(ctx context.Context, d *delivery, ready chan<- *deliv
 // flushAfter is how long the first event of a block waits for others: as long as the last block took to be written, so
 // that a fast store shows events soon, and a busy one is spared blocks and the parts that they leave.
 func (c *Consumer) flushAfter() time.Duration {
-	return min(max(time.Duration(c.insertTook.Load()), QuietPeriod), c.cfg.FlushInterval)
+	return min(max(time.Duration(c.insertTook.Load()), c.cfg.FlushIntervalMin), c.cfg.FlushInterval)
 }
 
 // poll adds what has arrived to d, and waits for it a while. quiet says that nothing came.

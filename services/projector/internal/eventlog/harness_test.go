@@ -213,7 +213,10 @@ type projector struct {
 
 func (b *broker) start(s readmodel.Writer, change ...func(*Config)) *projector {
 	b.t.Helper()
-	cfg := Config{Topic: topic, Group: group, BlockEventsMax: 1000, FlushInterval: 100 * time.Millisecond, HoleGrace: 200 * time.Millisecond}
+	cfg := Config{
+		Topic: topic, Group: group, BlockEventsMax: 1000, FlushInterval: 100 * time.Millisecond, FlushIntervalMin: QuietPeriod,
+		HoleGrace: 200 * time.Millisecond,
+	}
 	for _, c := range change {
 		c(&cfg)
 	}
