@@ -36,7 +36,7 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src
 // Reader answers questions; see reads.Reader.
 type Reader interface {
 	Allocations(ctx context.Context, orderID string) ([]readmodel.Line, error)
-	Availability(ctx context.Context, skus ...string) (map[string]readmodel.Availability, error)
+	Availability(ctx context.Context, skus ...string) ([]readmodel.Availability, error)
 	Outcome(ctx context.Context, commandID string) (readmodel.Outcome, error)
 	SKUs(ctx context.Context, ref string) ([]string, error)
 }

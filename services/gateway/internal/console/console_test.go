@@ -51,11 +51,11 @@ func (l *library) Allocations(_ context.Context, id string) ([]readmodel.Line, e
 	return nil, l.fail()
 }
 
-func (l *library) Availability(_ context.Context, skus ...string) (map[string]readmodel.Availability, error) {
+func (l *library) Availability(_ context.Context, skus ...string) ([]readmodel.Availability, error) {
 	if skus[0] == "CHAIR" || skus[0] == "both" {
-		return map[string]readmodel.Availability{skus[0]: {SKU: skus[0], Version: 4, Available: 7, Batches: []readmodel.Batch{{Ref: "b", Qty: 10, Available: 7}}}}, l.fail()
+		return []readmodel.Availability{{SKU: skus[0], Version: 4, Available: 7, Batches: []readmodel.Batch{{Ref: "b", Qty: 10, Available: 7}}}}, l.fail()
 	}
-	return nil, l.fail()
+	return make([]readmodel.Availability, len(skus)), l.fail()
 }
 
 func (l *library) Outcome(_ context.Context, id string) (readmodel.Outcome, error) {

@@ -116,7 +116,7 @@ func (c *Console) sku(r *http.Request) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		a := found[id]
+		a := found[0]
 		batches := make([]batch, len(a.Batches))
 		for i, b := range a.Batches {
 			batches[i] = batch(b)
@@ -182,7 +182,7 @@ func (c *Console) search(r *http.Request) (any, error) {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		found, err := c.Reader.Availability(ctx, q)
-		sku = found[q].Version > 0
+		sku = err == nil && found[0].Version > 0
 		return err
 	})
 	group.Go(func() error {

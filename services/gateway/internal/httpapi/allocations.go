@@ -71,7 +71,7 @@ func (a *api) linesOf(r *http.Request, names ...string) ([]readmodel.Line, *answ
 	defer cancel()
 	lines, err := a.Reader.Allocations(ctx, r.PathValue("orderid"))
 	if err != nil {
-		ans := a.readFailed(r.Context(), err)
+		ans := a.readFailed(r, err)
 		return nil, &ans
 	}
 	return lines, nil

@@ -100,7 +100,7 @@ func (g *guardian) refuse(r *http.Request, reason string, ans answer) *answer {
 	}
 	g.mu.Unlock()
 	if log {
-		g.Log.WarnContext(r.Context(), "requests were refused for their API key", "count", count, "last_reason", reason, "last_host", host, "request_id", idOf(r.Context()))
+		g.Log.WarnContext(r.Context(), "requests were refused for their API key", "count", count, "last_reason", reason, "last_host", host, "request_id", idOf(r))
 	}
 	if reason == "unknown" && !limiter.Allow() {
 		ans = refused(http.StatusTooManyRequests, "Too many unknown API keys came from this address; try again later").with("Retry-After", "1")
@@ -131,8 +131,7 @@ func (a *api) local(next http.Handler) http.Handler {
 // guarded is a mounted handler, for those who may.
 func (a *api) guarded(m Mount) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r, id := identified(r)
-		w.Header().Set("X-Request-Id", id)
+		w.Header().Set(requestIDHeader, identified(r))
 		if ans := a.guardian.check(r, m.Scope); ans != nil {
 			a.serve(route{path: "other", write: writeProblem, handle: func(*http.Request) answer { return *ans }}).ServeHTTP(w, r)
 			return

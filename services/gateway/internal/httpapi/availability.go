@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -49,16 +48,16 @@ func (a *api) availability(r *http.Request) answer {
 	if fault != "" {
 		return refused(http.StatusBadRequest, fault)
 	}
-	found, err := a.availabilities(r, []string{sku})
+	found, err := a.Reader.Availability(r.Context(), sku)
 	switch {
 	case err != nil:
-		return a.readFailed(r.Context(), err)
-	case found[sku].Version == 0:
+		return a.readFailed(r, err)
+	case found[0].Version == 0:
 		return refused(http.StatusNotFound, "No batch of sku "+sku+" is known, or not yet")
 	default:
 		var version tag
-		version.availability(sku, found[sku])
-		return a.cacheable(answer{status: http.StatusOK, body: left(found[sku], qty), etag: version.String()})
+		version.availability(sku, &found[0])
+		return a.cacheable(answer{status: http.StatusOK, body: left(&found[0], qty), etag: version.String()})
 	}
 }
 
@@ -73,30 +72,24 @@ func (a *api) availabilityOfMany(r *http.Request) answer {
 	if fault != "" {
 		return refused(http.StatusBadRequest, fault)
 	}
-	found, err := a.availabilities(r, skus)
+	found, err := a.Reader.Availability(r.Context(), skus...)
 	if err != nil {
-		return a.readFailed(r.Context(), err)
+		return a.readFailed(r, err)
 	}
 	body := struct {
 		Availability []availability `json:"availability"` // in the order asked for
 		Unknown      []string       `json:"unknown"`
 	}{[]availability{}, []string{}}
 	var versions tag
-	for _, sku := range skus {
-		versions.availability(sku, found[sku])
-		if found[sku].Version == 0 {
+	for i, sku := range skus {
+		versions.availability(sku, &found[i])
+		if found[i].Version == 0 {
 			body.Unknown = append(body.Unknown, sku)
 		} else {
-			body.Availability = append(body.Availability, left(found[sku], qty))
+			body.Availability = append(body.Availability, left(&found[i], qty))
 		}
 	}
 	return a.cacheable(answer{status: http.StatusOK, body: body, etag: versions.String()})
-}
-
-func (a *api) availabilities(r *http.Request, skus []string) (map[string]readmodel.Availability, error) {
-	ctx, cancel := context.WithTimeout(r.Context(), a.ReadWait)
-	defer cancel()
-	return a.Reader.Availability(ctx, skus...)
 }
 
 func checkSKUs(skus []string) string {
@@ -124,10 +117,10 @@ func promisedQty(query url.Values) (qty int32, fault string) {
 }
 
 // left makes an answer of what is left of a SKU, with a promise if qty is not 0.
-func left(found readmodel.Availability, qty int32) availability {
-	body := availability{SKU: found.SKU, Version: found.Version, Available: found.Available, Batches: []batchLeft{}}
-	for _, b := range found.Batches {
-		if b.Available > 0 {
+func left(found *readmodel.Availability, qty int32) availability {
+	body := availability{SKU: found.SKU, Version: found.Version, Available: found.Available, Batches: make([]batchLeft, 0, len(found.Batches))}
+	for i := range found.Batches {
+		if b := &found.Batches[i]; b.Available > 0 {
 			body.Batches = append(body.Batches, batchLeft{b.Ref, b.Qty, b.Available, etaOrNull(b.ETA)})
 		}
 	}

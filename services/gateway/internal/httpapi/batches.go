@@ -58,14 +58,14 @@ func (a *api) batch(r *http.Request) answer {
 		return refused(http.StatusBadRequest, fault)
 	}
 	sku, ref := r.PathValue("sku"), r.PathValue("ref")
-	found, err := a.availabilities(r, []string{sku})
+	found, err := a.Reader.Availability(r.Context(), sku)
 	if err != nil {
-		return a.readFailed(r.Context(), err)
+		return a.readFailed(r, err)
 	}
-	for _, b := range found[sku].Batches {
+	for _, b := range found[0].Batches {
 		if b.Ref == ref {
 			var version tag // the SKU's too: not every store keeps the batch's
-			version.add(sku, found[sku].Version)
+			version.add(sku, found[0].Version)
 			version.add(b.Ref, b.Version)
 			return a.cacheable(answer{status: http.StatusOK, body: batchState{sku, b.Ref, b.Qty, b.Available, etaOrNull(b.ETA)}, etag: version.String()})
 		}

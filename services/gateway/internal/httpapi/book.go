@@ -49,7 +49,7 @@ func (a *api) changeBatchQuantity(r *http.Request, body []byte) answer {
 		skus, err := a.skusOf(r, cmd.Ref)
 		switch {
 		case err != nil:
-			return a.readFailed(r.Context(), err)
+			return a.readFailed(r, err)
 		case len(skus) == 0:
 			return refused(http.StatusNotFound, "No batch with the ref "+cmd.Ref+" is known")
 		case len(skus) > 1:

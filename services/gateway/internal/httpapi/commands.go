@@ -57,7 +57,7 @@ func (a *api) command(r *http.Request) answer {
 	outcome, err := a.Reader.Outcome(ctx, id)
 	switch {
 	case err != nil:
-		return a.readFailed(r.Context(), err)
+		return a.readFailed(r, err)
 	case outcome.Type == "":
 		return refused(http.StatusNotFound, "No outcome of command "+id+" is known, or not yet")
 	default:
@@ -100,7 +100,7 @@ func (a *api) manyCommands(r *http.Request, body []byte) answer {
 		case schemas.CommandAllocate:
 			said = created(schemas.EventAllocated, "")
 		}
-		ans := a.told(r.Context(), cmd.Type, result, said)
+		ans := a.told(r, cmd.Type, result, said)
 		line.Status, line.CommandID, line.Message = ans.status, result.CommandID, ans.message
 		if told, ok := ans.body.(commandBody); ok {
 			line.Outcome = told.Outcome
@@ -111,7 +111,7 @@ func (a *api) manyCommands(r *http.Request, body []byte) answer {
 	for _, result := range results {
 		line, err := json.Marshal(result)
 		if err != nil {
-			return a.internalError(r.Context(), err)
+			return a.internalError(r, err)
 		}
 		lines = append(append(lines, line...), '\n')
 	}

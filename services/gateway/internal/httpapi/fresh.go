@@ -56,8 +56,14 @@ func (a *api) after(handle func(*http.Request) answer) func(*http.Request) answe
 
 // afterToken joins the tokens of the query and of the header.
 func afterToken(r *http.Request) (projected.Token, string) {
+	given := r.Header.Values(afterHeader)
+	if r.URL.RawQuery != "" {
+		given = append(r.URL.Query()["after"], given...)
+	}
+	if len(given) == 0 {
+		return nil, ""
+	}
 	token := projected.Token{}
-	given := append(r.URL.Query()["after"], r.Header.Values(afterHeader)...)
 	for _, text := range strings.FieldsFunc(strings.Join(given, ","), func(c rune) bool { return c == ',' || c == ' ' }) {
 		one, err := projected.ParseToken(text)
 		if err != nil {
@@ -89,11 +95,14 @@ func (a *api) cacheable(ans answer) answer {
 // A tag makes an ETag of what an answer is about: names, each with the version that says all about it.
 type tag struct{ text []byte }
 
+// tagBytes is enough for what most answers are about.
+const tagBytes = 128
+
 // tagFormat changes when bodies do: the same versions are then another text.
 const tagFormat = 1
 
 // availability adds a SKU with its batches: an answer may be torn, with batches that are older than their SKU.
-func (t *tag) availability(sku string, a readmodel.Availability) {
+func (t *tag) availability(sku string, a *readmodel.Availability) {
 	t.add(sku, a.Version)
 	for i := range a.Batches {
 		t.add(a.Batches[i].Ref, a.Batches[i].Version)
@@ -101,6 +110,9 @@ func (t *tag) availability(sku string, a readmodel.Availability) {
 }
 
 func (t *tag) add(name string, version uint64) {
+	if t.text == nil {
+		t.text = make([]byte, 0, tagBytes)
+	}
 	t.text = binary.AppendUvarint(append(binary.AppendUvarint(t.text, uint64(len(name))), name...), version)
 }
 

@@ -36,7 +36,7 @@ type Submitter interface {
 // Reader answers questions; see reads.Reader.
 type Reader interface {
 	Allocations(ctx context.Context, orderID string) ([]readmodel.Line, error)
-	Availability(ctx context.Context, skus ...string) (map[string]readmodel.Availability, error)
+	Availability(ctx context.Context, skus ...string) ([]readmodel.Availability, error)
 	Outcome(ctx context.Context, commandID string) (readmodel.Outcome, error)
 	SKUs(ctx context.Context, ref string) ([]string, error)
 }
@@ -160,7 +160,7 @@ func (a *api) routes() []route {
 }
 
 // readFailed is the answer when the Reader returned err.
-func (a *api) readFailed(ctx context.Context, err error) answer {
+func (a *api) readFailed(r *http.Request, err error) answer {
 	switch {
 	case errors.Is(err, reads.ErrTooLarge):
 		return refused(http.StatusUnprocessableEntity, fmt.Sprintf("The order has more than %d lines", readmodel.OrderLinesMax))
@@ -169,7 +169,7 @@ func (a *api) readFailed(ctx context.Context, err error) answer {
 	case errors.Is(err, reads.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return unavailable(a.away())
 	default:
-		return a.internalError(ctx, err)
+		return a.internalError(r, err)
 	}
 }
 

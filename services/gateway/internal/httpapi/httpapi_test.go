@@ -92,11 +92,11 @@ func (f *fake) Allocations(ctx context.Context, orderID string) ([]readmodel.Lin
 	return f.allocations[orderID], f.readErr
 }
 
-func (f *fake) Availability(ctx context.Context, skus ...string) (map[string]readmodel.Availability, error) {
+func (f *fake) Availability(ctx context.Context, skus ...string) ([]readmodel.Availability, error) {
 	f.anew = reads.IsAnew(ctx)
-	found := map[string]readmodel.Availability{}
-	for _, sku := range skus {
-		found[sku] = f.availability[sku]
+	found := make([]readmodel.Availability, len(skus))
+	for i, sku := range skus {
+		found[i] = f.availability[sku]
 	}
 	return found, f.readErr
 }

@@ -71,7 +71,7 @@ func (a *api) send(r *http.Request, cmd schemas.Command, said verdict) answer {
 	result := a.Submitter.Submit(r.Context(), wait, submit.Request{Command: cmd, Key: key})[0]
 	token := projected.Token{}
 	addTo(token, result)
-	return a.told(r.Context(), cmd.Type, result, said).with("Preference-Applied", applied).with(tokenHeader, token.String())
+	return a.told(r, cmd.Type, result, said).with("Preference-Applied", applied).with(tokenHeader, token.String())
 }
 
 // addTo adds a result's place in the events to a token, if it has one.
@@ -82,7 +82,7 @@ func addTo(token projected.Token, result submit.Result) {
 }
 
 // told is what a client is told of its command.
-func (a *api) told(ctx context.Context, command schemas.CommandType, result submit.Result, said verdict) answer {
+func (a *api) told(r *http.Request, command schemas.CommandType, result submit.Result, said verdict) answer {
 	page := "/commands/" + pathSegment(result.CommandID)
 	switch err := result.Err; {
 	case errors.Is(err, submit.ErrKeyReused):
@@ -90,7 +90,7 @@ func (a *api) told(ctx context.Context, command schemas.CommandType, result subm
 	case errors.Is(err, submit.ErrUnacknowledged), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return unavailable("Kafka did not acknowledge the command in time; ask "+page+", or send it again").with("Location", page)
 	case err != nil:
-		return a.internalError(ctx, err)
+		return a.internalError(r, err)
 	}
 	event := result.Outcome
 	if event == nil {

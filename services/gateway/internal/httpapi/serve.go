@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"context"
 	"net/http"
 	"runtime/debug"
 	"strconv"
@@ -14,14 +13,17 @@ import (
 // requestIDBytesMax bounds the id that a client may give its request.
 const requestIDBytesMax = 128
 
-type requestIDKey struct{}
+// Headers that hold the same in every answer share their values, which nobody changes.
+var nosniff, noStore = []string{"nosniff"}, []string{"no-store"}
 
 // serve turns what a route's handle returns, or panics with, into a response.
 func (a *api) serve(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		r, id := identified(r)
-		r.Body = http.MaxBytesReader(w, r.Body, rt.bodyMax)
+		id := identified(r)
+		if rt.bodyMax > 0 { // others do not read it
+			r.Body = http.MaxBytesReader(w, r.Body, rt.bodyMax)
+		}
 		var ans answer
 		if denied := a.guardian.check(r, rt.scope); denied != nil {
 			ans = *denied
@@ -30,9 +32,9 @@ func (a *api) serve(rt route) http.Handler {
 		}
 		ans.requestID = id
 		h := w.Header()
-		h.Set("X-Request-Id", id)
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Cache-Control", "no-store")
+		h[requestIDHeader] = r.Header[requestIDHeader]
+		h["X-Content-Type-Options"] = nosniff
+		h["Cache-Control"] = noStore
 		for name, value := range ans.header {
 			h.Set(name, value)
 		}
@@ -50,19 +52,21 @@ func (a *api) serve(rt route) http.Handler {
 	})
 }
 
-// identified gives a request its id, unless it has one.
-func identified(r *http.Request) (*http.Request, string) {
-	if id := idOf(r.Context()); id != "" {
-		return r, id
-	}
-	id := requestID(r.Header.Get("X-Request-Id"))
-	return r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id)), id
-}
+// requestIDHeader holds the request's id, in its canonical form.
+const requestIDHeader = "X-Request-Id"
 
-func idOf(ctx context.Context) string {
-	id, _ := ctx.Value(requestIDKey{}).(string)
+// identified returns the id of a request, which has it in its header from then on.
+func identified(r *http.Request) string {
+	given := idOf(r)
+	id := requestID(given)
+	if id != given || len(r.Header[requestIDHeader]) > 1 {
+		r.Header[requestIDHeader] = []string{id}
+	}
 	return id
 }
+
+// idOf is the id of a request that was identified.
+func idOf(r *http.Request) string { return r.Header.Get(requestIDHeader) }
 
 // requestID is what the client calls its request, if that can be shown in a log, and otherwise a new id.
 func requestID(given string) string {
@@ -82,7 +86,7 @@ func requestID(given string) string {
 func (a *api) guard(r *http.Request, handle func(*http.Request) answer) (ans answer) {
 	defer func() {
 		if p := recover(); p != nil {
-			a.Log.ErrorContext(r.Context(), "a request panicked", "request_id", idOf(r.Context()), "panic", p, "stack", string(debug.Stack()))
+			a.Log.ErrorContext(r.Context(), "a request panicked", "request_id", idOf(r), "panic", p, "stack", string(debug.Stack()))
 			ans = refused(http.StatusInternalServerError, internalErrorMessage)
 		}
 	}()
@@ -91,8 +95,8 @@ func (a *api) guard(r *http.Request, handle func(*http.Request) answer) (ans ans
 
 const internalErrorMessage = "Something went wrong here; it was logged"
 
-func (a *api) internalError(ctx context.Context, err error) answer {
-	a.Log.ErrorContext(ctx, "a request failed", "request_id", idOf(ctx), "error", err)
+func (a *api) internalError(r *http.Request, err error) answer {
+	a.Log.ErrorContext(r.Context(), "a request failed", "request_id", idOf(r), "error", err)
 	return refused(http.StatusInternalServerError, internalErrorMessage)
 }
 

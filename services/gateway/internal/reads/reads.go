@@ -107,51 +107,60 @@ func Anew(ctx context.Context) context.Context { return context.WithValue(ctx, a
 // IsAnew reports whether ctx is of Anew.
 func IsAnew(ctx context.Context) bool { return ctx.Value(anewKey{}) != nil }
 
-// Availability returns what is left of SKUs, by SKU; the Version of one that is not known is 0. The error wraps
-// ErrUnavailable or is ctx's.
-func (r *Reader) Availability(ctx context.Context, skus ...string) (map[string]readmodel.Availability, error) {
-	found := make(map[string]readmodel.Availability, len(skus))
-	missing := skus
-	if r.cache != nil && !IsAnew(ctx) {
-		missing = nil
-		for _, sku := range skus {
+// Availability returns what is left of SKUs, in their order; the Version of one that is not known is 0. It waits no longer
+// than one query may take. The error wraps ErrUnavailable or is a context's.
+func (r *Reader) Availability(ctx context.Context, skus ...string) ([]readmodel.Availability, error) {
+	found := make([]readmodel.Availability, len(skus))
+	var missing []int // places in skus
+	fromMemory := r.cache != nil && !IsAnew(ctx)
+	for i, sku := range skus {
+		if fromMemory {
 			if e, ok := r.cache.get(sku); ok {
-				found[sku] = e.Availability
-			} else {
-				missing = append(missing, sku)
+				found[i] = e.Availability
+				continue
 			}
 		}
+		missing = append(missing, i)
 	}
-	for pause := behindPause; len(missing) > 0; pause *= 2 {
+	if len(missing) == 0 {
+		return found, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
+	defer cancel()
+	for pause := behindPause; ; pause *= 2 {
 		var err error
-		if missing, err = r.load(ctx, missing, found); err == nil && len(missing) > 0 && pause > behindPauseMax {
+		if missing, err = r.load(ctx, skus, missing, found); err == nil && len(missing) > 0 && pause > behindPauseMax {
 			err = ErrBehind
 		}
-		if err != nil {
+		switch {
+		case err != nil:
 			return nil, r.failed(ctx, err)
+		case len(missing) == 0:
+			return found, nil
 		}
-		if len(missing) > 0 {
-			select {
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			case <-time.After(pause):
-			}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(pause):
 		}
 	}
-	return found, nil
 }
 
-// load puts what the read model says of skus into found, and returns those of which it is behind.
-func (r *Reader) load(ctx context.Context, skus []string, found map[string]readmodel.Availability) (behind []string, err error) {
-	fills, err := r.availability.loadAll(ctx, skus...)
+// load puts what the read model says of the missing ones of skus into found, and returns those of which it is behind.
+func (r *Reader) load(ctx context.Context, skus []string, missing []int, found []readmodel.Availability) (behind []int, err error) {
+	keys := make([]string, len(missing))
+	for i, place := range missing {
+		keys[i] = skus[place]
+	}
+	fills, err := r.availability.loadAll(ctx, keys...)
 	if err != nil {
 		return nil, err
 	}
-	for sku, f := range fills {
-		if f.behind {
-			behind = append(behind, sku)
+	for _, place := range missing {
+		if f := fills[skus[place]]; f.behind {
+			behind = append(behind, place)
 		} else {
-			found[sku] = f.Availability
+			found[place] = f.Availability
 		}
 	}
 	return behind, nil

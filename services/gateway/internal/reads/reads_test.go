@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -98,4 +99,26 @@ func TestStoreAway(t *testing.T) {
 	cancel()
 	_, err = r.Allocations(ctx, "o1")
 	require.Equal(t, context.Canceled, err, "a client that left says nothing about the store")
+}
+
+// slow answers no question about availability before a query's time is over.
+type slow struct{ store }
+
+func (s *slow) Availability(ctx context.Context, _ []string) (map[string]readmodel.Availability, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// Who asks while a query hangs would have to wait for that one and then for his own.
+func TestAvailabilityIsWaitedForNoLongerThanAQueryMayTake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New(new(slow), nil, time.Second, NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
+		go func() { _, _ = r.Availability(t.Context(), "CHAIR") }()
+		time.Sleep(time.Second / 2)
+		start := time.Now()
+		_, err := r.Availability(t.Context(), "LAMP")
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, time.Second, time.Since(start))
+		time.Sleep(time.Second) // the query of LAMP ends too
+	})
 }
