@@ -18,7 +18,7 @@ const (
 	keysMax = 16_384
 	// keysAtOnceMax bounds how many keys of one call are looked up at the same time.
 	keysAtOnceMax = 100
-	// pastWait bounds the look for a key's first outcome before a command is sent: writes go on without the read model.
+	// pastWait bounds the look for keys' first outcomes before commands are sent: writes go on without the read model.
 	pastWait = 300 * time.Millisecond
 	// pastInterval is how often the read model is asked for an outcome that it does not have yet.
 	pastInterval = 50 * time.Millisecond
@@ -110,14 +110,18 @@ func (k *keys) release(id string, entry *key, outcome *Outcome, reused bool) {
 	}
 }
 
-// claim settles those whose key was used before, and takes the others' keys.
+// claim settles those whose key was used before, and takes the others' keys, in their order: who is first is sent while
+// later keys are looked up. All look-ups of a call together have pastWait; what they do not come to by then is sent all the same.
 func (s *Submitter) claim(ctx context.Context, sendings []*sending) {
+	within, cancel := context.WithTimeout(ctx, pastWait)
+	defer cancel()
 	var group errgroup.Group
 	group.SetLimit(keysAtOnceMax)
 	for _, one := range sendings {
-		if one.request.Key != "" {
+		if one.claimed != nil {
 			group.Go(func() error {
-				one.claim(ctx)
+				defer close(one.claimed)
+				one.claim(ctx, within)
 				return nil
 			})
 		}
@@ -125,7 +129,8 @@ func (s *Submitter) claim(ctx context.Context, sendings []*sending) {
 	_ = group.Wait() // the results have the errors
 }
 
-func (f *sending) claim(ctx context.Context) {
+// claim looks for what became of the key no longer than within.
+func (f *sending) claim(ctx, within context.Context) {
 	for {
 		entry, mine, err := f.keys.claim(f.request.Key, f.request.Command)
 		if err != nil {
@@ -143,8 +148,6 @@ func (f *sending) claim(ctx context.Context) {
 	if f.keys.accepted(f.key) {
 		return // begin will not send it again
 	}
-	within, cancel := context.WithTimeout(ctx, pastWait)
-	defer cancel()
 	f.first, _ = f.pastOutcome(within) // writes go on without it
 	switch {
 	case f.first == nil:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,9 +22,13 @@ type past struct {
 	mu    sync.Mutex
 	known map[string]readmodel.Outcome
 	err   error
+	asked func(ctx context.Context, id string) // nil: nothing is to be done meanwhile
 }
 
-func (p *past) Outcome(_ context.Context, id string) (readmodel.Outcome, error) {
+func (p *past) Outcome(ctx context.Context, id string) (readmodel.Outcome, error) {
+	if p.asked != nil {
+		p.asked(ctx, id)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.known[id], p.err
@@ -312,4 +317,47 @@ func TestManyAtOnceKeepTheirOrder(t *testing.T) {
 		}
 	}
 	require.Equal(t, len(requests), came())
+}
+
+func TestTheFirstIsSentWhileLaterKeysAreLookedUp(t *testing.T) {
+	r := newRig(t)
+	r.follow(t)
+	sent := make(chan struct{})
+	r.decide(t, func(n int) schemas.Event {
+		if n == 0 {
+			close(sent)
+		}
+		return schemas.Event{Type: schemas.EventAllocated}
+	})
+	r.past.asked = func(ctx context.Context, id string) {
+		if id == "last" {
+			select {
+			case <-sent:
+			case <-ctx.Done():
+				t.Error("the first was not sent")
+			}
+		}
+	}
+	for _, result := range r.Submit(t.Context(), patience, Request{Command: command("CHAIR"), Key: "first"}, Request{Command: command("CHAIR"), Key: "last"}) {
+		require.NoError(t, result.Err)
+	}
+}
+
+func TestLookUpsOfOneCallShareTheirTime(t *testing.T) {
+	r := newRig(t)
+	var inTime atomic.Int64
+	r.past.asked = func(ctx context.Context, _ string) { // hangs
+		if ctx.Err() == nil {
+			inTime.Add(1)
+		}
+		<-ctx.Done()
+	}
+	requests := make([]Request, 3*keysAtOnceMax)
+	for i := range requests {
+		requests[i] = Request{Command: command("CHAIR"), Key: fmt.Sprint("key-", i)}
+	}
+	for _, result := range r.Submit(t.Context(), 0, requests...) {
+		require.NoError(t, result.Err)
+	}
+	require.EqualValues(t, keysAtOnceMax, inTime.Load())
 }

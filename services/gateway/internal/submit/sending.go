@@ -22,7 +22,8 @@ type sending struct {
 	request  *Request
 	deadline time.Time
 	waits    bool
-	key      *key     // claimed; nil = the command has none
+	claimed  chan struct{} // closed when claim is done with it; nil = the command has no key
+	key      *key
 	first    *Outcome // of the key, where the read model has it
 	settled  bool     // the result is final
 	result   Result

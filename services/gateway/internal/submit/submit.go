@@ -107,10 +107,15 @@ func (s *Submitter) Submit(ctx context.Context, wait time.Duration, requests ...
 	sendings := make([]*sending, len(requests))
 	for i := range requests {
 		sendings[i] = &sending{Submitter: s, request: &requests[i], deadline: deadline, waits: wait > 0}
-		sendings[i].result.CommandID = requests[i].Key
+		if sendings[i].result.CommandID = requests[i].Key; requests[i].Key != "" {
+			sendings[i].claimed = make(chan struct{})
+		}
 	}
-	s.claim(ctx, sendings)
+	go s.claim(ctx, sendings)
 	for _, one := range sendings {
+		if one.claimed != nil {
+			<-one.claimed
+		}
 		if !one.settled {
 			one.begin(ctx)
 		}
