@@ -38,7 +38,7 @@ crash: ## Inject faults of every kind into the pipeline, on real servers, and ve
 	go run ./tests/cmd/crash drill $(DRILLS)
 
 # CONTRIBUTING.md says how to read them.
-BENCH := allocator peers readmodels projector rebuild gateway
+BENCH := allocator peers scale readmodels projector rebuild gateway
 ROUNDS := 3
 
 bench: ## Measure all side by side, every answer checked (BENCH="allocator peers" only some; ROUNDS=1 quickly)

@@ -136,7 +136,7 @@ func Median(values []float64) float64 {
 // between the least and the most, as a share of it.
 func (r *Report) Print(w io.Writer) error {
 	fmt.Fprintf(w, "%s, %s, commit %s; %d cores (%s), load %s\n", r.Bench, r.At.Format(time.DateTime), r.Commit, r.Machine.Cores, r.Machine.CPU, r.Machine.Load)
-	for _, table := range distinct(r.Results, func(x *Result) string { return x.Table }) {
+	for _, table := range r.Tables() {
 		in := slices.DeleteFunc(slices.Clone(r.Results), func(x *Result) bool { return x.Table != table })
 		measures := distinct(in, func(x *Result) string { return x.Measure + "\n" + x.Unit })
 		out := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
@@ -163,6 +163,11 @@ func (r *Report) Print(w io.Writer) error {
 		}
 	}
 	return nil
+}
+
+// Tables are the names of the tables, in the order in which they first came.
+func (r *Report) Tables() []string {
+	return distinct(r.Results, func(x *Result) string { return x.Table })
 }
 
 func distinct(results []*Result, key func(*Result) string) (keys []string) {
