@@ -23,6 +23,7 @@ func TestMain(m *testing.M) {
 func TestARunIsMeasuredAndStored(t *testing.T) {
 	dir := t.TempDir()
 	f := flags{
+		Name:    "allocator",
 		Servers: trial.Servers{Postgres: isolation.PostgresDatabase(t), Kafka: []string{isolation.Kfake(t)}}, Only: []string{"protobuf", "cold"},
 		Rounds: 1, Commands: 200, SKUs: 50, FloorTimes: 3, Allocators: 1, Sessions: 2, ChunkMax: 50, Results: dir,
 	}

@@ -43,16 +43,19 @@ type flags struct {
 	Rates         []int         `default:"100,1000,5000,20000" help:"Commands a second at which latencies are measured."`
 	Duration      time.Duration `default:"10s" help:"How long at each rate; 0 leaves latencies out, and so does --only."`
 	ClickHouse    string        `name:"clickhouse" env:"LOTLINE_TEST_CLICKHOUSE" help:"host:port of ClickHouse's native protocol, for the latency until there is a row; empty leaves that out." json:"-"`
-	Lines         []int         `default:"10000,1000000" help:"Order lines that Postgres has, of other SKUs, when the first row is measured again: how does it grow? make 50000000 beforehand, with --seed. None, as of all that follows, with --only."`
-	SKUCounts     []int         `name:"sku-counts" default:"100,100000" help:"The same, for SKUs."`
-	Cuts          []int         `default:"1,100,10000" help:"Lines that one cut of a batch moves."`
+	Lines         []int         `default:"10000,100000,1000000" help:"Order lines that Postgres has, of other SKUs, when the first row is measured again: how does it grow? make 50000000 beforehand, with --seed. None, as of all that follows, with --only."`
+	SKUCounts     []int         `name:"sku-counts" default:"100,10000,1000000" help:"The same, for SKUs."`
+	Cuts          []int         `default:"1,10,100,1000,10000" help:"Lines that one cut of a batch moves."`
+	NoStages      bool          `help:"Leave out where an allocator's time goes and what it allocates, as --only does."`
+	LiveRounds    int           `default:"1" help:"How often allocators are started, stopped and killed; 0, and --only, leave that out."`
 	Seed          []int         `help:"Make databases with so many order lines, for later runs on the same data directory, and end." placeholder:"LINES"`
 	WarmUp        int           `default:"20000" help:"Commands of a first round that does not count: the broker's JVM compiles what it does often."`
 	FloorTimes    int           `default:"200" help:"Transactions and commits of the floor, in each round; 0 = none."`
 	NoCeiling     bool          `help:"Leave the ceiling out."`
 	ChunkMax      int           `default:"10000" help:"Commands of one transaction of the ceiling; by default as many as an allocator polls."`
 	Profile       string        `help:"Write a CPU profile of the first allocator to this file, of ten seconds from the first command; one row and one round only." placeholder:"FILE"`
-	Results       string        `env:"BENCH_RESULTS" help:"Folder in which allocator.json is kept; empty = none." placeholder:"DIR" json:"-"`
+	Name          string        `default:"allocator" help:"Of the files of results." json:"-"`
+	Results       string        `env:"BENCH_RESULTS" help:"Folder in which results are kept; empty = none." placeholder:"DIR" json:"-"`
 }
 
 // Validate is called by kong.
@@ -127,7 +130,7 @@ func run(ctx context.Context, f flags) (err error) {
 	if err != nil {
 		return err
 	}
-	b := &bench{flags: f, ground: ground, report: report.New("allocator", f, versions)}
+	b := &bench{flags: f, ground: ground, report: report.New(f.Name, f, versions)}
 	b.report.Plots = plots()
 	if f.WarmUp > 0 {
 		if _, err := b.allocate(ctx, trial.Base(f.SKUs).New(f.WarmUp, 0), ""); err != nil {
@@ -150,7 +153,7 @@ func run(ctx context.Context, f flags) (err error) {
 		}
 	}
 	if len(f.Only) == 0 {
-		if err := b.curves(ctx); err != nil {
+		if err := b.rest(ctx); err != nil {
 			return err
 		}
 	}
@@ -160,4 +163,19 @@ func run(ctx context.Context, f flags) (err error) {
 		}
 	}
 	return b.report.Print(os.Stdout)
+}
+
+// rest is what is measured besides rows and latencies.
+func (b *bench) rest(ctx context.Context) error {
+	if !b.NoStages {
+		if err := b.stages(ctx); err != nil {
+			return fmt.Errorf("stages: %w", err)
+		}
+	}
+	for range b.LiveRounds {
+		if err := b.live(ctx); err != nil {
+			return err
+		}
+	}
+	return b.curves(ctx)
 }

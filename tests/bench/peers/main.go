@@ -29,12 +29,14 @@ import (
 type flags struct {
 	trial.Servers `embed:""`
 	Only          []string      `help:"Whom to measure, by their names; all if none is given. Other names are refused with a list of them." placeholder:"NAME"`
-	Rounds        int           `default:"3" env:"BENCH_ROUNDS" help:"How often each is measured."`
+	Rounds        int           `default:"3" env:"BENCH_ROUNDS" help:"How often each is measured; 0 only kills."`
 	Commands      int           `default:"100000" help:"Commands of a round, for those who are fast; those with a transaction a command have a twentieth."`
 	SKUs          int           `name:"skus" default:"10000" help:"SKUs."`
 	Rate          int           `default:"1000" help:"Commands a second at which latency is measured, of those who are fast; the others have a quarter."`
 	Duration      time.Duration `default:"10s" help:"How long, in one round; 0 leaves latency out."`
-	Results       string        `env:"BENCH_RESULTS" help:"Folder in which peers.json is kept; empty = none." placeholder:"DIR" json:"-"`
+	Kills         int           `default:"1" help:"How often each is killed in the middle of a round of its own, and started again."`
+	Name          string        `default:"peers" help:"Of the files of results." json:"-"`
+	Results       string        `env:"BENCH_RESULTS" help:"Folder in which results are kept; empty = none." placeholder:"DIR" json:"-"`
 }
 
 // Validate is called by kong.
@@ -48,8 +50,8 @@ func (f flags) Validate() error {
 			return fmt.Errorf("nobody is named %s; there are: %s", name, strings.Join(names, "; "))
 		}
 	}
-	if f.Rounds < 1 || f.Commands < 20 || f.SKUs < 1 || f.Rate < 4 {
-		return errors.New("rounds and SKUs must be 1 or more, commands 20, the rate 4")
+	if f.Rounds < 0 || f.Commands < 20 || f.SKUs < 1 || f.Rate < 4 {
+		return errors.New("SKUs must be 1 or more, commands 20, the rate 4")
 	}
 	if f.Duration != 0 && f.Duration < time.Second {
 		return errors.New("latency wants a second or more (--duration=0 leaves it out)")
@@ -88,7 +90,7 @@ func run(ctx context.Context, f flags) (err error) {
 	if err != nil {
 		return err
 	}
-	b := &bench{flags: f, ground: ground, report: report.New("peers", f, versions)}
+	b := &bench{flags: f, ground: ground, report: report.New(f.Name, f, versions)}
 	b.report.Plots = []report.Plot{{Name: "throughput", Title: "The same work, done otherwise", Table: throughput, Measures: []string{"commands"}, Y: "commands/s"}}
 	for round := range f.Rounds {
 		for i := range chosen { // another one is first each time
@@ -97,7 +99,16 @@ func run(ctx context.Context, f flags) (err error) {
 			}
 		}
 	}
-	b.ratios(chosen)
+	if f.Rounds > 0 {
+		b.ratios(chosen)
+	}
+	for round := range f.Kills {
+		for _, s := range chosen {
+			if err := b.kill(ctx, s, round); err != nil {
+				return err
+			}
+		}
+	}
 	if f.Results != "" {
 		if err := b.report.Save(f.Results); err != nil {
 			return err

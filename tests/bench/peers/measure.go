@@ -43,12 +43,12 @@ func (b *bench) measure(ctx context.Context, s *subject, round int) (err error) 
 			return err
 		}
 	}
-	stop, err := s.start(ctx, site)
+	run, err := s.start(ctx, site)
 	if err == nil {
 		err = b.drive(ctx, s, site, w, commands, rate)
 	}
-	if stop != nil {
-		err = errors.Join(err, stop())
+	if run != nil {
+		err = errors.Join(err, run.Stop())
 	}
 	if err == nil {
 		err = site.CheckEvents(ctx, w)

@@ -22,8 +22,9 @@ func TestMain(m *testing.M) {
 
 func TestPeersAreMeasuredAndChecked(t *testing.T) {
 	f := flags{
+		Name:    "peers",
 		Servers: trial.Servers{Postgres: isolation.PostgresDatabase(t), Kafka: []string{isolation.Kfake(t)}},
-		Only:    []string{lotline, "by hand"}, Rounds: 1, Commands: 400, SKUs: 20, Rate: 100, Duration: time.Second, Results: t.TempDir(),
+		Only:    []string{lotline, "by hand"}, Rounds: 1, Commands: 400, SKUs: 20, Rate: 100, Duration: time.Second, Kills: 1, Results: t.TempDir(),
 	}
 	require.NoError(t, run(t.Context(), f))
 	require.FileExists(t, filepath.Join(f.Results, "peers.json"))

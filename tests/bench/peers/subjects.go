@@ -23,19 +23,24 @@ type subject struct {
 	postgres bool // it keeps its state in the allocator's tables
 	warmUp   int  // commands that do not count
 	build    func(context.Context, *trial.Ground) error
-	start    func(context.Context, *trial.Site) (stop func() error, err error)
+	start    func(context.Context, *trial.Site) (running, error)
+}
+
+// running is a subject's process, or processes.
+type running interface {
+	Stop() error // as an operator would
+	Kill() error // as kill -9 does
 }
 
 func subjects(f flags) []*subject {
 	return []*subject{
-		{name: lotline, postgres: true, warmUp: f.Commands / 5, start: func(ctx context.Context, s *trial.Site) (func() error, error) {
-			a, err := s.StartAllocators(ctx, 1, 2)
-			return a.Stop, err
+		{name: lotline, postgres: true, warmUp: f.Commands / 5, start: func(ctx context.Context, s *trial.Site) (running, error) {
+			return s.StartAllocators(ctx, 1, 2)
 		}},
-		{name: "by hand", slow: true, stocked: true, postgres: true, warmUp: f.Commands / 100, start: func(_ context.Context, s *trial.Site) (func() error, error) {
+		{name: "by hand", slow: true, stocked: true, postgres: true, warmUp: f.Commands / 100, start: func(_ context.Context, s *trial.Site) (running, error) {
 			return begin(s, "byhand")
 		}},
-		{name: "Watermill", slow: true, stocked: true, postgres: true, warmUp: f.Commands / 100, build: buildWatermill, start: func(_ context.Context, s *trial.Site) (func() error, error) {
+		{name: "Watermill", slow: true, stocked: true, postgres: true, warmUp: f.Commands / 100, build: buildWatermill, start: func(_ context.Context, s *trial.Site) (running, error) {
 			return begin(s, "watermill")
 		}},
 		{name: "Kafka Streams at 100 ms", warmUp: 2 * f.Commands, build: buildStreams, start: streams("100")},
@@ -44,12 +49,12 @@ func subjects(f flags) []*subject {
 }
 
 // begin starts a program that is told where Kafka is.
-func begin(s *trial.Site, program string) (stop func() error, err error) {
+func begin(s *trial.Site, program string) (running, error) {
 	p, err := s.Start(program, "--kafka-brokers="+strings.Join(s.Kafka, ","), "--kafka-topic-prefix="+s.Config.TopicPrefix)
 	if err != nil {
 		return nil, err
 	}
-	return p.Stop, nil
+	return p, nil
 }
 
 // buildWatermill builds the program of a module that is not in the workspace.
@@ -130,8 +135,8 @@ func buildStreams(ctx context.Context, g *trial.Ground) error {
 }
 
 // streams starts Kafka Streams with a commit interval, in ms, and two threads, as the allocator has two sessions.
-func streams(interval string) func(context.Context, *trial.Site) (func() error, error) {
-	return func(ctx context.Context, s *trial.Site) (func() error, error) {
+func streams(interval string) func(context.Context, *trial.Site) (running, error) {
+	return func(ctx context.Context, s *trial.Site) (running, error) {
 		path, err := classpath(ctx, s.Ground)
 		if err != nil {
 			return nil, err
@@ -145,6 +150,6 @@ func streams(interval string) func(context.Context, *trial.Site) (func() error, 
 		if err != nil {
 			return nil, err
 		}
-		return p.Stop, nil
+		return p, nil
 	}
 }

@@ -41,21 +41,29 @@ func (s *Site) StartAllocators(ctx context.Context, count, sessions int, args ..
 
 func (a *Allocators) start(ctx context.Context) error {
 	for i := range a.count {
-		port, err := ports.Free()
-		if err != nil {
+		if err := a.launch(i); err != nil {
 			return err
 		}
-		admin := fmt.Sprintf("127.0.0.1:%d", port)
-		if i == 0 {
-			a.admin = admin
-		}
-		p, err := a.site.Start("allocator", append([]string{fmt.Sprintf("--instance-id=%d", i), "--admin-addr=" + admin}, a.args...)...)
-		if err != nil {
-			return err
-		}
-		a.running = append(a.running, p)
 	}
 	return a.site.awaitMembers(ctx, a.members)
+}
+
+// launch starts the process of that number.
+func (a *Allocators) launch(i int) error {
+	port, err := ports.Free()
+	if err != nil {
+		return err
+	}
+	admin := fmt.Sprintf("127.0.0.1:%d", port)
+	if i == 0 {
+		a.admin = admin
+	}
+	p, err := a.site.Start("allocator", append([]string{fmt.Sprintf("--instance-id=%d", i), "--admin-addr=" + admin}, a.args...)...)
+	if err != nil {
+		return err
+	}
+	a.running = append(a.running, p)
+	return nil
 }
 
 // Restart ends the processes and starts others, which have nothing in memory.
@@ -87,24 +95,30 @@ const profileMax = 10 * time.Second // the admin endpoint ends an answer after 1
 func (a *Allocators) Profile(ctx context.Context, file string) <-chan error {
 	done := make(chan error, 1)
 	go func() {
-		done <- get(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", a.admin, int(profileMax.Seconds())), file)
+		profile, err := a.CPUProfile(ctx)
+		done <- errors.Join(err, os.WriteFile(file, profile, 0o644))
 	}()
 	return done
 }
 
-func get(ctx context.Context, address, file string) error {
+// CPUProfile returns, for pprof, what the first allocator does in the next ten seconds.
+func (a *Allocators) CPUProfile(ctx context.Context) ([]byte, error) {
+	return get(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", a.admin, int(profileMax.Seconds())))
+}
+
+func get(ctx context.Context, address string) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
 	if err == nil && response.StatusCode != http.StatusOK {
 		err = fmt.Errorf("%s answered %s: %.200s", address, response.Status, body)
 	}
-	return errors.Join(err, os.WriteFile(file, body, 0o644))
+	return body, err
 }

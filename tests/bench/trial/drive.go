@@ -118,3 +118,39 @@ func (d *Driver) each(ctx context.Context, events int, look func(*kgo.Record, ti
 	}
 	return nil
 }
+
+// Counted are the commands of a work whose events were seen, each once, whatever comes twice. It is not for concurrent use.
+type Counted struct {
+	driver *Driver
+	seen   map[int]bool
+	from   int
+	last   time.Time // when the newest came
+}
+
+// Count counts the work's commands from a number on.
+func (d *Driver) Count(w *Work, from int) *Counted {
+	return &Counted{driver: d, seen: make(map[int]bool, len(w.Commands)-from), from: from}
+}
+
+// Commands is of how many there was an event.
+func (c *Counted) Commands() int { return len(c.seen) }
+
+// Await returns once that many commands have an event, or none has come for so long, and says when the last one's came.
+func (c *Counted) Await(ctx context.Context, commands int, quiet time.Duration) (time.Time, error) {
+	for len(c.seen) < commands {
+		waiting, cancel := context.WithTimeout(ctx, quiet)
+		fetches := c.driver.consumer.PollFetches(waiting)
+		cancel()
+		at := time.Now()
+		if fetches.NumRecords() == 0 {
+			return c.last, ctx.Err()
+		}
+		for all := fetches.RecordIter(); !all.Done(); {
+			// One of no command is not counted here: TallyEvents looks at all.
+			if i, err := numberOf(all.Next().Value); err == nil && i >= c.from && !c.seen[i] {
+				c.seen[i], c.last = true, at
+			}
+		}
+	}
+	return c.last, nil
+}

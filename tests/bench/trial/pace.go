@@ -32,6 +32,12 @@ func (l Latencies) At(share float64) time.Duration {
 	return l.Took[int(share*float64(len(l.Took)-1))]
 }
 
+// Over is the share of the commands that took longer than that.
+func (l Latencies) Over(most time.Duration) float64 {
+	at, _ := slices.BinarySearch(l.Took, most+1)
+	return float64(len(l.Took)-at) / float64(len(l.Took))
+}
+
 // Schedule says when each command of a run is due.
 type Schedule struct {
 	Start     time.Time

@@ -49,6 +49,13 @@ func (p *Process) Stop() error {
 	return nil
 }
 
+// Kill ends the process at once, as kill -9 does.
+func (p *Process) Kill() error {
+	err := p.cmd.Process.Kill()
+	_ = p.cmd.Wait() // it was killed, which is an error of its
+	return err
+}
+
 // Usage is the process under a name, to ask what it uses.
 func (p *Process) Usage(name string) usage.Process {
 	return usage.Process{Name: name, PID: p.cmd.Process.Pid}

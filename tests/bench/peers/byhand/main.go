@@ -54,7 +54,8 @@ type worker struct {
 func run(ctx context.Context, f flags) error {
 	set := topics.Declared(f.Kafka.TopicPrefix)
 	client, err := kgo.NewClient(append(f.Kafka.Opts("byhand"), kgo.ConsumerGroup(set.Prefix+".byhand"), kgo.ConsumeTopics(set.Commands.Name),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.DisableAutoCommit(), kgo.ProducerLinger(0))...)
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.DisableAutoCommit(), kgo.ProducerLinger(0),
+		kgo.SessionTimeout(6*time.Second), kgo.HeartbeatInterval(2*time.Second))...) // as the allocator has it
 	if err != nil {
 		return err
 	}

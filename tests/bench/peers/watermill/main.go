@@ -155,6 +155,7 @@ func (h *handler) subscribe(router *message.Router, f flags) error {
 			settings := kafka.DefaultSaramaSubscriberConfig()
 			settings.Consumer.Offsets.Initial = sarama.OffsetOldest
 			settings.Consumer.IsolationLevel = sarama.ReadCommitted
+			settings.Consumer.Group.Session.Timeout, settings.Consumer.Group.Heartbeat.Interval = 6*time.Second, 2*time.Second // as the allocator has it
 			return kafka.NewSubscriber(kafka.SubscriberConfig{
 				Brokers: f.Brokers, Unmarshaler: kafka.DefaultMarshaler{}, ConsumerGroup: f.Prefix + ".watermill", OverwriteSaramaConfig: settings,
 				NackResendSleep: 10 * time.Millisecond,

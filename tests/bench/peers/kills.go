@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/lotline/lotline/tests/bench/trial"
+)
+
+const killed = "after a kill -9 in the middle, and a restart at once"
+
+// quiet is after how long without an event nothing more is waited for. All groups wait 6 s for a member that died.
+const quiet = 45 * time.Second
+
+const late = 3 * time.Second // for events that come twice, once all are there
+
+// kill has a subject do the work, kills it when half of the events are there, starts it again at once, and counts what a
+// read_committed consumer has in the end. Only Lotline's must be whole.
+func (b *bench) kill(ctx context.Context, s *subject, round int) (err error) {
+	commands := b.Commands
+	if s.slow {
+		commands /= 20
+	}
+	w := trial.Base(b.SKUs).New(s.warmUp+commands, uint64(round+1))
+	site, err := b.ground.NewSite(ctx, w.Partitions)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, site.Close()) }()
+	if s.stocked {
+		if err := site.Stock(ctx, w); err != nil {
+			return err
+		}
+	}
+	run, err := s.start(ctx, site)
+	if err == nil {
+		err = b.killInTheMiddle(ctx, s, site, w, &run)
+	}
+	if run != nil {
+		err = errors.Join(err, run.Stop())
+	}
+	if err != nil {
+		return fmt.Errorf("%s, killed: %w", s.name, err)
+	}
+	tally, err := site.TallyEvents(ctx, w)
+	if err != nil {
+		return err
+	}
+	if s.name == lotline && tally != (trial.Tally{}) {
+		return fmt.Errorf("lotline was killed, and its events are not those of the commands: %+v", tally)
+	}
+	if s.postgres {
+		if err := site.CheckState(ctx, w); err != nil {
+			return fmt.Errorf("%s, killed: %w", s.name, err)
+		}
+	}
+	b.report.Add(killed, s.name, "commands", "", float64(len(w.Commands)))
+	b.report.Add(killed, s.name, "events twice", "", float64(tally.Twice))
+	b.report.Add(killed, s.name, "lost", "", float64(tally.Missing))
+	b.report.Add(killed, s.name, "wrong", "", float64(tally.Wrong))
+	fmt.Fprintf(os.Stderr, "%s, killed: %+v\n", s.name, tally)
+	return nil
+}
+
+func (b *bench) killInTheMiddle(ctx context.Context, s *subject, site *trial.Site, w *trial.Work, run *running) error {
+	d, err := site.Drive()
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if !s.stocked {
+		if _, err := d.Do(ctx, w, w.Setup); err != nil {
+			return fmt.Errorf("create batches: %w", err)
+		}
+	}
+	if _, err := d.Do(ctx, w, w.Commands[:s.warmUp]); err != nil {
+		return fmt.Errorf("warm up: %w", err)
+	}
+	show, err := d.Send(ctx, w, w.Commands[s.warmUp:])
+	if err != nil {
+		return err
+	}
+	if _, err := show(); err != nil {
+		return err
+	}
+	counted := d.Count(w, s.warmUp)
+	all := len(w.Commands) - s.warmUp
+	if _, err := counted.Await(ctx, all/2, quiet); err != nil {
+		return err
+	}
+	if counted.Commands() == all {
+		return errors.New("all was done before it could be killed: take more commands")
+	}
+	at := time.Now()
+	if err := (*run).Kill(); err != nil {
+		return err
+	}
+	if *run, err = s.start(ctx, site); err != nil {
+		return err
+	}
+	last, err := counted.Await(ctx, all, quiet)
+	if err != nil {
+		return err
+	}
+	b.report.Add(killed, s.name, "until the last event", "s", last.Sub(at).Seconds())
+	_, err = counted.Await(ctx, all+1, late) // never: what comes twice may come after
+	return err
+}
