@@ -21,16 +21,19 @@ func TestMain(m *testing.M) {
 }
 
 func TestARunIsMeasuredAndStored(t *testing.T) {
-	dir := t.TempDir()
 	f := flags{
 		Name:    "allocator",
 		Servers: trial.Servers{Postgres: isolation.PostgresDatabase(t), Kafka: []string{isolation.Kfake(t)}}, Only: []string{"protobuf", "cold"},
-		Rounds: 1, Commands: 200, SKUs: 50, FloorTimes: 3, Allocators: 1, Sessions: 2, ChunkMax: 50, Results: dir,
+		Rounds: 1, Commands: 200, SKUs: 50, FloorTimes: 3, Allocators: 1, Sessions: 2, ChunkMax: 50, Results: t.TempDir(),
 	}
-	require.NoError(t, run(t.Context(), f))
+	ground, err := trial.NewGround(t.Context(), f.Servers, programs...) // once for both: linking takes longer than measuring
+	t.Cleanup(func() { require.NoError(t, ground.Close()) })
+	require.NoError(t, err)
+	require.NoError(t, measure(t.Context(), f, ground))
 	f.Only, f.Rates, f.Duration, f.Rounds, f.NoCeiling = nil, []int{100}, time.Second, 0, true
-	f.Lines, f.Cuts = []int{300}, []int{1, 20}
+	f.Lines, f.Cuts, f.Stages = []int{300}, []int{1, 20}, time.Second
 	f.ClickHouse = isolation.Setting(t, "LOTLINE_TEST_CLICKHOUSE")
-	require.NoError(t, run(t.Context(), f))
-	require.FileExists(t, filepath.Join(dir, "allocator.json"))
+	require.NoError(t, measure(t.Context(), f, ground))
+	require.FileExists(t, filepath.Join(f.Results, "allocator.json"))
+	require.FileExists(t, filepath.Join(f.Results, "allocator-cuts.svg"))
 }

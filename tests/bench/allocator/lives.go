@@ -65,17 +65,20 @@ func (b *bench) beginning(ctx context.Context) (err error) {
 	if _, err := show(); err != nil {
 		return err
 	}
+	var event time.Time
+	came := make(chan error, 1)
 	began := time.Now()
+	go func() {
+		var err error
+		event, err = driver.Await(ctx, 1)
+		came <- err
+	}()
 	allocators, err = site.StartAllocators(ctx, 1, b.Sessions, b.AllocatorArg...)
 	if err == nil {
 		err = allocators.AwaitReady(ctx)
 	}
 	ready := time.Now()
-	var event time.Time
-	if err == nil {
-		event, err = driver.Await(ctx, 1)
-	}
-	if err = errors.Join(err, allocators.Stop()); err != nil {
+	if err = errors.Join(err, <-came, allocators.Stop()); err != nil {
 		return err
 	}
 	b.report.Add(lives, "started", "until ready", "ms", milliseconds(ready.Sub(began)))

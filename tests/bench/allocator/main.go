@@ -46,7 +46,7 @@ type flags struct {
 	Lines         []int         `default:"10000,100000,1000000" help:"Order lines that Postgres has, of other SKUs, when the first row is measured again: how does it grow? make 50000000 beforehand, with --seed. None, as of all that follows, with --only."`
 	SKUCounts     []int         `name:"sku-counts" default:"100,10000,1000000" help:"The same, for SKUs."`
 	Cuts          []int         `default:"1,10,100,1000,10000" help:"Lines that one cut of a batch moves."`
-	NoStages      bool          `help:"Leave out where an allocator's time goes and what it allocates, as --only does."`
+	Stages        time.Duration `default:"10s" help:"How long an allocator is profiled, from the first command on, for where its time goes and what it allocates; 0, and --only, leave that out."`
 	LiveRounds    int           `default:"1" help:"How often allocators are started, stopped and killed; 0, and --only, leave that out."`
 	Seed          []int         `help:"Make databases with so many order lines, for later runs on the same data directory, and end." placeholder:"LINES"`
 	WarmUp        int           `default:"20000" help:"Commands of a first round that does not count: the broker's JVM compiles what it does often."`
@@ -68,6 +68,9 @@ func (f flags) Validate() error {
 	}
 	if f.Rounds < 0 || f.Commands < 1 || f.SKUs < 2 || f.Allocators < 1 || f.Sessions < 1 || f.ChunkMax < 1 {
 		return errors.New("commands, allocators, sessions and chunks must be 1 or more, SKUs 2")
+	}
+	if f.Stages != 0 && (f.Stages < time.Second || f.Stages > trial.ProfileMax) {
+		return fmt.Errorf("--stages must be 1s to %s, or 0", trial.ProfileMax)
 	}
 	if f.Duration != 0 && f.Duration < time.Second || slices.ContainsFunc(f.Rates, func(rate int) bool { return rate < 1 }) {
 		return errors.New("latencies want a second or more at each rate (--duration=0 leaves them out), and rates of 1 or more")
@@ -108,20 +111,27 @@ func main() {
 	}
 }
 
+// programs are built for it.
+var programs = []string{trial.AllocatorProgram, trial.ProjectorProgram, ceilingProgram}
+
 func run(ctx context.Context, f flags) (err error) {
-	ground, err := trial.NewGround(ctx, f.Servers, trial.AllocatorProgram, trial.ProjectorProgram, ceilingProgram)
+	ground, err := trial.NewGround(ctx, f.Servers, programs...)
 	defer func() { err = errors.Join(err, ground.Close()) }()
 	if err != nil {
 		return err
 	}
-	if len(f.Seed) > 0 {
-		for _, lines := range f.Seed {
-			if err := ground.Seed(ctx, lines); err != nil {
-				return fmt.Errorf("make %d order lines: %w", lines, err)
-			}
+	for _, lines := range f.Seed {
+		if err := ground.Seed(ctx, lines); err != nil {
+			return fmt.Errorf("make %d order lines: %w", lines, err)
 		}
+	}
+	if len(f.Seed) > 0 {
 		return nil
 	}
+	return measure(ctx, f, ground)
+}
+
+func measure(ctx context.Context, f flags, ground *trial.Ground) error {
 	versions, err := ground.Versions(ctx)
 	if err != nil {
 		return err
@@ -167,7 +177,7 @@ func run(ctx context.Context, f flags) (err error) {
 
 // rest is what is measured besides rows and latencies.
 func (b *bench) rest(ctx context.Context) error {
-	if !b.NoStages {
+	if b.Stages > 0 {
 		if err := b.stages(ctx); err != nil {
 			return fmt.Errorf("stages: %w", err)
 		}

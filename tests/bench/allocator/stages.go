@@ -108,7 +108,7 @@ func (b *bench) profileStages(ctx context.Context, site *trial.Site, w *trial.Wo
 	profiled := make(chan error, 1)
 	go func() {
 		var err error
-		cpu, err = a.CPUProfile(ctx)
+		cpu, err = a.CPUProfile(ctx, b.Stages)
 		profiled <- err
 	}()
 	if _, err := show(); err != nil {

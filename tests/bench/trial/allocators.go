@@ -89,21 +89,22 @@ func (a *Allocators) Processes() (all []usage.Process) {
 	return all
 }
 
-const profileMax = 10 * time.Second // the admin endpoint ends an answer after 15
+// ProfileMax bounds a CPU profile: the admin endpoint ends an answer after 15 seconds.
+const ProfileMax = 10 * time.Second
 
 // Profile has the first allocator write a CPU profile of the next ten seconds to a file; the channel gets how it went.
 func (a *Allocators) Profile(ctx context.Context, file string) <-chan error {
 	done := make(chan error, 1)
 	go func() {
-		profile, err := a.CPUProfile(ctx)
+		profile, err := a.CPUProfile(ctx, ProfileMax)
 		done <- errors.Join(err, os.WriteFile(file, profile, 0o644))
 	}()
 	return done
 }
 
-// CPUProfile returns, for pprof, what the first allocator does in the next ten seconds.
-func (a *Allocators) CPUProfile(ctx context.Context) ([]byte, error) {
-	return get(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", a.admin, int(profileMax.Seconds())))
+// CPUProfile returns, for pprof, what the first allocator does in the next seconds.
+func (a *Allocators) CPUProfile(ctx context.Context, span time.Duration) ([]byte, error) {
+	return get(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", a.admin, int(span.Seconds())))
 }
 
 func get(ctx context.Context, address string) ([]byte, error) {
