@@ -142,6 +142,27 @@ func TestSeveralPartitionsAreOneCommit(t *testing.T) {
 	require.NoError(t, <-committed)
 }
 
+// TestPartitionsAreLockedInOrder is of who wakes after a takeover: it fetched partition 1 first, its successor partition 0.
+func TestPartitionsAreLockedInOrder(t *testing.T) {
+	d := newDatabase(t)
+	s := d.store(time.Minute)
+	first, second := filled("CHAIR", 0, 8), filled("ARMCHAIR", 0, 8)
+	second.Partition = 1
+	holder, err := pgx.Connect(t.Context(), d.url)
+	require.NoError(t, err)
+	defer holder.Close(context.Background())
+	tx, err := holder.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), "SELECT FROM partitions WHERE partition = 0 FOR UPDATE")
+	require.NoError(t, err)
+	committed := make(chan error, 1)
+	go func() { committed <- s.Commit(t.Context(), second, first) }()
+	d.awaitWaiter("for partition 0")
+	d.exec("SELECT FROM partitions WHERE partition = 1 FOR UPDATE NOWAIT")
+	require.NoError(t, tx.Rollback(t.Context()))
+	require.NoError(t, <-committed)
+}
+
 // TestRefusals: whatever moved, the commit is refused, nothing of it remains, and the connection goes on.
 func TestRefusals(t *testing.T) {
 	moved := func(sku string, from, to uint64) []apply.Moved { return []apply.Moved{{SKU: sku, Old: from, New: to}} }

@@ -19,6 +19,9 @@ func write(ctx context.Context, db batcher, writes []apply.Write) error {
 	b := &pgx.Batch{}
 	var products []moved
 	var changes []apply.Changed
+	// A paused allocator that wakes has the rows of its old partitions to lock, and its successors the same ones, in the order
+	// that each fetched them: in one order they wait, and are refused; in two, both are a deadlock.
+	writes = slices.SortedFunc(slices.Values(writes), func(a, b apply.Write) int { return int(a.Partition) - int(b.Partition) })
 	for _, w := range writes {
 		queuePartition(b, w)
 		for _, p := range w.Products {
