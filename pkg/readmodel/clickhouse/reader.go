@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -20,10 +22,14 @@ const (
 	resultRowsMax      = 1_000_000 // of one query, for all its keys
 )
 
-// One line more than is answered shows that there are too many.
-var ordersSQL = fmt.Sprintf(`
-SELECT orderid, sku, batchref, qty, eta, version FROM order_lines FINAL WHERE orderid IN {keys:Array(String)}
-ORDER BY orderid, sku LIMIT %d BY orderid`, readmodel.OrderLinesMax+1)
+// One line more than is answered shows that there are too many. Lines are put in order here: of the 2.8 ms that an order took when
+// asked for alone, ClickHouse's sorting was 0.14, LIMIT BY 0.12 and IN 0.17.
+var (
+	orderSQL  = fmt.Sprintf(linesOf+"orderid = {key:String} LIMIT %d", readmodel.OrderLinesMax+1)
+	ordersSQL = fmt.Sprintf(linesOf+"orderid IN {keys:Array(String)} LIMIT %d BY orderid", readmodel.OrderLinesMax+1)
+)
+
+const linesOf = "SELECT orderid, sku, batchref, qty, eta, version FROM order_lines FINAL WHERE "
 
 // These are more lines than were asked for, if several orders and SKUs were: pairs are told apart by who reads them.
 const linesSQL = `
@@ -108,12 +114,23 @@ func (r *Reader) Check(ctx context.Context) error {
 // Orders returns the allocated lines of orders.
 func (r *Reader) Orders(ctx context.Context, orderIDs []string) (map[string][]readmodel.Line, error) {
 	found := map[string][]readmodel.Line{}
-	err := r.each(ctx, ordersSQL, orderIDs, nil, func(row driver.Rows) error {
+	sql, arg := ordersQuery(orderIDs)
+	err := eachRow(traced(ctx), r.conn, sql, []any{arg}, func(row driver.Rows) error {
 		l, err := scanLine(row)
 		found[l.OrderID] = append(found[l.OrderID], l)
 		return err
 	})
+	for _, lines := range found {
+		slices.SortFunc(lines, func(a, b readmodel.Line) int { return strings.Compare(a.SKU, b.SKU) })
+	}
 	return found, err
+}
+
+func ordersQuery(orderIDs []string) (sql string, arg driver.NamedValue) {
+	if len(orderIDs) != 1 {
+		return ordersSQL, clickhouse.Named("keys", orderIDs)
+	}
+	return orderSQL, clickhouse.Named("key", orderIDs[0])
 }
 
 // Lines returns single order lines.
@@ -237,14 +254,19 @@ func (r *Reader) SKUs(ctx context.Context, refs []string) (map[string][]string, 
 
 // each runs a query about keys, and SKUs if it wants them too, and calls fn for each of its rows.
 func (r *Reader) each(ctx context.Context, sql string, keys, skus []string, fn func(driver.Rows) error) error {
-	if span := trace.SpanFromContext(ctx); span.IsRecording() {
-		ctx = clickhouse.Context(ctx, clickhouse.WithSpan(span.SpanContext()))
-	}
 	args := []any{clickhouse.Named("keys", keys)}
 	if skus != nil {
 		args = append(args, clickhouse.Named("skus", skus))
 	}
-	return eachRow(ctx, r.conn, sql, args, fn)
+	return eachRow(traced(ctx), r.conn, sql, args, fn)
+}
+
+// traced has ClickHouse's own spans hang on the one of ctx, if that is recorded.
+func traced(ctx context.Context) context.Context {
+	if span := trace.SpanFromContext(ctx); span.IsRecording() {
+		return clickhouse.Context(ctx, clickhouse.WithSpan(span.SpanContext()))
+	}
+	return ctx
 }
 
 // eachRow calls fn for each row of a query.
