@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 func TestARunIsMeasuredAndStored(t *testing.T) {
 	f := flags{
 		Name:    "allocator",
-		Servers: trial.Servers{Postgres: isolation.PostgresDatabase(t), Kafka: []string{isolation.Kfake(t)}}, Only: []string{"protobuf", "cold"},
+		Servers: trial.Servers{Postgres: isolation.PostgresDatabase(t), Kafka: []string{isolation.Kfake(t)}}, Only: []string{"protobuf", "cold", "mixed producers with every SKU shared"},
 		Rounds: 1, Commands: 200, SKUs: 50, FloorTimes: 3, Allocators: 1, Sessions: 2, ChunkMax: 50, Results: t.TempDir(),
 	}
 	ground, err := trial.NewGround(t.Context(), f.Servers, programs...) // once for both: linking takes longer than measuring

@@ -11,8 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 
-	"github.com/twmb/franz-go/pkg/kgo"
-
 	"github.com/lotline/lotline/tests/bench/trial"
 )
 
@@ -40,7 +38,7 @@ func (b *bench) ceiling(ctx context.Context, w *trial.Work) (rate float64, err e
 	}
 	var out, log bytes.Buffer
 	c := exec.CommandContext(ctx, filepath.Join(b.ground.Dir, "ceiling"), "--setup="+setup, "--commands="+commands, "--event-content-type="+w.Encoding.String(),
-		fmt.Sprintf("--sessions=%d", b.Allocators*b.Sessions), fmt.Sprintf("--chunk-max=%d", b.ChunkMax), fmt.Sprintf("--cold=%t", w.Cold))
+		fmt.Sprintf("--sessions=%d", max(b.Allocators, w.Allocators)*b.Sessions), fmt.Sprintf("--chunk-max=%d", b.ChunkMax), fmt.Sprintf("--cold=%t", w.Cold))
 	c.Env = append(os.Environ(), "LOTLINE_POSTGRES_URL="+site.PostgresURL)
 	c.Stdout, c.Stderr = &out, &log
 	if err := c.Run(); err != nil {
@@ -59,7 +57,7 @@ func (b *bench) ceiling(ctx context.Context, w *trial.Work) (rate float64, err e
 	return float64(len(w.Commands)) / result.Seconds, site.CheckState(ctx, w)
 }
 
-// file writes commands as the ceiling reads them, in the partitions that Kafka's default partitioner gives them.
+// file writes commands as the ceiling reads them, in the partitions that they come over.
 func (b *bench) file(name string, w *trial.Work, commands []trial.Command, offsets map[int]int64) (string, error) {
 	path := filepath.Join(b.ground.Dir, name)
 	f, err := os.Create(path)
@@ -68,10 +66,10 @@ func (b *bench) file(name string, w *trial.Work, commands []trial.Command, offse
 	}
 	defer f.Close()
 	to := bufio.NewWriter(f)
-	out, partitioner := json.NewEncoder(to), kgo.StickyKeyPartitioner(nil).ForTopic("")
+	out := json.NewEncoder(to)
 	for i := range commands {
 		c := &commands[i]
-		p := partitioner.Partition(&kgo.Record{Key: []byte(c.SKU)}, int(w.Partitions))
+		p := int(w.Partition(c, w.Partitions))
 		if err := out.Encode(map[string]any{
 			"partition": p, "offset": offsets[p], "kind": c.Type, "sku": c.SKU, "orderid": c.OrderID, "ref": c.Ref, "qty": c.Qty, "eta": c.ETA,
 			"id": c.ID, "source": trial.Source,

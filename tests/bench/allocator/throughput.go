@@ -67,14 +67,14 @@ func (b *bench) allocate(ctx context.Context, w *trial.Work, name string) (rate 
 		}
 	}
 	args := append([]string{"--event-content-type=" + w.Encoding.String()}, b.AllocatorArg...)
-	allocators, err := site.StartAllocators(ctx, b.Allocators, b.Sessions, args...)
+	allocators, err := site.StartAllocators(ctx, max(b.Allocators, w.Allocators), b.Sessions, args...)
 	if err == nil {
 		rate, err = b.measure(ctx, site, w, allocators, name)
 	}
 	if err = errors.Join(err, allocators.Stop()); err != nil {
 		return 0, err
 	}
-	return rate, site.Check(ctx, w)
+	return rate, errors.Join(site.Check(ctx, w), site.CheckDeadlocks(ctx))
 }
 
 func (b *bench) measure(ctx context.Context, site *trial.Site, w *trial.Work, allocators *trial.Allocators, name string) (rate float64, err error) {

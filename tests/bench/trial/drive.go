@@ -25,7 +25,7 @@ type Driver struct {
 // Drive makes a driver; the caller closes it.
 func (s *Site) Drive() (*Driver, error) {
 	producer, err := kgo.NewClient(append(s.Config.Opts("bench-producer"), kgo.TransactionalID(s.Config.TopicPrefix), kgo.TransactionTimeout(inTime),
-		kgo.MaxBufferedRecords(1_000_000))...)
+		kgo.MaxBufferedRecords(1_000_000), kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +52,9 @@ func (d *Driver) Send(ctx context.Context, w *Work, commands []Command) (show fu
 	}
 	failed := make(chan error, 1)
 	for i := range commands {
-		d.producer.Produce(ctx, commands[i].Record(d.site.Set.Commands.Name, w.Encoding), func(_ *kgo.Record, err error) {
+		record := commands[i].Record(d.site.Set.Commands.Name, w.Encoding)
+		record.Partition = w.Partition(&commands[i], d.site.Set.Commands.Partitions)
+		d.producer.Produce(ctx, record, func(_ *kgo.Record, err error) {
 			if err != nil {
 				select {
 				case failed <- err:

@@ -21,6 +21,8 @@ type Row struct {
 	Lines      int // order lines of other SKUs that Postgres has already
 	Encoding   schemas.Encoding
 	Cold       bool // nothing of a SKU is in the allocator's memory before its first command
+	Allocators int  // processes at the least
+	Mixed      *Mixed
 }
 
 // Spread is how commands spread over SKUs.
@@ -48,7 +50,7 @@ func Rows(skus int) []Row {
 		r.Name = name
 		return r
 	}
-	return []Row{
+	return append([]Row{
 		Base(skus),
 		change("1 partition", func(r *Row) { r.Partitions = 1 }),
 		change("12 partitions", func(r *Row) { r.Partitions = 12 }),
@@ -59,7 +61,7 @@ func Rows(skus int) []Row {
 		change("200 SKUs with 300 batches", func(r *Row) { r.SKUs, r.Batches = 200, 300 }),
 		change("protobuf", func(r *Row) { r.Encoding = schemas.Protobuf }),
 		change("cold", func(r *Row) { r.Cold = true }),
-	}
+	}, mixedRows(skus)...)
 }
 
 // Command is a command and its id.
@@ -130,7 +132,9 @@ func scattered(n uint64) uint64 {
 	return n ^ n>>31
 }
 
-func skuName(n int) string { return fmt.Sprintf("SKU-%06d", n) }
+const skuFormat = "SKU-%06d"
+
+func skuName(n int) string { return fmt.Sprintf(skuFormat, n) }
 
 // Record is the command as a producer sends it.
 func (c *Command) Record(topic string, encoding schemas.Encoding) *kgo.Record {

@@ -4,6 +4,7 @@ package trial
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"testing"
 
@@ -67,6 +68,37 @@ func TestCheckFindsWhatIsPlanted(t *testing.T) {
 
 	plant(t, s)
 	require.ErrorContains(t, s.Check(ctx, w), "is there twice")
+}
+
+// Two transactions want each other's rows: Postgres ends one of them, and whoever it was may have tried again.
+func TestADeadlockIsSeen(t *testing.T) {
+	ctx := t.Context()
+	s := &Site{PostgresURL: isolation.PostgresDatabase(t)}
+	var conns [2]*pgx.Conn
+	for i := range conns {
+		var err error
+		conns[i], err = pgx.Connect(ctx, s.PostgresURL)
+		require.NoError(t, err)
+		defer conns[i].Close(ctx)
+	}
+	_, err := conns[0].Exec(ctx, "CREATE TABLE a (); CREATE TABLE b ()")
+	require.NoError(t, err)
+	lock := func(i int, table string) error {
+		_, err := conns[i].Exec(ctx, "LOCK TABLE "+table)
+		return err
+	}
+	ended := make(chan error, 2)
+	for i, table := range []string{"a", "b"} {
+		_, err := conns[i].Exec(ctx, "BEGIN; SET LOCAL deadlock_timeout = '20ms'; LOCK TABLE "+table)
+		require.NoError(t, err)
+	}
+	go func() { ended <- lock(0, "b") }()
+	go func() { ended <- lock(1, "a") }()
+	require.ErrorContains(t, errors.Join(<-ended, <-ended), "deadlock detected")
+	for _, conn := range conns {
+		require.NoError(t, conn.Close(ctx))
+	}
+	require.EqualError(t, s.CheckDeadlocks(ctx), "Postgres met 1 deadlocks")
 }
 
 // plant appends an event of a line that is there already.
