@@ -32,7 +32,7 @@ func BenchmarkAllocate(b *testing.B) {
 				if i%len(commands) == 0 {
 					p.Settle()
 					p.Learn(Facts{})
-					p.supply(p.batches[batches[open-1].Ref], int32(2*len(commands)))
+					p.supply(p.batches.get(batches[open-1].Ref), int32(2*len(commands)))
 				}
 				events, _ = p.Decide(commands[i%len(commands)], events[:0])
 			}

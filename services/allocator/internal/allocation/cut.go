@@ -7,7 +7,7 @@ import "fmt"
 // offered to the SKU's batches, the cut one among them: so no line moves twice,
 // and no batch is oversold at any version.
 func (p *Product) changeBatchQuantity(c *Command, dst []Event) ([]Event, error) {
-	b := p.batches[c.Ref]
+	b := p.batches.get(c.Ref)
 	if b == nil {
 		return p.reject(c, ReasonUnknownBatch, fmt.Sprintf("SKU %s has no batch %s", p.SKU, c.Ref), dst), nil
 	}

@@ -74,7 +74,7 @@ func outOfRange(c *Command) (reason Reason, message string) {
 }
 
 func (p *Product) createBatch(c *Command, dst []Event) []Event {
-	if b := p.batches[c.Ref]; b != nil {
+	if b := p.batches.get(c.Ref); b != nil {
 		if b.CreatedQty == c.Qty && b.ETA == c.ETA {
 			return p.ignore(c, ReasonDuplicateBatch, fmt.Sprintf("Batch %s was created before", b.Ref), dst)
 		}
@@ -113,7 +113,7 @@ func (p *Product) deallocate(c *Command, dst []Event) ([]Event, error) {
 	if l.Command == c.ID && c.ID.Given() {
 		return p.rejectOtherBody(c, l.Position, dst), nil
 	}
-	b := p.batches[l.BatchRef]
+	b := p.batches.get(l.BatchRef)
 	if b == nil {
 		return dst, fmt.Errorf("deallocating line %q of SKU %q: no batch %q: %w", l.OrderID, p.SKU, l.BatchRef, ErrInconsistent)
 	}

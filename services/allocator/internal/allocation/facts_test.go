@@ -82,6 +82,6 @@ func TestHotSKU(t *testing.T) {
 		require.Equal(t, commands[i+1].OrderID, e.OrderID)
 	}
 	require.Zero(t, w.tables["HOT"].available)
-	require.Empty(t, w.cache["HOT"].batches)
+	require.Zero(t, w.cache["HOT"].batches.len())
 	require.Nil(t, w.cache["HOT"].open)
 }

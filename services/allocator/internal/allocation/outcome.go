@@ -45,7 +45,7 @@ func (p *Product) refuse(kind EventKind, c *Command, why Reason, message string,
 // two commands with one id the later is kept, whether or not the earlier is known.
 func (p *Product) remember(c *Command) {
 	if c.ID.Given() {
-		p.chunk.seen[c.ID] = &seen{Seen: Seen{Command: c.ID, Body: c.body(), Position: c.Position, Time: c.Time}, changed: true}
+		p.chunk.see(&seen{Seen: Seen{Command: c.ID, Body: c.body(), Position: c.Position, Time: c.Time}, changed: true})
 	}
 }
 

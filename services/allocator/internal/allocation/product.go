@@ -24,8 +24,8 @@ type Product struct {
 	Available int64  // in all batches
 
 	limits  Limits
-	batches map[string]*batch // open, or known to the chunk
-	open    *batch            // the tree of those with something available
+	batches refs   // open, or known to the chunk
+	open    *batch // the tree of those with something available
 	chunk   chunk
 }
 
@@ -35,6 +35,14 @@ type chunk struct {
 	lines   map[string]*line
 	seen    map[CommandID]*seen
 	touched []*batch // those with work
+}
+
+// see remembers a command. Mostly there is none, so the map is made by the first.
+func (c *chunk) see(s *seen) {
+	if c.seen == nil {
+		c.seen = make(map[CommandID]*seen)
+	}
+	c.seen[s.Command] = s
 }
 
 type line struct {
@@ -58,7 +66,7 @@ type work struct {
 // NewProduct returns the product with its open batches, in any order. A SKU that
 // is not stored is version 0 without batches.
 func NewProduct(sku string, version uint64, open []Batch, limits Limits) *Product {
-	p := &Product{SKU: sku, Version: version, limits: limits, batches: make(map[string]*batch, len(open))}
+	p := &Product{SKU: sku, Version: version, limits: limits}
 	p.chunk.settled = version
 	for _, b := range open {
 		p.add(b)
@@ -70,7 +78,7 @@ func NewProduct(sku string, version uint64, open []Batch, limits Limits) *Produc
 // comes before the chunk's first Decide, also if there is nothing to learn.
 func (p *Product) Learn(f Facts) {
 	for _, b := range f.Batches {
-		if p.batches[b.Ref] == nil {
+		if p.batches.get(b.Ref) == nil {
 			p.work(p.add(b))
 		}
 	}
@@ -78,12 +86,11 @@ func (p *Product) Learn(f Facts) {
 	for _, l := range f.Lines {
 		p.chunk.lines[l.OrderID] = &line{Line: l, stored: true}
 	}
-	p.chunk.seen = make(map[CommandID]*seen, len(f.Seen))
 	for _, s := range f.Seen {
-		p.chunk.seen[s.Command] = &seen{Seen: s}
+		p.chunk.see(&seen{Seen: s})
 	}
 	for ref, lines := range f.Newest {
-		if b := p.batches[ref]; b != nil {
+		if b := p.batches.get(ref); b != nil {
 			p.learnNewest(b, lines)
 		}
 	}
@@ -154,7 +161,7 @@ func (p *Product) Settle() {
 		if b.Available > 0 {
 			continue
 		}
-		delete(p.batches, b.Ref)
+		p.batches.remove(b)
 		if b.height > 0 {
 			p.open = p.open.remove(b)
 		}
@@ -174,7 +181,7 @@ func (p *Product) work(b *batch) *work {
 // add makes row one of the product's batches.
 func (p *Product) add(row Batch) *batch {
 	b := &batch{Batch: row}
-	p.batches[b.Ref] = b
+	p.batches.add(b)
 	p.Available += int64(b.Available)
 	if b.Available > 0 {
 		p.open = p.open.insert(b)
