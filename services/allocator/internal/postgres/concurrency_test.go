@@ -180,6 +180,33 @@ func TestWhoCreatesASKUWaitsInKeyOrder(t *testing.T) {
 	require.ErrorIs(t, <-refused, apply.ErrRefused)
 }
 
+// TestWhoHoldsSKUsDoesNotWaitForOneThatWasCreatedSince: A is created by another once Z is held, and changed again by who goes on
+// to Z then. To change A too would be a deadlock.
+func TestWhoHoldsSKUsDoesNotWaitForOneThatWasCreatedSince(t *testing.T) {
+	d := newDatabase(t)
+	d.exec(`INSERT INTO products (sku, version, available) VALUES ('Z', 1, 0)`)
+	other, err := pgx.Connect(t.Context(), d.url)
+	require.NoError(t, err)
+	defer other.Close(context.Background())
+	went := make(chan error, 1)
+	s := d.store(30 * time.Second)
+	err = s.Locked(t.Context(), 0, 0, []string{"A", "Z"}, func(ctx context.Context, in apply.Session) error {
+		d.exec(`INSERT INTO products (sku, version, available) VALUES ('A', 1, 0)`)
+		tx, err := other.Begin(t.Context())
+		require.NoError(t, err)
+		_, err = tx.Exec(t.Context(), `UPDATE products SET version = 2 WHERE sku = 'A'`)
+		require.NoError(t, err)
+		go func() {
+			_, err := tx.Exec(context.Background(), `UPDATE products SET version = 2 WHERE sku = 'Z'`)
+			went <- errors.Join(err, tx.Commit(context.Background()))
+		}()
+		d.awaitWaiter("the other waits for Z")
+		return increment(ctx, in, 0, 0, []string{"A", "Z"})
+	})
+	require.ErrorIs(t, err, apply.ErrRefused)
+	require.NoError(t, <-went)
+}
+
 // increment adds one to the version of each SKU, as a chunk of commands does.
 func increment(ctx context.Context, s apply.Session, partition int32, from int64, skus []string) error {
 	loaded, err := s.Load(ctx, apply.Need{Products: skus})

@@ -192,23 +192,38 @@ func (s *Store) locked(ctx context.Context, partition int32, from int64, skus []
 			lock := &pgx.Batch{}
 			lock.Queue(`SELECT refuse_unless(EXISTS (SELECT FROM partitions WHERE partition = $1 AND next_offset = $2 FOR NO KEY UPDATE), 'the partition moved')`,
 				partition, from)
-			lock.Queue(`SELECT FROM products WHERE sku = ANY ($1) ORDER BY sku FOR UPDATE`, skus)
+			held := make(map[string]bool, len(skus))
+			lock.Queue(`SELECT sku FROM products WHERE sku = ANY ($1) ORDER BY sku FOR UPDATE`, skus).Query(func(rows pgx.Rows) error {
+				var sku string
+				_, err := pgx.ForEachRow(rows, []any{&sku}, func() error { held[sku] = true; return nil })
+				return err
+			})
 			if err := tx.SendBatch(ctx, lock).Close(); err != nil {
 				return fmt.Errorf("lock partition %d and %d SKUs: %w", partition, len(skus), err)
 			}
-			return fn(ctx, locked{tx})
+			return fn(ctx, locked{tx, held})
 		})
 	})
 }
 
 // locked is a session inside a transaction that holds its rows.
-type locked struct{ tx pgx.Tx }
+type locked struct {
+	tx   pgx.Tx
+	held map[string]bool // SKUs that were there when it locked them
+}
 
 func (l locked) Load(ctx context.Context, need apply.Need) (loaded apply.Loaded, err error) {
 	err = traced(ctx, "load", func(ctx context.Context) error {
 		loaded, err = load(ctx, l.tx, need)
 		return err
 	})
+	// A SKU that was created since is not held, and must not be waited for out of order: A, who created Y, changes it again and
+	// goes on to Z, which is held here, and here Y would be waited for. It is refused, and locked with the others next time.
+	for _, p := range loaded.Products {
+		if !l.held[p.SKU] {
+			return apply.Loaded{}, fmt.Errorf("%w (a SKU was created)", apply.ErrRefused)
+		}
+	}
 	return loaded, err
 }
 
