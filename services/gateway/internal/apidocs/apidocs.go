@@ -21,7 +21,7 @@ import (
 //go:embed openapi.json
 var Document []byte
 
-//go:embed index.html start.js vendor
+//go:embed index.html start.js style.css vendor
 var files embed.FS
 
 // policy lets the page load what this server serves, and nothing else. Its library writes styles into elements.
@@ -37,6 +37,7 @@ func Handler() http.Handler {
 	mux.Handle("GET /openapi.json", content("application/json", Document))
 	mux.Handle("GET /docs", content("text/html; charset=utf-8", file("index.html")))
 	mux.Handle("GET /docs/start.js", content("text/javascript; charset=utf-8", file("start.js")))
+	mux.Handle("GET /docs/style.css", content("text/css; charset=utf-8", file("style.css")))
 	mux.Handle("GET /docs/swagger-ui-bundle.js", packed("text/javascript; charset=utf-8", file("vendor/swagger-ui-bundle.js.gz")))
 	mux.Handle("GET /docs/swagger-ui.css", packed("text/css; charset=utf-8", file("vendor/swagger-ui.css.gz")))
 	return mux

@@ -52,7 +52,7 @@ func TestThePageLoadsFromTheGatewayOnly(t *testing.T) {
 	require.Equal(t, 200, w.Code)
 	require.Contains(t, w.Header().Get("Content-Security-Policy"), "default-src 'none'")
 	found := regexp.MustCompile(`(?:src|href)="([^"]*)"`).FindAllStringSubmatch(w.Body.String(), -1)
-	require.Len(t, found, 5)
+	require.Len(t, found, 6)
 	for _, link := range found {
 		if !strings.HasPrefix(link[1], "data:") {
 			require.Equal(t, 200, get(link[1], "gzip").Code, link[1])
