@@ -35,6 +35,7 @@ type flags struct {
 	Rounds       int           `default:"3" help:"How often those are taken that are compared with each other."`
 	CPU          bool          `help:"Say what CPU time an answer took, by process."`
 	Profile      string        `help:"Directory (made) for a CPU profile of the gateway during each measurement; see go tool pprof." placeholder:"DIR"`
+	AllocatorArg []string      `sep:"none" help:"Another argument for the allocator, such as --sessions=1; may be repeated." placeholder:"ARG"`
 	ProjectorArg []string      `sep:"none" default:"--flush-interval-min=500ms" help:"Argument of the projector (several times). The default spares ClickHouse, which shares the machine with those that ask."`
 	Only         string        `enum:",allocations,availability,allocate,memory" default:"" help:"Measure one of: allocations, availability, allocate, memory."`
 }

@@ -133,7 +133,7 @@ func (s *site) startProjector(ctx context.Context) error {
 }
 
 func (s *site) startAllocator(ctx context.Context) error {
-	_, err := s.start(ctx, "allocator", s.config.Allocator.AdminAddr, "--postgres-url="+s.config.Allocator.PostgresURL, "--instance-id="+s.name)
+	_, err := s.start(ctx, "allocator", s.config.Allocator.AdminAddr, append(slices.Clone(s.AllocatorArg), "--postgres-url="+s.config.Allocator.PostgresURL, "--instance-id="+s.name)...)
 	return err
 }
 
