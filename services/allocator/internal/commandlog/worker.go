@@ -109,6 +109,7 @@ func (w *Worker) session(ctx context.Context) error {
 		kgo.HeartbeatInterval(w.config.SessionTimeout/20),
 		kgo.RebalanceTimeout(w.config.SessionTimeout),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.FetchMaxBytes(fetchMaxBytes),
 		// Every position is one that was read: a start at the group's commit only, and no reset, ever. A reset to
 		// the start would publish everything again; one to the end would lose commands.
 		kgo.ConsumeStartOffset(kgo.NewOffset().AtCommitted()),
@@ -163,6 +164,10 @@ func (w *Worker) batchMaxBytes(topic string) int32 {
 	}
 	return eventBatchMaxBytes
 }
+
+// fetchMaxBytes is what is asked of a broker at once. Compressed, commands inflate to five times as much, and are as much again as
+// records: more than a poll would only lie in memory.
+const fetchMaxBytes = 1 << 20
 
 const (
 	eventBatchMaxBytes      = 1 << 20

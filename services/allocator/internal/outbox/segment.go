@@ -13,6 +13,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -77,6 +78,9 @@ type Builder struct {
 func NewBuilder(first int64) *Builder {
 	return &Builder{first: first, next: first, data: []byte{version1}}
 }
+
+// Grow makes room for n bytes more.
+func (b *Builder) Grow(n int) { b.data = slices.Grow(b.data, n) }
 
 // DeadLetter records that the command at offset could not be read, and why, which must not be "".
 func (b *Builder) DeadLetter(offset int64, at time.Time, reason string) {

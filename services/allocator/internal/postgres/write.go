@@ -190,6 +190,12 @@ type commands struct {
 	times        []time.Time
 }
 
+func (c *commands) grow(n int) {
+	c.sources, c.ids = slices.Grow(c.sources, n), slices.Grow(c.ids, n)
+	c.partitions, c.offsets = slices.Grow(c.partitions, n), slices.Grow(c.offsets, n)
+	c.times = slices.Grow(c.times, n)
+}
+
 func (c *commands) add(id allocation.CommandID, at allocation.Position, when time.Time) {
 	c.sources, c.ids = append(c.sources, id.Source), append(c.ids, id.ID)
 	c.partitions, c.offsets = append(c.partitions, at.Partition), append(c.offsets, at.Offset)
@@ -202,6 +208,12 @@ type lines struct {
 	qtys               []int32
 	versions           []int64
 	by                 commands
+}
+
+func (c *lines) grow(n int) {
+	c.orders, c.skus, c.refs = slices.Grow(c.orders, n), slices.Grow(c.skus, n), slices.Grow(c.refs, n)
+	c.qtys, c.versions = slices.Grow(c.qtys, n), slices.Grow(c.versions, n)
+	c.by.grow(n)
 }
 
 func (c *lines) add(sku string, rows []allocation.Line) {
@@ -225,6 +237,11 @@ const linesGiven = `unnest($1::text[], $2::text[], $3::integer[], $4::text[], $5
 // queueLines inserts the lines that are new, which nearly all are, and updates the others.
 func queueLines(b *pgx.Batch, changes []apply.Changed) {
 	var created, changed lines
+	n := 0
+	for _, c := range changes {
+		n += len(c.NewLines)
+	}
+	created.grow(n)
 	for _, c := range changes {
 		created.add(c.SKU, c.NewLines)
 		changed.add(c.SKU, c.Lines)
