@@ -28,7 +28,8 @@ type Ledger interface {
 	Asides(ctx context.Context, limit int) (noted []Aside, all int, err error)
 	// Returned takes back what is noted about SKUs, of a kind or, if that is empty, of any: it is there now.
 	Returned(ctx context.Context, skus []string, kind string) error
-	// Missing returns those of some versions of SKUs of which the store keeps no event, of events since a time.
+	// Missing returns those of some versions of SKUs of which the store keeps no event, of events since a time. One that
+	// keeps no events returns those of which no row shows that they came.
 	Missing(ctx context.Context, of []Aside, since time.Time) ([]Aside, error)
 }
 

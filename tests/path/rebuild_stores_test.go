@@ -6,13 +6,16 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	goredis "github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/lotline/lotline/pkg/readmodel/stores"
 	"github.com/lotline/lotline/pkg/readmodel/verify"
@@ -25,6 +28,8 @@ import (
 type planter interface {
 	// plant has an order line that was never there, stock of a version that nobody will write, and no line of order o-0.
 	plant(generation int)
+	// refuse has the read model take nothing about a SKU that it does not know, until it is undone.
+	refuse(sku string) (undo func())
 	// marks counts the parts that are marked as loaded.
 	marks(generation int) int
 }
@@ -71,6 +76,16 @@ func (in inPostgres) plant(generation int) {
 	}
 }
 
+func (in inPostgres) refuse(sku string) (undo func()) {
+	in.Helper()
+	alter := func(change string) {
+		_, err := in.conn.Exec(in.Context(), "ALTER TABLE lotline_read.stock_g1 "+change)
+		require.NoError(in, err)
+	}
+	alter("ADD CONSTRAINT c CHECK (sku <> '" + sku + "')")
+	return func() { alter("DROP CONSTRAINT c") }
+}
+
 func (in inPostgres) marks(generation int) (n int) {
 	in.Helper()
 	require.NoError(in, in.conn.QueryRow(in.Context(), `SELECT count(*) FROM lotline_read.rebuild WHERE generation = $1 AND (name LIKE 'batches%' OR name = 'position' AND value <> '{}')`, generation).Scan(&n))
@@ -88,6 +103,13 @@ func (in inRedis) plant(generation int) {
 	require.NoError(in, in.HSet(in.Context(), rows+"order:o-ghost", "CHAIR", "3 1 - b-1").Err())
 	require.NoError(in, in.HSet(in.Context(), rows+"sku:CHAIR", "b-1", "1000 6 5 -").Err())
 	require.EqualValues(in, 1, in.HDel(in.Context(), rows+"order:o-0", "CHAIR").Val())
+}
+
+func (in inRedis) refuse(sku string) (undo func()) {
+	in.Helper()
+	key := in.on.Database + ":g1:sku:" + sku
+	require.NoError(in, in.Set(in.Context(), key, "somebody's own", 0).Err())
+	return func() { require.NoError(in, in.Del(in.Context(), key).Err()) }
 }
 
 func (in inRedis) marks(generation int) (n int) {
@@ -142,6 +164,32 @@ func TestEachReadModelIsRebuiltUnderLoad(t *testing.T) {
 		require.Contains(p, p.rebuilds("--from=events"), "Switched: readers are answered from generation 3.")
 		require.Greater(p, stopCommands(), 100)
 		require.Contains(p, p.rebuilds("--drop"), "generation 2 is gone")
+		p.agrees()
+	})
+}
+
+// A read model refuses what comes of one SKU. All others are projected, the SKU is named by whoever projects, and once the cause is
+// mended a rebuild brings it back and takes the notes away.
+func TestWhatEachReadModelRefusesIsSetAside(t *testing.T) {
+	onEachKept(t, func(p *pipeline, in planter) {
+		undo := in.refuse("BED")
+		p.produce([]*kgo.Record{
+			record("c-1", createBatch, "BED", `{"ref":"b-1","sku":"BED","qty":5,"eta":null}`),
+			record("c-2", createBatch, "CHAIR", `{"ref":"b-1","sku":"CHAIR","qty":7,"eta":null}`),
+		})
+		p.answers("/availability/CHAIR", `"available":7`)
+		readiness := func(status int, says string) {
+			require.EventuallyWithT(p, func(c *assert.CollectT) {
+				is, body := get(c, "http://"+p.admins[1]+"/readyz")
+				require.Equal(c, status, is, body)
+				require.Contains(c, body, says)
+			}, answerWithin, lookEvery)
+		}
+		readiness(http.StatusServiceUnavailable, p.on.ReadModel+` lacks 1 events, the first of SKU \"BED\": refused is version 1`)
+		undo()
+		p.rebuilds("--from=state")
+		readiness(http.StatusOK, "")
+		p.answers("/availability/BED", `"available":5`)
 		p.agrees()
 	})
 }

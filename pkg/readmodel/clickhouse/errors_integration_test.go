@@ -50,30 +50,6 @@ func TestErrorsAreToldApart(t *testing.T) {
 	}
 }
 
-func TestTheLedgerKeepsWhatIsSetAside(t *testing.T) {
-	w := newWriter(t, migrated(t))
-	records := readmodeltest.New(3, 10).Records
-	var asides []readmodel.Aside
-	for i, sku := range []string{"B'ED", "CHAIR", "CHAIR"} {
-		asides = append(asides, readmodel.Aside{
-			What: readmodel.AsideRefused, SKU: sku, Version: uint64(i), EventID: records[i].ID, Reason: "why", Event: "{}",
-			Time: records[i].Time, Partition: 3, Offset: int64(i),
-		})
-	}
-	for range 2 { // noted again it is the same
-		require.NoError(t, w.SetAside(t.Context(), asides))
-		noted, all, err := w.Asides(t.Context(), 2)
-		require.NoError(t, err)
-		require.Equal(t, 3, all)
-		require.Equal(t, asides[:2], noted)
-	}
-	require.NoError(t, w.Returned(t.Context(), []string{"CHAIR", "none"}, readmodel.AsideRefused))
-	noted, all, err := w.Asides(t.Context(), 9)
-	require.NoError(t, err)
-	require.Equal(t, 1, all)
-	require.Equal(t, asides[:1], noted)
-}
-
 func TestMissingAreTheVersionsThatTheLogDoesNotHave(t *testing.T) {
 	w := newWriter(t, migrated(t))
 	records := readmodeltest.New(3, 300).Records

@@ -23,13 +23,18 @@ func newReader(t *testing.T, cfg clickhouseclient.Config) *Reader {
 
 func TestConforms(t *testing.T) {
 	readmodeltest.Conform(t, readmodeltest.Store{
-		KeepsOutcomes: true, KeepsBatchVersions: true, HasGenerations: true, Lists: true,
+		KeepsOutcomes: true, KeepsBatchVersions: true, HasGenerations: true, Lists: true, Ledger: true,
 		Open: func(t *testing.T) readmodeltest.Place {
 			cfg := migrated(t)
 			return readmodeltest.Place{
 				Reader:      newReader(t, cfg),
 				Writer:      func(t *testing.T) readmodel.Writer { return newWriter(t, cfg) },
 				Generations: func(t *testing.T) readmodel.Generations { return newGenerations(t, cfg) },
+				Refuse: func(t *testing.T, sku string) func() {
+					conn := connect(t, cfg)
+					require.NoError(t, conn.Exec(t.Context(), "ALTER TABLE events ADD CONSTRAINT c CHECK sku != '"+sku+"'"))
+					return func() { require.NoError(t, conn.Exec(t.Context(), "ALTER TABLE events DROP CONSTRAINT c")) }
+				},
 			}
 		},
 	})

@@ -15,7 +15,7 @@ import (
 
 func TestConforms(t *testing.T) {
 	readmodeltest.Conform(t, readmodeltest.Store{
-		KeepsOutcomes: true, KeepsBatchVersions: true, HasGenerations: true, Lists: true,
+		KeepsOutcomes: true, KeepsBatchVersions: true, HasGenerations: true, Lists: true, Ledger: true,
 		Open: func(t *testing.T) readmodeltest.Place { return place(t, migrated(t)) },
 	})
 }

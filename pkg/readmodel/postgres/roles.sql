@@ -35,6 +35,7 @@ $$;
 
 -- The tables of generations are in generation_roles.sql, which runs after this.
 GRANT SELECT, INSERT, UPDATE ON outcomes TO lotline_projector;
+GRANT SELECT, INSERT, DELETE ON set_aside TO lotline_projector;
 GRANT SELECT ON goose_db_version, generations TO lotline_projector;
 
 -- What the gateway asks, by the names that stay over generations; so does the projector's audit.

@@ -86,5 +86,9 @@ func place(t testing.TB, cfg Config) readmodeltest.Place {
 		Reader:      newReader(t, cfg),
 		Writer:      func(t *testing.T) readmodel.Writer { return newWriter(t, cfg) },
 		Generations: func(t *testing.T) readmodel.Generations { return newGenerations(t, cfg) },
+		Refuse: func(t *testing.T, sku string) func() {
+			exec(t, cfg, "ALTER TABLE stock_g1 ADD CONSTRAINT c CHECK (sku <> '"+sku+"')")
+			return func() { exec(t, cfg, "ALTER TABLE stock_g1 DROP CONSTRAINT c") }
+		},
 	}
 }

@@ -107,7 +107,7 @@ func (w *Writer) Apply(ctx context.Context, records []readmodel.Record) (err err
 		inPieces(rows.Outcomes, func(piece []readmodel.OutcomeRow) { queueOutcomes(b, piece) })
 		return tx.SendBatch(ctx, b).Close()
 	}); err != nil {
-		return fmt.Errorf("write the rows of %d events: %w", len(records), err)
+		return classify(fmt.Errorf("write the rows of %d events: %w", len(records), err))
 	}
 	return nil
 }

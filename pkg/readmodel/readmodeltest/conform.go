@@ -23,6 +23,8 @@ type Store struct {
 	InOrder bool
 	// What the store keeps.
 	KeepsOutcomes, KeepsBatchVersions bool
+	// Ledger says that its writers are a readmodel.Ledger, and its Places can Refuse.
+	Ledger bool
 	// Lists says that its readers are a readmodel.Lister, HasGenerations that places have Generations.
 	Lists, HasGenerations bool
 }
@@ -31,6 +33,8 @@ type Store struct {
 type Place struct {
 	Writer func(t *testing.T) readmodel.Writer // another writer to the place
 	Reader readmodel.Reader
+	// Refuse has the store refuse whatever is about a SKU of which it has nothing yet, until it is undone.
+	Refuse func(t *testing.T, sku string) (undo func())
 	// Generations, of a store that has them, opens them once more, as another process does.
 	Generations func(t *testing.T) readmodel.Generations
 }
@@ -53,6 +57,11 @@ func Conform(t *testing.T, s Store) {
 		t.Run("published twice", s.publishedTwice)
 	}
 	t.Run("never back", s.neverBack)
+	if s.Ledger {
+		t.Run("ledger", s.ledger)
+		t.Run("missing", s.missing)
+		t.Run("refused", s.refused)
+	}
 	if s.HasGenerations {
 		t.Run("generations", s.generations)
 	}

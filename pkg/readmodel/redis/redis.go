@@ -14,6 +14,7 @@
 //	lotline:generations       hash  generation -> "fed", or "ending" while it is deleted; not there: generation 1 is
 //	lotline:live              string the generation that is asked; not there: 1
 //	lotline:rebuild:2         hash  what is kept about the making of a generation
+//	lotline:set_aside         zset  what is lacking, in the order of SKU and version; lotline:set_aside:texts has each as JSON, by name
 //	lotline:applying          zset  blocks of which a part is written -> when they are given up, in Unix seconds
 package redis
 
@@ -114,6 +115,8 @@ func (k keys) generations() string      { return k.prefix + ":generations" }
 func (k keys) live() string             { return k.prefix + ":live" }
 func (k keys) marks() string            { return k.prefix + ":rebuild:" + k.generation }
 func (k keys) applying() string         { return k.prefix + ":applying" }
+func (k keys) asides() string           { return k.prefix + ":set_aside" }
+func (k keys) asideTexts() string       { return k.prefix + ":set_aside:texts" }
 
 var (
 	//go:embed apply.lua

@@ -49,7 +49,7 @@ func newReader(t testing.TB, cfg Config) *Reader {
 
 func TestConforms(t *testing.T) {
 	readmodeltest.Conform(t, readmodeltest.Store{
-		KeepsOutcomes: true, KeepsBatchVersions: true, HasGenerations: true,
+		KeepsOutcomes: true, KeepsBatchVersions: true, HasGenerations: true, Ledger: true,
 		Open: func(t *testing.T) readmodeltest.Place {
 			cfg := newPrefix(t)
 			return readmodeltest.Place{
@@ -59,6 +59,12 @@ func TestConforms(t *testing.T) {
 					g := NewGenerations(cfg)
 					t.Cleanup(func() { require.NoError(t, g.Close()) })
 					return g
+				},
+				Refuse: func(t *testing.T, sku string) func() {
+					client, key := cfg.connect(5*time.Second, 1), keys{prefix: cfg.Prefix, generation: firstGeneration}.sku(sku)
+					t.Cleanup(func() { require.NoError(t, client.Close()) })
+					require.NoError(t, client.Set(t.Context(), key, "somebody's own", 0).Err())
+					return func() { require.NoError(t, client.Del(t.Context(), key).Err()) }
 				},
 			}
 		},

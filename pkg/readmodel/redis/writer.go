@@ -93,7 +93,7 @@ func (w *Writer) Apply(ctx context.Context, records []readmodel.Record) (err err
 		w.block = rand.Text()
 	}
 	if err := w.run(ctx, "", w.block, all); err != nil {
-		return fmt.Errorf("write the rows of %d events: %w", len(records), err)
+		return classify(fmt.Errorf("write the rows of %d events: %w", len(records), err))
 	}
 	w.block = ""
 	return nil

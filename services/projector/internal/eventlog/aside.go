@@ -20,6 +20,8 @@ const (
 	asidesTimeout  = 5 * time.Second
 	// asideComponent names what is set aside in the readiness report.
 	asideComponent = "set aside"
+	// repair is what brings back what was refused.
+	repair = "lotline verify --repair, or where the read model is not in ClickHouse lotline rebuild"
 )
 
 // ledger returns the writer's, or nil if it has none.
@@ -41,7 +43,7 @@ func (c *Consumer) sift(ctx context.Context, ledger readmodel.Ledger, records []
 	for _, a := range asides {
 		c.log.ErrorContext(ctx, "an event was refused and set aside; the read model lacks it", "sku", a.SKU, "version", a.Version, "event", a.EventID,
 			"topic", c.cfg.Topic, "partition", a.Partition, "offset", a.Offset, "reason", a.Reason,
-			"todo", "mend what refuses it, then run lotline verify --repair")
+			"todo", "mend what refuses it, then run "+repair)
 	}
 	c.nameAsides(ctx)
 	return nil
@@ -91,7 +93,7 @@ func (c *Consumer) nameAsides(ctx context.Context) {
 		c.health.Set(asideComponent, nil)
 		return
 	}
-	a, todo := noted[0], "Mend the cause, then run lotline verify --repair"
+	a, todo := noted[0], "Mend the cause, then run "+repair
 	if a.What == readmodel.AsideMissing {
 		todo = "lotline verify says what else is wrong with it"
 	}

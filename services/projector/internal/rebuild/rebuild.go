@@ -88,6 +88,10 @@ func Run(ctx context.Context, o Options, log *slog.Logger) (*Report, error) {
 		return nil, fmt.Errorf("fill generation %d of %s: %w (run it again to go on)", r.generation, o.Store.Name(), err)
 	}
 	filled := time.Now()
+	lacking, err := r.lacking(ctx)
+	if err != nil {
+		return nil, err
+	}
 	w, err := openWriteSide(ctx, o.PostgresURL, o.CommandsTopic, o.Workers)
 	if err != nil {
 		return nil, err
@@ -108,7 +112,35 @@ func Run(ctx context.Context, o Options, log *slog.Logger) (*Report, error) {
 		return nil, fmt.Errorf("switch %s to generation %d: %w", o.Store.Name(), r.generation, err)
 	}
 	report.Switched, report.SwitchSeconds = true, time.Since(compared).Seconds()
-	return report, o.Store.Mark(ctx, r.generation, markSwitched, "")
+	return report, errors.Join(o.Store.Mark(ctx, r.generation, markSwitched, ""), r.returned(ctx, lacking))
+}
+
+// lackingMax bounds the notes that a rebuild takes back. More are left to the next one.
+const lackingMax = 100_000
+
+// lacking returns the SKUs of which the store has noted that something is missing, if a new generation makes up for it: not
+// where a log of events is kept, which would still lack it.
+func (r *rebuild) lacking(ctx context.Context) (skus []string, err error) {
+	ledger, ok := r.Writer.(readmodel.Ledger)
+	if _, logged := r.Store.(readmodel.Logged); !ok || logged {
+		return nil, nil
+	}
+	noted, _, err := ledger.Asides(ctx, lackingMax)
+	if err != nil {
+		return nil, fmt.Errorf("ask %s what it lacks: %w", r.Store.Name(), err)
+	}
+	for _, a := range noted {
+		skus = append(skus, a.SKU)
+	}
+	return slices.Compact(skus), nil
+}
+
+// returned takes back what was noted before the comparison, which has found it there.
+func (r *rebuild) returned(ctx context.Context, skus []string) error {
+	if len(skus) == 0 {
+		return nil
+	}
+	return r.Writer.(readmodel.Ledger).Returned(ctx, skus, "")
 }
 
 // choose begins the next generation, or finds the one that is being made.

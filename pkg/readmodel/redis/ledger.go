@@ -1,0 +1,156 @@
+package redis
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/lotline/lotline/pkg/readmodel"
+)
+
+var _ readmodel.Ledger = (*Writer)(nil)
+
+// classify says of a script's error what it asks for. Redis checks no values: what it refuses is a row whose key somebody has
+// given to something else.
+func classify(err error) error {
+	var said goredis.Error
+	switch {
+	case !errors.As(err, &said):
+		return err
+	case strings.Contains(said.Error(), "WRONGTYPE "): // before Redis 7 within the words about the script
+		return &readmodel.RefusedError{Err: err}
+	case strings.Contains(said.Error(), "OOM "):
+		return &readmodel.OverloadedError{Err: err}
+	default:
+		return err
+	}
+}
+
+// separator is in no id, and before all that is.
+const separator = "\x00"
+
+// asideOf names what is noted so that names are in the order of SKU, version and event.
+func asideOf(a *readmodel.Aside) string {
+	return strings.Join([]string{a.SKU, fmt.Sprintf("%020d", a.Version), a.EventID, a.What}, separator)
+}
+
+// SetAside notes what is lacking.
+func (w *Writer) SetAside(ctx context.Context, what []readmodel.Aside) error {
+	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
+	defer cancel()
+	_, err := w.client.TxPipelined(ctx, func(pipe goredis.Pipeliner) error {
+		for i := range what {
+			text, err := json.Marshal(what[i])
+			if err != nil {
+				return err
+			}
+			pipe.ZAdd(ctx, w.keys.asides(), goredis.Z{Member: asideOf(&what[i])})
+			pipe.HSet(ctx, w.keys.asideTexts(), asideOf(&what[i]), text)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("note %d events in %s: %w", len(what), w.keys.asides(), err)
+	}
+	return nil
+}
+
+// Asides returns what is noted.
+func (w *Writer) Asides(ctx context.Context, limit int) (noted []readmodel.Aside, all int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
+	defer cancel()
+	count, err := w.client.ZCard(ctx, w.keys.asides()).Result()
+	if err != nil || count == 0 {
+		return nil, 0, wrap(err, "count what %s has", w.keys.asides())
+	}
+	names, err := w.client.ZRange(ctx, w.keys.asides(), 0, int64(limit)-1).Result()
+	if err != nil || len(names) == 0 {
+		return nil, int(count), wrap(err, "read %s", w.keys.asides())
+	}
+	texts, err := w.client.HMGet(ctx, w.keys.asideTexts(), names...).Result()
+	if err != nil {
+		return nil, 0, wrap(err, "read %s", w.keys.asideTexts())
+	}
+	for i, text := range texts {
+		var a readmodel.Aside
+		if err := json.Unmarshal([]byte(fmt.Sprint(text)), &a); err != nil {
+			return nil, 0, wrap(err, "read what is noted as %q", names[i])
+		}
+		noted = append(noted, a)
+	}
+	return noted, int(count), nil
+}
+
+// Returned takes back what is noted about SKUs.
+func (w *Writer) Returned(ctx context.Context, skus []string, kind string) error {
+	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
+	defer cancel()
+	for _, sku := range skus {
+		names, err := w.client.ZRangeArgs(ctx, goredis.ZRangeArgs{Key: w.keys.asides(), ByLex: true, Start: "[" + sku + separator, Stop: "(" + sku + "\x01"}).Result()
+		if err != nil {
+			return wrap(err, "look for SKU %q in %s", sku, w.keys.asides())
+		}
+		for _, aside := range names {
+			if kind != "" && !strings.HasSuffix(aside, separator+kind) {
+				continue
+			}
+			if _, err := w.client.TxPipelined(ctx, func(pipe goredis.Pipeliner) error {
+				pipe.ZRem(ctx, w.keys.asides(), aside)
+				pipe.HDel(ctx, w.keys.asideTexts(), aside)
+				return nil
+			}); err != nil {
+				return wrap(err, "take SKU %q out of %s", sku, w.keys.asides())
+			}
+		}
+	}
+	return nil
+}
+
+// Missing returns those versions at which neither the SKU nor one of its batches is. No event is kept, so one may have come
+// and been followed by others since: the topic knows.
+func (w *Writer) Missing(ctx context.Context, of []readmodel.Aside, _ time.Time) (missing []readmodel.Aside, err error) {
+	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
+	defer cancel()
+	live, err := w.client.Get(ctx, w.keys.live()).Result()
+	if errors.Is(err, goredis.Nil) {
+		live, err = firstGeneration, nil
+	}
+	if err != nil {
+		return nil, wrap(err, "ask which generation is live")
+	}
+	at := keys{prefix: w.keys.prefix, generation: live}
+	rows := make([]*goredis.StringSliceCmd, len(of))
+	if _, err := w.client.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
+		for i := range of {
+			rows[i] = pipe.HVals(ctx, at.sku(of[i].SKU))
+		}
+		return nil
+	}); err != nil {
+		return nil, wrap(err, "look for %d events", len(of))
+	}
+	for i := range of {
+		there := false
+		for _, row := range rows[i].Val() {
+			version, _, _ := strings.Cut(row, " ")
+			there = there || version == strconv.FormatUint(of[i].Version, 10)
+		}
+		if !there {
+			missing = append(missing, of[i])
+		}
+	}
+	return missing, nil
+}
+
+// wrap says what was attempted, if it failed.
+func wrap(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf(format+": %w", append(args, err)...)
+}
