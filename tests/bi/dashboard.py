@@ -70,6 +70,7 @@ def render(page: Page, charts: dict[int, str], faults: list[str]) -> dict[str, l
             if chart in charts:
                 answers[charts[chart]] = response
 
+    page.set_default_timeout(120_000)  # the first page takes long where others work beside it
     page.on("response", keep)
     page.on("pageerror", lambda error: faults.append(f"an error in the page: {error}"))
     page.goto(SUPERSET + "/login/")
