@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/lotline/lotline/tests/bench/report"
 	"github.com/lotline/lotline/tests/bench/trial"
 )
 
@@ -81,8 +82,8 @@ func (b *bench) beginning(ctx context.Context) (err error) {
 	if err = errors.Join(err, <-came, allocators.Stop()); err != nil {
 		return err
 	}
-	b.report.Add(lives, "started", "until ready", "ms", milliseconds(ready.Sub(began)))
-	b.report.Add(lives, "started", "until the event of a command that waits", "ms", milliseconds(event.Sub(began)))
+	b.report.Add(lives, "started", "until ready", "ms", report.Milliseconds(ready.Sub(began)))
+	b.report.Add(lives, "started", "until the event of a command that waits", "ms", report.Milliseconds(event.Sub(began)))
 	return site.Check(ctx, w)
 }
 
@@ -123,9 +124,7 @@ func (b *bench) changeUnderLoad(ctx context.Context, site *trial.Site, w *trial.
 	if err := errors.Join(err, <-done); err != nil {
 		return err
 	}
-	b.report.Add(lives, name, "the longest that a command waited", "ms", milliseconds(l.At(1)))
+	b.report.Add(lives, name, "the longest that a command waited", "ms", report.Milliseconds(report.At(l.Took, 1)))
 	b.report.Add(lives, name, "waited over a second", "%", 100*l.Over(time.Second))
 	return nil
 }
-
-func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -167,12 +167,7 @@ func measure(ctx context.Context, f flags, ground *trial.Ground) error {
 			return err
 		}
 	}
-	if f.Results != "" {
-		if err := b.report.Save(f.Results); err != nil {
-			return err
-		}
-	}
-	return b.report.Print(os.Stdout)
+	return b.report.Done(os.Stdout, f.Results)
 }
 
 // rest is what is measured besides rows and latencies.

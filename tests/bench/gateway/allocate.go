@@ -48,34 +48,26 @@ func (s *site) allocate(ctx context.Context) (err error) {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	for _, m := range []struct {
-		what string
-		skus int64
-	}{{fmt.Sprintf("POST /allocate, %d SKUs, %d connections", allocatedSKUs, s.Writers), allocatedSKUs}, {"  of one SKU", 1}} {
+	const table = "POST /allocate, and what became of it"
+	for _, skus := range []int64{allocatedSKUs, 1} {
 		ask := func(round int) func(int, int64) (int, error) {
 			return func(worker int, n int64) (int, error) {
-				body := fmt.Appendf(nil, `{"orderid":"o-%d-%d-%d-%d","sku":"SKU-%d","qty":1}`, run, m.skus, round, n, n%m.skus)
+				body := fmt.Appendf(nil, `{"orderid":"o-%d-%d-%d-%d","sku":"SKU-%d","qty":1}`, run, skus, round, n, n%skus)
 				return post(worker, "/allocate", body, http.StatusAccepted, "Allocated")
 			}
 		}
-		if m.skus > 1 {
+		if skus > 1 {
 			if _, err := s.run(ctx, &load{connections: s.Writers, duration: s.Warm, ask: ask(-1)}); err != nil {
 				return err
 			}
 		}
-		var rates []float64
-		var last *result
-		failed := 0
 		for round := range s.Rounds {
-			last, err = s.run(ctx, &load{name: fmt.Sprint("allocate-", m.skus), connections: s.Writers, duration: s.Round, ask: ask(round)})
+			r, err := s.run(ctx, &load{name: fmt.Sprint("allocate-", skus), connections: s.Writers, duration: s.Duration, ask: ask(round)})
 			if err != nil {
 				return err
 			}
-			rates = append(rates, last.rate())
-			failed += last.refused + last.failed
+			s.add(table, fmt.Sprintf("%d SKUs, %d connections", skus, s.Writers), r)
 		}
-		line(m.what, "%.0f/s (rounds %.0f); p50 %.0f ms, p99 %.0f ms in the last; %d answers were 5xx", median(rates), rates, ms(last.at(0.5)), ms(last.at(0.99)), failed)
-		s.costs(last)
 	}
 	return nil
 }

@@ -23,11 +23,11 @@ func (s *site) allocations(ctx context.Context) (err error) {
 		return http.StatusOK, s.queryOrder(ctx, rand.IntN(s.Lines/2))
 	}
 
-	var most, ratios, alone, aloneDirect []float64
-	var last, lastAlone, lastDirect *result
+	table := fmt.Sprintf("GET /allocations, %d lines", s.Lines)
+	all, alone := fmt.Sprintf("%d connections", s.Connections), "1 connection"
 	for range s.Rounds {
 		of := func(name string, connections int, ask func(int, int64) (int, error)) (*result, error) {
-			return s.run(ctx, &load{name: name, connections: connections, duration: s.Round, ask: ask})
+			return s.run(ctx, &load{name: name, connections: connections, duration: s.Duration, ask: ask})
 		}
 		g, err := of("allocations", s.Connections, byGateway)
 		if err != nil {
@@ -48,29 +48,25 @@ func (s *site) allocations(ctx context.Context) (err error) {
 		if g.refused+g.failed > 0 {
 			return fmt.Errorf("%d were refused and %d failed", g.refused, g.failed)
 		}
-		last, lastAlone, lastDirect = g, one, oneDirect
-		most, ratios = append(most, g.rate()), append(ratios, g.rate()/d.rate())
-		alone, aloneDirect = append(alone, ms(one.at(0.5))), append(aloneDirect, ms(oneDirect.at(0.5)))
+		s.report.Add(table, all, "answers", "/s", g.rate())
+		s.report.Add(table, all, "of a query a request", "", g.rate()/d.rate())
+		s.add(table, alone, one)
+		s.report.AddLatencies(table, alone+", a query a request", oneDirect.latencies)
+		s.costs(table+", "+all, g)
+		s.costs(table+", "+alone, one)
+		s.costs(table+", "+alone+", a query a request", oneDirect)
 	}
-	line(fmt.Sprintf("GET /allocations, %d lines, %d connections", s.Lines, s.Connections), "%.0f/s (rounds %.0f)", median(most), most)
-	s.costs(last)
-	line("  of a query a request on as many connections", "%.2f times (rounds %.2f)", median(ratios), ratios)
-	line("1 connection, p50: gateway, query", "%.2f, %.2f ms (rounds %.2f, %.2f)", median(alone), median(aloneDirect), alone, aloneDirect)
-	s.costs(lastAlone)
-	s.costs(lastDirect)
-
-	half, err := s.run(ctx, &load{name: "allocations-half", connections: s.Connections, duration: 2 * s.Round, rate: median(most) / 2, ask: byGateway})
+	most := s.report.Value(table, all, "answers")
+	half, err := s.run(ctx, &load{name: "allocations-half", connections: s.Connections, duration: 2 * s.Duration, rate: most / 2, ask: byGateway})
 	if err != nil {
 		return err
 	}
-	line("at half of that", "p50 %.1f ms, p99 %.1f ms, most %.1f ms; %d refused", ms(half.at(0.5)), ms(half.at(0.99)), ms(half.at(1)), half.refused)
-	over, err := s.run(ctx, &load{name: "allocations-over", connections: len(clients), duration: 2 * s.Round, rate: 4 * median(most), fromSending: true, ask: byGateway})
+	s.add(table, "at half of that", half)
+	over, err := s.run(ctx, &load{name: "allocations-over", connections: len(clients), duration: 2 * s.Duration, rate: 4 * most, fromSending: true, ask: byGateway})
 	if err != nil {
 		return err
 	}
-	line(fmt.Sprintf("at four times that, %d connections", len(clients)), "%.0f/s answered (%.2f of the most), %.0f/s refused, %d failed; p50 %.0f ms, p99 %.0f ms from sending",
-		over.rate(), over.rate()/median(most), float64(over.refused)/over.took.Seconds(), over.failed, ms(over.at(0.5)), ms(over.at(0.99)))
-	s.costs(over)
+	s.add(table, fmt.Sprintf("at four times that, %d connections, from sending", len(clients)), over)
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/lotline/lotline/tests/bench/report"
 	"github.com/lotline/lotline/tests/bench/usage"
 )
 
@@ -23,6 +24,7 @@ const (
 	manyConnections = 1000
 	memoryRate      = 2000
 	warmRate        = 1000
+	freshness       = "answers of GET /availability/{sku}"
 )
 
 // availability asks what is left, while it changes, by the gateway and by a query each.
@@ -38,42 +40,33 @@ func (s *site) availability(ctx context.Context) error {
 		if _, err := s.run(ctx, &load{connections: s.Connections, duration: s.Warm, rate: warmRate, ask: byGateway}); err != nil {
 			return err
 		}
-		var most, ratios []float64
-		var last *result
+		table := fmt.Sprintf("GET /availability/{sku}, %d SKUs, %d events/s", s.SKUs, s.Events)
+		row := fmt.Sprintf("%d connections", s.Connections)
 		for range s.Rounds {
-			g, err := s.run(ctx, &load{name: "availability", connections: s.Connections, duration: s.Round, ask: byGateway})
+			g, err := s.run(ctx, &load{name: "availability", connections: s.Connections, duration: s.Duration, ask: byGateway})
 			if err != nil {
 				return err
 			}
-			d, err := s.run(ctx, &load{connections: s.Connections, duration: s.Round, ask: byQuery})
+			d, err := s.run(ctx, &load{connections: s.Connections, duration: s.Duration, ask: byQuery})
 			if err != nil {
 				return err
 			}
-			if g.refused+g.failed > 0 {
-				fmt.Printf("  %d were refused and %d failed\n", g.refused, g.failed)
-			}
-			last = g
-			most, ratios = append(most, g.rate()), append(ratios, g.rate()/d.rate())
+			s.add(table, row, g)
+			s.report.Add(table, row, "of a query a request", "", g.rate()/d.rate())
 		}
-		line(fmt.Sprintf("GET /availability/{sku}, %d SKUs, %d events/s, %d connections", s.SKUs, s.Events, s.Connections), "%.0f/s (rounds %.0f)", median(most), most)
-		s.costs(last)
-		line("  of a query a request on as many connections", "%.1f times (rounds %.1f)", median(ratios), ratios)
-		half, err := s.run(ctx, &load{name: "availability-half", connections: s.Connections, duration: 2 * s.Round, rate: median(most) / 2, ask: byGateway})
+		half, err := s.run(ctx, &load{name: "availability-half", connections: s.Connections, duration: 2 * s.Duration, rate: s.report.Value(table, row, "answers") / 2, ask: byGateway})
 		if err != nil {
 			return err
 		}
-		line("at half of that", "p50 %.2f ms, p99 %.2f ms, most %.1f ms; %d refused", ms(half.at(0.5)), ms(half.at(0.99)), ms(half.at(1)), half.refused)
-		s.costs(half)
-
-		page, err := s.run(ctx, &load{name: "page", connections: pageConnections, duration: 2 * s.Round, rate: pagesPerSecond, ask: func(worker int, _ int64) (int, error) {
+		s.add(table, "at half of that", half)
+		page, err := s.run(ctx, &load{name: "page", connections: pageConnections, duration: 2 * s.Duration, rate: pagesPerSecond, ask: func(worker int, _ int64) (int, error) {
 			return s.askPage(k, clients[worker])
 		}})
 		if err != nil {
 			return err
 		}
-		line(fmt.Sprintf("%d SKUs in one call, at random, %d calls/s", pageSKUs, pagesPerSecond), "p50 %.1f ms, p99 %.1f ms; %d refused", ms(page.at(0.5)), ms(page.at(0.99)), page.refused)
-		s.costs(page)
-		line("oldest answer, from the commit of what came next to the question", "%.0f ms", ms(k.oldest))
+		s.add(table, fmt.Sprintf("%d SKUs in one call, at random, %d calls/s", pageSKUs, pagesPerSecond), page)
+		s.report.Add(freshness, "oldest, from the commit of what came next to the question", "age", "ms", report.Milliseconds(k.oldest))
 		return k.err()
 	})
 }
@@ -82,7 +75,7 @@ func (s *site) availability(ctx context.Context) error {
 func (s *site) memory(ctx context.Context) error {
 	return s.whileStockChanges(ctx, func(ctx context.Context, k *stock) error {
 		clients, zipfs := s.clients(manyConnections), s.zipfs(manyConnections)
-		r, err := s.run(ctx, &load{name: "many", connections: manyConnections, duration: 4 * s.Round, rate: memoryRate, ask: func(worker int, _ int64) (int, error) {
+		r, err := s.run(ctx, &load{name: "many", connections: manyConnections, duration: 4 * s.Duration, rate: memoryRate, ask: func(worker int, _ int64) (int, error) {
 			return s.askSKU(k, clients[worker], int(zipfs[worker]()))
 		}})
 		if err != nil {
@@ -92,8 +85,10 @@ func (s *site) memory(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		line(fmt.Sprintf("%d connections, %d questions/s", manyConnections, memoryRate), "p99 %.1f ms; most memory of the gateway %d MiB", ms(r.at(0.99)), most>>20)
-		s.costs(r)
+		const table = "GET /availability/{sku} over many connections"
+		row := fmt.Sprintf("%d connections, %d questions/s", manyConnections, memoryRate)
+		s.add(table, row, r)
+		s.report.Add(table, row, "most memory of the gateway", "MiB", float64(most>>20))
 		return k.err()
 	})
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -28,7 +27,7 @@ type load struct {
 // result is what a load came to.
 type result struct {
 	took      time.Duration
-	latencies []time.Duration // of 2xx, sorted
+	latencies []time.Duration // of 2xx
 	refused   int             // with 503
 	failed    int             // with any other 5xx
 	cpu       []used
@@ -36,11 +35,13 @@ type result struct {
 
 func (r *result) rate() float64 { return float64(len(r.latencies)) / r.took.Seconds() }
 
-func (r *result) at(share float64) time.Duration {
-	if len(r.latencies) == 0 {
-		return 0
-	}
-	return r.latencies[int(share*float64(len(r.latencies)-1))]
+// add reports what a load came to.
+func (s *site) add(table, row string, r *result) {
+	s.report.Add(table, row, "answers", "/s", r.rate())
+	s.report.AddLatencies(table, row, r.latencies)
+	s.report.Add(table, row, "refused", "/s", float64(r.refused)/r.took.Seconds())
+	s.report.Add(table, row, "failed", "", float64(r.failed))
+	s.costs(table+", "+row, r)
 }
 
 // run sends the requests and returns once all are answered.
@@ -88,7 +89,6 @@ func (l *load) run(ctx context.Context) (*result, error) {
 		all.refused += w.refused
 		all.failed += w.failed
 	}
-	slices.Sort(all.latencies)
 	return all, nil
 }
 

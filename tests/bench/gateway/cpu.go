@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/pprof"
-	"strings"
 	"time"
 
 	"github.com/lotline/lotline/tests/bench/usage"
@@ -65,18 +64,18 @@ func (s *site) used() ([]used, error) {
 	return all, nil
 }
 
-// costs prints what the answers of a load cost.
-func (s *site) costs(r *result) {
-	if !s.CPU {
-		return
-	}
-	var text []string
+const cpuTable = "CPU us an answer"
+
+// costs reports what the answers of a load cost.
+func (s *site) costs(row string, r *result) {
 	var sum time.Duration
 	for _, u := range r.cpu {
-		text = append(text, fmt.Sprintf("%s %.0f", u.name, float64(u.time.Microseconds())/float64(len(r.latencies))))
+		s.report.Add(cpuTable, row, u.name, "", float64(u.time.Microseconds())/float64(len(r.latencies)))
 		sum += u.time
 	}
-	line("  CPU of an answer, microseconds", "%s; %.2f cores in all", strings.Join(text, ", "), sum.Seconds()/r.took.Seconds())
+	if s.CPU {
+		s.report.Add(cpuTable, row, "cores in all", "", sum.Seconds()/r.took.Seconds())
+	}
 }
 
 // profile takes profiles of the gateway and of this program while a load runs, if it is to. What is returned waits for them.

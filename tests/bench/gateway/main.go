@@ -15,34 +15,35 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"slices"
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/lotline/lotline/tests/bench/trial"
 )
 
 type flags struct {
-	ClickHouse   string        `required:"" env:"LOTLINE_TEST_CLICKHOUSE" help:"host:port of ClickHouse's native protocol."`
-	Kafka        []string      `required:"" env:"LOTLINE_TEST_KAFKA" help:"Kafka brokers."`
-	Postgres     string        `required:"" env:"LOTLINE_TEST_POSTGRES" help:"URL of a superuser of Postgres."`
-	Lines        int           `default:"1000000" help:"Order lines that are asked for."`
-	SKUs         int           `name:"skus" default:"100000" help:"SKUs whose availability is asked for."`
-	Events       int           `default:"2000" help:"Events a second that change them meanwhile."`
-	Connections  int           `default:"128" help:"Of clients that ask."`
-	Writers      int           `default:"256" help:"Of clients that allocate."`
-	Round        time.Duration `default:"5s" help:"How long each measurement takes."`
-	Warm         time.Duration `default:"15s" help:"How long things run before the first measurement: the cache fills, and the broker's JVM compiles."`
-	Rounds       int           `default:"3" help:"How often those are taken that are compared with each other."`
-	CPU          bool          `help:"Say what CPU time an answer took, by process."`
-	Profile      string        `help:"Directory (made) for a CPU profile of the gateway during each measurement; see go tool pprof." placeholder:"DIR"`
-	AllocatorArg []string      `sep:"none" help:"Another argument for the allocator, such as --sessions=1; may be repeated." placeholder:"ARG"`
-	ProjectorArg []string      `sep:"none" default:"--flush-interval-min=500ms" help:"Argument of the projector (several times). The default spares ClickHouse, which shares the machine with those that ask."`
-	Only         string        `enum:",allocations,availability,allocate,memory" default:"" help:"Measure one of: allocations, availability, allocate, memory."`
+	trial.Servers `embed:""`
+	ClickHouse    string        `name:"clickhouse" required:"" env:"LOTLINE_TEST_CLICKHOUSE" help:"host:port of ClickHouse's native protocol." json:"-"`
+	Lines         int           `default:"1000000" help:"Order lines that are asked for."`
+	SKUs          int           `name:"skus" default:"100000" help:"SKUs whose availability is asked for."`
+	Events        int           `default:"2000" help:"Events a second that change them meanwhile."`
+	Connections   int           `default:"128" help:"Of clients that ask."`
+	Writers       int           `default:"256" help:"Of clients that allocate."`
+	Duration      time.Duration `default:"5s" help:"How long each measurement takes."`
+	Warm          time.Duration `default:"15s" help:"How long things run before the first measurement: the cache fills, and the broker's JVM compiles."`
+	Rounds        int           `default:"3" env:"BENCH_ROUNDS" help:"How often those are taken that are compared with each other."`
+	CPU           bool          `help:"Say what CPU time an answer took, by process."`
+	Profile       string        `help:"Directory (made) for a CPU profile of the gateway during each measurement; see go tool pprof." placeholder:"DIR"`
+	AllocatorArg  []string      `sep:"none" help:"Another argument for the allocator, such as --sessions=1; may be repeated." placeholder:"ARG"`
+	ProjectorArg  []string      `sep:"none" default:"--flush-interval-min=500ms" help:"Argument of the projector (several times). The default spares ClickHouse, which shares the machine with those that ask."`
+	Results       string        `env:"BENCH_RESULTS" help:"Folder in which gateway.json is kept; empty = none." placeholder:"DIR" json:"-"`
+	Only          string        `enum:",allocations,availability,allocate,memory" default:"" help:"Measure one of: allocations, availability, allocate, memory."`
 }
 
 func main() {
 	var f flags
-	kong.Parse(&f, kong.Description("Measures the gateway, and checks its answers."))
+	kong.Parse(&f, kong.Name("gateway"), kong.Description("Measures the gateway, and checks its answers."))
 	slog.SetLogLoggerLevel(slog.LevelError)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -65,22 +66,10 @@ func run(ctx context.Context, f flags) (err error) {
 		if f.Only != "" && f.Only != part.name {
 			continue
 		}
-		load, _ := os.ReadFile("/proc/loadavg")
-		fmt.Printf("%s (load of the machine before: %.14s)\n", part.name, load)
 		if err := part.measure(ctx); err != nil {
 			return fmt.Errorf("%s: %w", part.name, err)
 		}
+		fmt.Fprintf(os.Stderr, "%s: measured, every answer checked\n", part.name)
 	}
-	return nil
-}
-
-func median[T float64 | time.Duration](values []T) T {
-	sorted := slices.Sorted(slices.Values(values))
-	return sorted[len(sorted)/2]
-}
-
-func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-
-func line(what, format string, args ...any) {
-	fmt.Printf("  %-58s %s\n", what, fmt.Sprintf(format, args...))
+	return s.report.Done(os.Stdout, f.Results)
 }

@@ -18,7 +18,9 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/lotline/lotline/tests/bench/report"
 	"github.com/lotline/lotline/tests/bench/usage"
+	"github.com/lotline/lotline/tests/servers"
 	"github.com/lotline/lotline/tests/stack"
 )
 
@@ -27,6 +29,7 @@ const readyWithin = time.Minute
 // site is a database in Postgres and one in ClickHouse, topics, and the processes that are measured.
 type site struct {
 	flags
+	report   *report.Report
 	name     string
 	config   stack.Config
 	conn     driver.Conn
@@ -65,6 +68,11 @@ func newSite(ctx context.Context, f flags) (_ *site, err error) {
 	if s.conn, err = s.openDirect(); err != nil {
 		return nil, err
 	}
+	var version string
+	if err := s.conn.QueryRow(ctx, "SELECT version()").Scan(&version); err != nil {
+		return nil, err
+	}
+	s.report = report.New("gateway", f, map[string]string{"kafka": servers.KafkaVersion(), "clickhouse": version})
 	if s.dir, err = os.MkdirTemp("", "lotline-bench-"); err != nil {
 		return nil, err
 	}

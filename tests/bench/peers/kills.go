@@ -10,14 +10,16 @@ import (
 	"github.com/lotline/lotline/tests/bench/trial"
 )
 
-const killed = "after a kill -9 in the middle, and a restart at once"
+const killed = "after a kill -9 in the middle, and a restart half a second later"
 
 // quiet is after how long without an event nothing more is waited for. All groups wait 6 s for a member that died.
 const quiet = 45 * time.Second
 
+const dead = 500 * time.Millisecond // between the kill and the restart
+
 const late = 3 * time.Second // for events that come twice, once all are there
 
-// kill has a subject do the work, kills it when half of the events are there, starts it again at once, and counts what a
+// kill has a subject do the work, kills it when half of the events are there, starts it again, and counts what a
 // read_committed consumer has in the end. Only Lotline's must be whole.
 func (b *bench) kill(ctx context.Context, s *subject, round int) (err error) {
 	commands := b.Commands
@@ -91,12 +93,15 @@ func (b *bench) killInTheMiddle(ctx context.Context, s *subject, site *trial.Sit
 	if _, err := counted.Await(ctx, all/2, quiet); err != nil {
 		return err
 	}
-	if counted.Commands() == all {
-		return errors.New("all was done before it could be killed: take more commands")
-	}
 	at := time.Now()
 	if err := (*run).Kill(); err != nil {
 		return err
+	}
+	if _, err := counted.Await(ctx, all, dead); err != nil { // what it had published by then
+		return err
+	}
+	if counted.Commands() == all {
+		return errors.New("all was done before it could be killed: take more commands")
 	}
 	if *run, err = s.start(ctx, site); err != nil {
 		return err

@@ -109,10 +109,5 @@ func run(ctx context.Context, f flags) (err error) {
 			}
 		}
 	}
-	if f.Results != "" {
-		if err := b.report.Save(f.Results); err != nil {
-			return err
-		}
-	}
-	return b.report.Print(os.Stdout)
+	return b.report.Done(os.Stdout, f.Results)
 }

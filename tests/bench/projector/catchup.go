@@ -13,10 +13,15 @@ import (
 
 const blockEvents = 10_000 // the projector's default
 
+// The table, and a row of it.
+const (
+	catchingUp   = "catching up"
+	projectorRow = "projector, started and joined beforehand"
+)
+
 // catchUp has a projector start on a full topic, and a bare loop write the same blocks, in turn.
 func (b *bench) catchUp(ctx context.Context) error {
 	h := readmodeltest.New(b.Seed, b.Events)
-	var projector, bare, ratio, memory []float64
 	for round := range b.Rounds {
 		var p, l time.Duration
 		var peak int64
@@ -34,14 +39,11 @@ func (b *bench) catchUp(ctx context.Context) error {
 			}
 		}
 		n := float64(len(h.Records))
-		projector, bare, ratio = append(projector, n/p.Seconds()), append(bare, n/l.Seconds()), append(ratio, l.Seconds()/p.Seconds())
-		memory = append(memory, float64(peak>>20))
+		b.report.Add(catchingUp, "bare loop, the same blocks without Kafka", "events", "/s", n/l.Seconds())
+		b.report.Add(catchingUp, projectorRow, "events", "/s", n/p.Seconds())
+		b.report.Add(catchingUp, projectorRow, "of the bare loop", "", l.Seconds()/p.Seconds())
+		b.report.Add(catchingUp, projectorRow, "most memory", "MiB", float64(peak>>20))
 	}
-	fmt.Printf("catching up with %d events, median of %d rounds in rotation; every row checked\n", len(h.Records), b.Rounds)
-	fmt.Printf("  %-44s %10.0f events/s\n", "bare loop, the same blocks without Kafka", median(bare))
-	fmt.Printf("  %-44s %10.0f events/s\n", "projector, started and joined beforehand", median(projector))
-	fmt.Printf("  %-44s %10.2f of the bare loop (rounds %.2f)\n", "", median(ratio), ratio)
-	fmt.Printf("  %-44s %10.0f MiB (rounds %.0f)\n", "most memory of the projector", median(memory), memory)
 	return nil
 }
 
@@ -101,9 +103,4 @@ func (b *bench) bareLoop(ctx context.Context, h *readmodeltest.History) (took ti
 	}
 	took = time.Since(start)
 	return took, s.check(ctx, h)
-}
-
-func median(values []float64) float64 {
-	sorted := slices.Sorted(slices.Values(values))
-	return sorted[len(sorted)/2]
 }

@@ -25,6 +25,8 @@ const (
 	restAfter = 20 * time.Second
 )
 
+const following = "from the end of a transaction to a row that is read with FINAL"
+
 // follow publishes at a steady rate, whether or not rows appear in time, and watches them appear: each transaction has
 // an event of a SKU of its own, whose newest version is asked for again and again.
 func (b *bench) follow(ctx context.Context) (err error) {
@@ -97,19 +99,12 @@ func (b *bench) follow(ctx context.Context) (err error) {
 	if err := s.check(ctx, h); err != nil {
 		return err
 	}
-	b.report(seen, partsMax, atRest, memory)
+	row := fmt.Sprintf("%d events/s", b.Rate)
+	b.report.AddLatencies(following, row, seen)
+	b.report.Add(following, row, "most active parts of a table", "", float64(partsMax))
+	b.report.Add(following, row, "at rest", "", float64(atRest))
+	b.report.Add(following, row, "most memory of the projector", "MiB", float64(memory>>20))
 	return nil
-}
-
-func (b *bench) report(seen []time.Duration, partsMax, atRest uint64, memory int64) {
-	slices.Sort(seen)
-	at := func(share float64) float64 {
-		return float64(seen[int(share*float64(len(seen)-1))].Microseconds()) / 1000
-	}
-	fmt.Printf("following %d events/s for %s: from the end of the transaction to a row that is read with FINAL\n", b.Rate, b.Duration)
-	fmt.Printf("  %-44s %10.0f ms\n  %-44s %10.0f ms\n  %-44s %10.0f ms\n", "p50", at(0.5), "p99", at(0.99), "most", at(1))
-	fmt.Printf("  %-44s %10d\n  %-44s %10d\n", "most active parts of a table meanwhile", partsMax, "most active parts of a table at rest", atRest)
-	fmt.Printf("  %-44s %10d MiB\n", "most memory of the projector", memory>>20)
 }
 
 // probe is an event of the same time as the others of its transaction: with another month's every block would be two parts of

@@ -16,21 +16,25 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/lotline/lotline/tests/bench/report"
+	"github.com/lotline/lotline/tests/servers"
 )
 
 type flags struct {
-	ClickHouse string        `required:"" env:"LOTLINE_TEST_CLICKHOUSE" help:"host:port of ClickHouse's native protocol."`
-	Kafka      []string      `required:"" env:"LOTLINE_TEST_KAFKA" help:"Kafka brokers."`
+	ClickHouse string        `name:"clickhouse" required:"" env:"LOTLINE_TEST_CLICKHOUSE" help:"host:port of ClickHouse's native protocol." json:"-"`
+	Kafka      []string      `required:"" env:"LOTLINE_TEST_KAFKA" help:"Kafka brokers." json:"-"`
 	Events     int           `default:"300000" help:"Events to catch up with."`
-	Rounds     int           `default:"3" help:"How often to catch up, in rotation with the bare loop."`
+	Rounds     int           `default:"3" env:"BENCH_ROUNDS" help:"How often to catch up, in rotation with the bare loop."`
 	Rate       int           `default:"1000" help:"Events a second for the latency."`
 	Duration   time.Duration `default:"30s" help:"How long to publish at that rate."`
 	Seed       uint64        `default:"1" help:"Of the made-up history."`
+	Results    string        `env:"BENCH_RESULTS" help:"Folder in which projector.json is kept; empty = none." placeholder:"DIR" json:"-"`
 }
 
 func main() {
 	var f flags
-	kong.Parse(&f, kong.Description("Measures the projector, and checks what it wrote."))
+	kong.Parse(&f, kong.Name("projector"), kong.Description("Measures the projector, and checks what it wrote."))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if err := run(ctx, f); err != nil {
@@ -45,12 +49,16 @@ func run(ctx context.Context, f flags) error {
 		return err
 	}
 	defer remove()
-	b := bench{flags: f, binary: binary}
+	version, err := clickHouseVersion(ctx, f.ClickHouse)
+	if err != nil {
+		return err
+	}
+	b := bench{flags: f, binary: binary, report: report.New("projector", f, map[string]string{"kafka": servers.KafkaVersion(), "clickhouse": version})}
 	if err := b.catchUp(ctx); err != nil {
 		return fmt.Errorf("catch up: %w", err)
 	}
 	if err := b.follow(ctx); err != nil {
 		return fmt.Errorf("follow a steady rate: %w", err)
 	}
-	return nil
+	return b.report.Done(os.Stdout, f.Results)
 }

@@ -27,6 +27,7 @@ import (
 	store "github.com/lotline/lotline/pkg/readmodel/clickhouse"
 	"github.com/lotline/lotline/pkg/readmodel/readmodeltest"
 	"github.com/lotline/lotline/schemas"
+	"github.com/lotline/lotline/tests/bench/report"
 	"github.com/lotline/lotline/tests/bench/usage"
 	"github.com/lotline/lotline/topics"
 )
@@ -34,6 +35,7 @@ import (
 type bench struct {
 	flags
 	binary string
+	report *report.Report
 }
 
 func buildProjector(ctx context.Context) (binary string, remove func(), err error) {
@@ -49,6 +51,16 @@ func buildProjector(ctx context.Context) (binary string, remove func(), err erro
 		return "", nil, fmt.Errorf("build the projector: %w: %s", err, out)
 	}
 	return binary, remove, nil
+}
+
+// clickHouseVersion asks the server.
+func clickHouseVersion(ctx context.Context, addr string) (version string, err error) {
+	conn, err := clickhouse.Open(&clickhouse.Options{Addr: []string{addr}})
+	if err != nil {
+		return "", err
+	}
+	err = conn.QueryRow(ctx, "SELECT version()").Scan(&version)
+	return version, errors.Join(err, conn.Close())
 }
 
 // site is a database and topics of one measurement.

@@ -1,5 +1,5 @@
-// Command readmodels is `make bench`: it fills the four read models with one made-up history, in rotation, asks them the
-// same questions, in rotation, holds every answer to the history, and prints a table.
+// Command readmodels fills the four read models with one made-up history, in rotation, asks them the
+// same questions, in rotation, and holds every answer to the history.
 //
 // Beside them it asks the repository way, as chapter 12 of the book begins with: an order's batches by way of the objects of
 // the write model, a query each. It may import the test servers, the stores and the allocator's root, for its migrations.
@@ -14,7 +14,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
-	"text/tabwriter"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -22,6 +21,7 @@ import (
 
 	"github.com/lotline/lotline/pkg/readmodel"
 	"github.com/lotline/lotline/pkg/readmodel/readmodeltest"
+	"github.com/lotline/lotline/tests/bench/report"
 	"github.com/lotline/lotline/tests/servers"
 )
 
@@ -30,10 +30,10 @@ type flags struct {
 	Block    int           `help:"Events of a block." default:"10000"`
 	Together int           `help:"Orders that are asked for in one question, as the gateway gathers them." default:"64"`
 	Clients  int           `help:"Questions under way at once." default:"2"`
-	Round    time.Duration `help:"How long a store is asked in each of three rounds." default:"3s"`
+	Duration time.Duration `help:"How long a store is asked in each round." default:"3s"`
+	Rounds   int           `help:"How often each is asked." default:"3" env:"BENCH_ROUNDS"`
+	Results  string        `help:"Folder in which readmodels.json is kept; empty = none." env:"BENCH_RESULTS" placeholder:"DIR" json:"-"`
 }
-
-const rounds = 3
 
 func main() {
 	servers.Init()
@@ -56,7 +56,6 @@ type subject struct {
 
 	wrote time.Duration
 	took  []time.Duration // each question
-	keys  int
 }
 
 func run(ctx context.Context, f flags, out io.Writer) error {
@@ -89,18 +88,28 @@ func run(ctx context.Context, f flags, out io.Writer) error {
 		}
 	}
 	want := ordersOf(rows)
-	for range rounds {
+	r := report.New("readmodels", f, nil)
+	for range f.Rounds {
 		for _, s := range subjects {
-			if err := s.ask(ctx, f, want); err != nil {
+			rate, err := s.ask(ctx, f, want)
+			if err != nil {
 				return fmt.Errorf("ask %s: %w", s.reader.Name(), err)
 			}
+			r.Add(asking, s.reader.Name(), "orders", "/s", rate)
 		}
 	}
-	repository, err := h.repositoryWay(ctx, want, f.Round)
+	for _, s := range subjects {
+		if err := s.add(ctx, r, len(records)); err != nil {
+			return err
+		}
+	}
+	repository, err := h.repositoryWay(ctx, want, f.Duration)
 	if err != nil {
 		return err
 	}
-	return report(ctx, out, f, len(records), len(want), subjects, repository)
+	r.Add(asking, "repository way", "orders", "/s", float64(repository.orders)/repository.took.Seconds())
+	r.Add(asking, "repository way", "queries an order", "", float64(repository.queries)/float64(repository.orders))
+	return r.Done(out, f.Results)
 }
 
 // ordersOf returns the answer for each order that has a line.
@@ -114,13 +123,13 @@ func ordersOf(rows readmodel.Rows) map[string][]readmodel.Line {
 	return orders
 }
 
-// ask asks for a while, and holds what is answered to want.
-func (s *subject) ask(ctx context.Context, f flags, want map[string][]readmodel.Line) error {
+// ask asks for a while, holds what is answered to want, and returns of how many orders a second.
+func (s *subject) ask(ctx context.Context, f flags, want map[string][]readmodel.Line) (rate float64, err error) {
 	ids := make([]string, 0, len(want))
 	for id := range want { // in another order each time
 		ids = append(ids, id)
 	}
-	end := time.Now().Add(f.Round)
+	end := time.Now().Add(f.Duration)
 	took := make([][]time.Duration, f.Clients)
 	var g errgroup.Group
 	for c := range f.Clients {
@@ -145,32 +154,29 @@ func (s *subject) ask(ctx context.Context, f flags, want map[string][]readmodel.
 			return nil
 		})
 	}
-	err := g.Wait()
-	s.took = append(s.took, slices.Concat(took...)...)
-	s.keys = f.Together * len(s.took)
-	return err
+	err = g.Wait()
+	asked := slices.Concat(took...)
+	s.took = append(s.took, asked...)
+	return float64(f.Together*len(asked)) / f.Duration.Seconds(), err
 }
 
-func report(ctx context.Context, out io.Writer, f flags, events, orders int, subjects []*subject, r repository) error {
-	fmt.Fprintf(out, "%d events in blocks of %d; %d orders, asked for %d at a time, %d questions at once; all answers held to the history\n\n",
-		events, f.Block, orders, f.Together, f.Clients)
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "store\tevents/s in\torders/s out\tp50 of a question\tp99\tMB kept")
-	for _, s := range subjects {
-		size, err := s.bytes(ctx)
-		if err != nil {
-			return fmt.Errorf("ask how much %s keeps: %w", s.reader.Name(), err)
-		}
-		in := "-"
-		if s.writer != nil {
-			in = fmt.Sprintf("%.0f", float64(events)/s.wrote.Seconds())
-		}
-		slices.Sort(s.took)
-		fmt.Fprintf(table, "%s\t%s\t%.0f\t%s\t%s\t%.1f\n", s.reader.Name(), in, float64(s.keys)/(rounds*f.Round.Seconds()),
-			s.took[len(s.took)/2].Round(10*time.Microsecond), s.took[len(s.took)*99/100].Round(10*time.Microsecond), float64(size)/1e6)
+// The tables of the report.
+const (
+	filling = "filled with events"
+	asking  = "asked where orders are"
+)
+
+func (s *subject) add(ctx context.Context, r *report.Report, events int) error {
+	size, err := s.bytes(ctx)
+	if err != nil {
+		return fmt.Errorf("ask how much %s keeps: %w", s.reader.Name(), err)
 	}
-	fmt.Fprintf(table, "repository way\t-\t%.0f\t\t\t%.1f queries an order\n", float64(r.orders)/r.took.Seconds(), float64(r.queries)/float64(r.orders))
-	return table.Flush()
+	if s.writer != nil {
+		r.Add(filling, s.reader.Name(), "events", "/s", float64(events)/s.wrote.Seconds())
+	}
+	r.Add(filling, s.reader.Name(), "kept", "MB", float64(size)/1e6)
+	r.AddLatencies(asking, s.reader.Name(), s.took)
+	return nil
 }
 
 func dataDir(dir, server string) servers.Options {

@@ -19,22 +19,17 @@ const (
 	otherSKUs = 20
 )
 
-// latencies are sorted by during.
-type latencies []time.Duration
-
-func (l latencies) at(share float64) time.Duration { return l[int(share*float64(len(l)-1))] }
-
 // live is commands at a steady rate, and how long each of the probe's took to be a row.
 type live struct {
 	stopped context.CancelFunc
 	group   *errgroup.Group
 
 	mu   sync.Mutex
-	seen latencies
+	seen []time.Duration
 }
 
 // during returns how long commands took that were acknowledged while fn ran, and seen before it ended.
-func (l *live) during(ctx context.Context, fn func() error) (latencies, error) {
+func (l *live) during(ctx context.Context, fn func() error) ([]time.Duration, error) {
 	l.mu.Lock()
 	from := len(l.seen)
 	l.mu.Unlock()
@@ -43,7 +38,7 @@ func (l *live) during(ctx context.Context, fn func() error) (latencies, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	found := slices.Sorted(slices.Values(l.seen[from:]))
+	found := slices.Clone(l.seen[from:])
 	if len(found) < perSecond {
 		return nil, fmt.Errorf("only %d rows were seen: the live path stands still (%w)", len(found), context.Cause(ctx))
 	}

@@ -17,21 +17,25 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/lotline/lotline/tests/bench/report"
+	"github.com/lotline/lotline/tests/bench/trial"
+	"github.com/lotline/lotline/tests/servers"
 )
 
 type flags struct {
-	ClickHouse string        `required:"" env:"LOTLINE_TEST_CLICKHOUSE" help:"host:port of ClickHouse's native protocol."`
-	Kafka      []string      `required:"" env:"LOTLINE_TEST_KAFKA" help:"Kafka brokers."`
-	Postgres   string        `required:"" env:"LOTLINE_TEST_POSTGRES" help:"URL of a superuser of Postgres."`
-	Lines      int           `default:"5000000" help:"Order lines to rebuild, a tenth of them deallocated since."`
-	Rate       int           `default:"500" help:"Commands a second."`
-	Before     time.Duration `default:"15s" help:"How long the live path is measured before the rebuild."`
-	Workers    int           `default:"2" help:"Of the rebuild."`
+	trial.Servers `embed:""`
+	ClickHouse    string        `name:"clickhouse" required:"" env:"LOTLINE_TEST_CLICKHOUSE" help:"host:port of ClickHouse's native protocol." json:"-"`
+	Lines         int           `default:"5000000" help:"Order lines to rebuild, a tenth of them deallocated since."`
+	Rate          int           `default:"500" help:"Commands a second."`
+	Before        time.Duration `default:"15s" help:"How long the live path is measured before the rebuild."`
+	Workers       int           `default:"2" help:"Of the rebuild."`
+	Results       string        `env:"BENCH_RESULTS" help:"Folder in which rebuild.json is kept; empty = none." placeholder:"DIR" json:"-"`
 }
 
 func main() {
 	var f flags
-	kong.Parse(&f, kong.Description("Measures a rebuild from state, and checks what it made."))
+	kong.Parse(&f, kong.Name("rebuild"), kong.Description("Measures a rebuild from state, and checks what it made."))
 	slog.SetLogLoggerLevel(slog.LevelError) // the services talk
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -58,9 +62,9 @@ func run(ctx context.Context, f flags) (err error) {
 	if err != nil {
 		return err
 	}
-	var report *report
+	var done *rebuilt
 	meanwhile, err := live.during(ctx, func() (err error) {
-		report, err = s.rebuild(ctx)
+		done, err = s.rebuild(ctx)
 		return err
 	})
 	if err != nil {
@@ -73,22 +77,21 @@ func run(ctx context.Context, f flags) (err error) {
 	if err != nil {
 		return fmt.Errorf("measure the floor: %w", err)
 	}
-	report.print(f, read, insert)
-	growth := before.at(0.99).Seconds()
-	growth = meanwhile.at(0.99).Seconds() / growth
-	fmt.Printf("live path at %d commands/s: from Kafka's acknowledgement to a row that is read with FINAL\n", f.Rate)
-	for _, part := range []struct {
-		name string
-		of   latencies
-	}{{"before", before}, {"meanwhile", meanwhile}} {
-		fmt.Printf("  %-52s p50 %5.0f ms, p99 %5.0f ms, most %5.0f ms (%d looked at)\n", part.name,
-			ms(part.of.at(0.5)), ms(part.of.at(0.99)), ms(part.of.at(1)), len(part.of))
+	version, err := s.clickHouseVersion(ctx)
+	if err != nil {
+		return err
 	}
-	fmt.Printf("  %-52s %10.2f\n", "p99 meanwhile, as a multiple of before", growth)
-	return s.check(ctx)
+	r := report.New("rebuild", f, map[string]string{"kafka": servers.KafkaVersion(), "clickhouse": version})
+	done.add(r, float64(f.Lines), read, insert)
+	const livePath = "live path: from Kafka's acknowledgement to a row that is read with FINAL"
+	r.AddLatencies(livePath, "before", before)
+	r.AddLatencies(livePath, "meanwhile", meanwhile)
+	r.Add(livePath, "meanwhile", "p99, as a multiple of before", "", r.Value(livePath, "meanwhile", "p99")/r.Value(livePath, "before", "p99"))
+	if err := s.check(ctx); err != nil {
+		return err
+	}
+	return r.Done(os.Stdout, f.Results)
 }
-
-func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 func pause(ctx context.Context, d time.Duration) error {
 	select {

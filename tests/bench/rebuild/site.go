@@ -70,6 +70,12 @@ func newSite(ctx context.Context, f flags) (*site, error) {
 	return s, err
 }
 
+// clickHouseVersion asks the server.
+func (s *site) clickHouseVersion(ctx context.Context) (version string, err error) {
+	err = s.conn.QueryRow(ctx, "SELECT version()").Scan(&version)
+	return version, err
+}
+
 // processes finds those of the pipeline's servers, on this machine.
 func (s *site) processes() (all []usage.Process, err error) {
 	at, err := url.Parse(s.Postgres)

@@ -211,3 +211,13 @@ func (r *Report) Save(dir string) error {
 	}
 	return nil
 }
+
+// Done prints the report, and saves it before if there is a folder for it.
+func (r *Report) Done(w io.Writer, dir string) error {
+	if dir != "" {
+		if err := r.Save(dir); err != nil {
+			return err
+		}
+	}
+	return r.Print(w)
+}

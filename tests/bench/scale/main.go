@@ -82,12 +82,7 @@ func run(ctx context.Context, f flags) error {
 			return fmt.Errorf("share partitions: %w", err)
 		}
 	}
-	if f.Results != "" {
-		if err := r.Save(f.Results); err != nil {
-			return err
-		}
-	}
-	return r.Print(os.Stdout)
+	return r.Done(os.Stdout, f.Results)
 }
 
 const rateRow = "%d commands/s"
@@ -101,8 +96,8 @@ func (f flags) model(r *report.Report, table string, s shape) {
 		r.Add(table, row, "commands of a commit", "", o.PerCommit)
 		r.Add(table, row, "Kafka transactions", "/s", o.Transactions)
 		r.Add(table, row, "busy", "%", 100*o.Busy)
-		r.Add(table, row, "p50", "ms", milliseconds(o.P50))
-		r.Add(table, row, "p99", "ms", milliseconds(o.P99))
+		r.Add(table, row, "p50", "ms", report.Milliseconds(o.P50))
+		r.Add(table, row, "p99", "ms", report.Milliseconds(o.P99))
 		r.Add(table, row, "not kept up with", "%", 100*o.Behind)
 	}
 }
@@ -161,5 +156,3 @@ func (f flags) sharing(ctx context.Context, r *report.Report, s shape) (err erro
 	}
 	return g.close()
 }
-
-func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

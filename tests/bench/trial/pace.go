@@ -27,11 +27,6 @@ type Latencies struct {
 	KeptUp float64 // the share of the events that were there a second after the last command was due
 }
 
-// At is the latency that a share of the commands did not pass.
-func (l Latencies) At(share float64) time.Duration {
-	return l.Took[int(share*float64(len(l.Took)-1))]
-}
-
 // Over is the share of the commands that took longer than that.
 func (l Latencies) Over(most time.Duration) float64 {
 	at, _ := slices.BinarySearch(l.Took, most+1)
@@ -68,12 +63,7 @@ func (s Schedule) Since(numbers []int, came []time.Time) Latencies {
 
 // Report adds latencies to a row. Of a rate that was not kept up with they say how long the queue had become, and no more.
 func (l Latencies) Report(r *report.Report, table, row string) {
-	for _, p := range []struct {
-		name  string
-		share float64
-	}{{"p50", 0.5}, {"p99", 0.99}, {"p99.9", 0.999}, {"most", 1}} {
-		r.Add(table, row, p.name, "ms", float64(l.At(p.share).Microseconds())/1000)
-	}
+	r.AddLatencies(table, row, l.Took)
 	r.Add(table, row, "within a second of the last command", "%", 100*l.KeptUp)
 }
 

@@ -11,10 +11,12 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/lotline/lotline/tests/bench/report"
 )
 
-// report is what `lotline rebuild --json` prints, as far as it is used here, and what it cost.
-type report struct {
+// rebuilt is what `lotline rebuild --json` prints, as far as it is used here, and what it cost.
+type rebuilt struct {
 	Rows           int64   `json:"rows"`
 	FillSeconds    float64 `json:"fill_seconds"`
 	ReadSeconds    float64 `json:"read_seconds"`
@@ -35,12 +37,12 @@ type cost struct {
 }
 
 // rebuild runs `lotline rebuild`.
-func (s *site) rebuild(ctx context.Context) (*report, error) {
+func (s *site) rebuild(ctx context.Context) (*rebuilt, error) {
 	processes, err := s.processes()
 	if err != nil {
 		return nil, err
 	}
-	r := new(report)
+	r := new(rebuilt)
 	for _, p := range processes {
 		used, err := p.CPU()
 		if err != nil {
@@ -79,28 +81,31 @@ func (s *site) rebuild(ctx context.Context) (*report, error) {
 	return r, nil
 }
 
-// print compares the filling with reading and inserting alone, one after the other, in lines a second each.
-func (r *report) print(f flags, read, insert float64) {
-	lines := float64(f.Lines)
-	row := func(name, format string, values ...any) {
-		fmt.Printf("  %-52s "+format+"\n", append([]any{name}, values...)...)
+// add compares the filling with reading and inserting alone, one after the other, in lines a second each.
+func (done *rebuilt) add(r *report.Report, lines, read, insert float64) {
+	const parts, floor, cpu = "rebuild from state", "floor: the same without a rebuild and with nothing else running", "CPU while it ran, of the live path too"
+	for _, part := range []struct {
+		name    string
+		seconds float64
+	}{
+		{"filled", done.FillSeconds},
+		{"of it reading Postgres, by all workers", done.ReadSeconds},
+		{"and writing to ClickHouse, by all workers", done.LoadSeconds},
+		{"caught up and compared", done.CompareSeconds},
+		{"of it adding up all rows", done.SumSeconds},
+		{"switched", done.SwitchSeconds},
+	} {
+		r.Add(parts, part.name, "took", "s", part.seconds)
 	}
-	fmt.Printf("rebuild of %d order lines from state, %d rows in all, %d workers\n", f.Lines, r.Rows, f.Workers)
-	row("filled", "%10.0f lines/s, %6.1f s", lines/r.FillSeconds, r.FillSeconds)
-	row("  of it reading Postgres, by all workers", "%27.1f s", r.ReadSeconds)
-	row("  and writing to ClickHouse, by all workers", "%27.1f s", r.LoadSeconds)
-	row("caught up and compared", "%10.0f lines/s, %6.1f s", lines/r.CompareSeconds, r.CompareSeconds)
-	row("  of it adding up all rows", "%10.0f lines/s, %6.1f s", lines/r.SumSeconds, r.SumSeconds)
-	row("switched", "%27.3f s", r.SwitchSeconds)
-	row("its memory, at most", "%25d MiB", r.memory>>20)
-	fmt.Println("floor: the same without a rebuild and with nothing else running")
-	row("order lines read from Postgres, and dropped", "%10.0f lines/s", read)
-	row("order lines inserted from memory", "%10.0f lines/s", insert)
-	floor := 1 / (1/read + 1/insert)
-	row("one after the other", "%10.0f lines/s", floor)
-	row("the rebuild's filling, as a multiple of that", "%10.2f", lines/r.FillSeconds/floor)
-	fmt.Println("CPU while it ran, of the live path too, in microseconds a line")
-	for _, c := range r.cpu {
-		row(c.name, "%10.2f", float64(c.time.Microseconds())/lines)
+	r.Add(parts, "filled", "order lines", "/s", lines/done.FillSeconds)
+	r.Add(parts, "filled", "rows", "", float64(done.Rows))
+	r.Add(parts, "filled", "most memory", "MiB", float64(done.memory>>20))
+	both := 1 / (1/read + 1/insert)
+	r.Add(floor, "order lines read from Postgres, and dropped", "order lines", "/s", read)
+	r.Add(floor, "order lines inserted from memory", "order lines", "/s", insert)
+	r.Add(floor, "one after the other", "order lines", "/s", both)
+	r.Add(floor, "one after the other", "the rebuild's filling, as a multiple", "", lines/done.FillSeconds/both)
+	for _, c := range done.cpu {
+		r.Add(cpu, c.name, "a line", "us", float64(c.time.Microseconds())/lines)
 	}
 }
