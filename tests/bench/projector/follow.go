@@ -99,12 +99,16 @@ func (b *bench) follow(ctx context.Context) (err error) {
 	if err := s.check(ctx, h); err != nil {
 		return err
 	}
+	b.followed(seen, partsMax, atRest, memory)
+	return nil
+}
+
+func (b *bench) followed(seen []time.Duration, partsMax, atRest uint64, memory int64) {
 	row := fmt.Sprintf("%d events/s", b.Rate)
 	b.report.AddLatencies(following, row, seen)
 	b.report.Add(following, row, "most active parts of a table", "", float64(partsMax))
 	b.report.Add(following, row, "at rest", "", float64(atRest))
 	b.report.Add(following, row, "most memory of the projector", "MiB", float64(memory>>20))
-	return nil
 }
 
 // probe is an event of the same time as the others of its transaction: with another month's every block would be two parts of

@@ -4,7 +4,7 @@
 //
 // How a group of so many members shares so many partitions is measured, on a real broker, with members that do nothing else.
 // How polls thin out, and how many transactions that makes, is simulated: sessions as the allocator's loop has them, with what
-// a step costs as flags, which the benchmark allocator measures. The model is printed for a shape that was measured too.
+// a step costs as flags. Their defaults are assumed, of the order of what the benchmark allocator finds on two quiet cores.
 package main
 
 import (
@@ -33,9 +33,10 @@ type flags struct {
 	Allocators  int           `default:"100" help:"Processes."`
 	Sessions    int           `default:"2" help:"Sessions of each."`
 	Rates       []int         `default:"100,1000,10000,50000,100000" help:"Commands a second."`
-	Transaction time.Duration `default:"7ms" help:"What a poll's Kafka transaction takes."`
-	Commit      time.Duration `default:"500us" help:"What a Postgres transaction takes, beside its commands."`
-	Command     time.Duration `default:"40us" help:"What a command takes: Postgres and an allocator, one after the other."`
+	Transaction time.Duration `default:"5ms" help:"What a poll's Kafka transaction takes, assumed."`
+	Commit      time.Duration `default:"3ms" help:"What a poll's Postgres transaction takes, beside its commands; assumed."`
+	Segment     time.Duration `default:"100us" help:"What each partition of a poll takes in it; assumed."`
+	Command     time.Duration `default:"45us" help:"What a command takes; assumed."`
 	PollMax     int           `default:"10000" help:"Commands of a poll at the most."`
 	Span        time.Duration `default:"20s" help:"How long sessions live in the simulation."`
 	Seed        uint64        `default:"1" help:"Of when commands come."`
@@ -89,12 +90,12 @@ const rateRow = "%d commands/s"
 
 // model simulates a shape at each rate.
 func (f flags) model(r *report.Report, table string, s shape) {
-	c := costs{Transaction: f.Transaction, Commit: f.Commit, Command: f.Command, PollMax: f.PollMax}
+	c := costs{Transaction: f.Transaction, Commit: f.Commit, Segment: f.Segment, Command: f.Command, PollMax: f.PollMax}
 	for _, s.Rate = range f.Rates {
 		row, o := fmt.Sprintf(rateRow, s.Rate), simulate(s, c, f.Span, f.Seed)
-		r.Add(table, row, "Postgres commits", "/s", o.Commits)
-		r.Add(table, row, "commands of a commit", "", o.PerCommit)
-		r.Add(table, row, "Kafka transactions", "/s", o.Transactions)
+		r.Add(table, row, "polls", "/s", o.Polls)
+		r.Add(table, row, "outbox rows", "/s", o.Segments)
+		r.Add(table, row, "commands of a poll", "", o.PerPoll)
 		r.Add(table, row, "busy", "%", 100*o.Busy)
 		r.Add(table, row, "p50", "ms", report.Milliseconds(o.P50))
 		r.Add(table, row, "p99", "ms", report.Milliseconds(o.P99))
@@ -105,8 +106,8 @@ func (f flags) model(r *report.Report, table string, s shape) {
 func plots(r *report.Report) (plots []report.Plot) {
 	for i, table := range r.Tables() {
 		plots = append(plots, report.Plot{
-			Name: fmt.Sprint("commits-", i+1), Title: "Transactions a second: " + table, Table: table, Measures: []string{"Postgres commits", "Kafka transactions"},
-			Row: rateRow, X: "commands/s", Y: "transactions/s", Steep: true,
+			Name: fmt.Sprint("polls-", i+1), Title: "Polls and rows of the outbox: " + table, Table: table, Measures: []string{"polls", "outbox rows"},
+			Row: rateRow, X: "commands/s", Y: "a second", Steep: true,
 		})
 	}
 	return plots

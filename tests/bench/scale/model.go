@@ -14,27 +14,28 @@ type shape struct {
 	Rate       int // commands a second, evenly over partitions, at random moments
 }
 
-// costs are what a step takes, measured on one machine.
+// costs are what a step takes.
 type costs struct {
 	Transaction time.Duration // a poll's Kafka transaction
-	Commit      time.Duration // a Postgres transaction, beside its commands
+	Commit      time.Duration // a poll's Postgres transaction, beside its commands
+	Segment     time.Duration // each partition that a poll is of: its row moved, its events a row of the outbox
 	Command     time.Duration // each command, in Postgres and in the allocator
 	PollMax     int           // commands of a poll at the most
 }
 
 // outcome is what a shape comes to.
 type outcome struct {
-	Commits      float64 // Postgres transactions a second
-	Transactions float64 // Kafka's
-	PerCommit    float64 // commands of a Postgres transaction
-	Busy         float64 // the share of the time in which a session is not idle
-	P50, P99     time.Duration
-	Behind       float64 // the share of the commands that came in time and were not done in it: the shape is too small
+	Polls    float64 // a second, each a transaction of Postgres and one of Kafka
+	Segments float64 // rows of the outbox a second
+	PerPoll  float64 // commands of a poll
+	Busy     float64 // the share of the time in which a session is not idle
+	P50, P99 time.Duration
+	Behind   float64 // the share of the commands that came in time and were not done in it: the shape is too small
 }
 
 // simulate lets sessions live for a while, each on its own: they share Postgres and Kafka, which are taken to be large enough.
-// A session polls what has come since its last poll, commits once for each partition that it is of, and publishes all in one
-// transaction, as the allocator's loop does.
+// A session polls what has come since its last poll, commits it in one Postgres transaction, with a segment of the outbox for
+// each partition, and publishes all in one of Kafka, as the allocator's loop does where everything is normal.
 func simulate(s shape, c costs, span time.Duration, seed uint64) outcome {
 	var o outcome
 	var waited []time.Duration
@@ -49,8 +50,8 @@ func simulate(s shape, c costs, span time.Duration, seed uint64) outcome {
 		}
 	}
 	commands := float64(len(waited) + behind)
-	o.PerCommit = float64(len(waited)) / max(o.Commits, 1)
-	o.Commits, o.Transactions = o.Commits/span.Seconds(), o.Transactions/span.Seconds()
+	o.PerPoll = float64(len(waited)) / max(o.Polls, 1)
+	o.Polls, o.Segments = o.Polls/span.Seconds(), o.Segments/span.Seconds()
 	o.Busy /= span.Seconds() * float64(s.Sessions)
 	o.Behind = float64(behind) / max(commands, 1)
 	if slices.Sort(waited); len(waited) > 0 {
@@ -75,11 +76,11 @@ func live(s shape, c costs, span time.Duration, rng *rand.Rand, partitions int, 
 			now = next
 			continue
 		}
-		step := c.Transaction + time.Duration(len(of))*c.Commit + time.Duration(len(poll))*c.Command
+		step := c.Transaction + c.Commit + time.Duration(len(of))*c.Segment + time.Duration(len(poll))*c.Command
 		now += step
 		o.Busy += min(step, span-(now-step)).Seconds()
-		o.Commits += float64(len(of))
-		o.Transactions++
+		o.Polls++
+		o.Segments += float64(len(of))
 		for _, came := range poll {
 			*waited = append(*waited, now-came)
 		}

@@ -22,10 +22,10 @@ func TestMain(m *testing.M) {
 func TestAGroupSharesAndShapesAreSimulated(t *testing.T) {
 	f := flags{
 		Kafka: []string{isolation.Kfake(t)}, Partitions: 20, Allocators: 2, Sessions: 2, Rates: []int{10, 100}, Transaction: time.Millisecond,
-		Commit: time.Millisecond, Command: time.Microsecond, PollMax: 100, Span: time.Second, Seed: 1, Results: t.TempDir(),
+		Commit: time.Millisecond, Segment: time.Microsecond, Command: time.Microsecond, PollMax: 100, Span: time.Second, Seed: 1, Results: t.TempDir(),
 	}
 	require.NoError(t, f.Validate())
 	require.NoError(t, run(t.Context(), f))
 	require.FileExists(t, filepath.Join(f.Results, "scale.json"))
-	require.FileExists(t, filepath.Join(f.Results, "scale-commits-1.svg"))
+	require.FileExists(t, filepath.Join(f.Results, "scale-polls-1.svg"))
 }
