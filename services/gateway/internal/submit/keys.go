@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
@@ -16,10 +17,13 @@ import (
 const (
 	// keysMax bounds the keys that are remembered: some ten megabytes.
 	keysMax = 16_384
-	// keysAtOnceMax bounds how many keys of one call are looked up at the same time.
-	keysAtOnceMax = 100
-	// pastWait bounds the look for keys' first outcomes before commands are sent: writes go on without the read model.
+	// keysAtOnceMax bounds how many keys of one call are looked up at the same time: what one question may have.
+	keysAtOnceMax = readmodel.KeysMax
+	// pastWait bounds the look for a key's first outcome before its command is sent: writes go on without the read model.
 	pastWait = 300 * time.Millisecond
+	// pastWaitMax is how long a call's look-ups take in all, if it has twice keysAtOnceMax keys, the most that the API takes:
+	// the last begins when the others have had their slots for twice pastWait.
+	pastWaitMax = 3 * pastWait
 	// pastInterval is how often the read model is asked for an outcome that it does not have yet.
 	pastInterval = 50 * time.Millisecond
 )
@@ -111,17 +115,18 @@ func (k *keys) release(id string, entry *key, outcome *Outcome, reused bool) {
 }
 
 // claim settles those whose key was used before, and takes the others' keys, in their order: who is first is sent while
-// later keys are looked up. All look-ups of a call together have pastWait; what they do not come to by then is sent all the same.
+// later keys are looked up. Once a look-up has taken all its time no other is begun, and their commands are sent all the
+// same: a read model that hangs holds a call up for little more than pastWait. One that answers, if slowly, is asked for
+// every key. Unasked, a command that was refused at first could have its effect when it is sent again.
 func (s *Submitter) claim(ctx context.Context, sendings []*sending) {
-	within, cancel := context.WithTimeout(ctx, pastWait)
-	defer cancel()
+	var hangs atomic.Bool
 	var group errgroup.Group
 	group.SetLimit(keysAtOnceMax)
 	for _, one := range sendings {
 		if one.claimed != nil {
 			group.Go(func() error {
 				defer close(one.claimed)
-				one.claim(ctx, within)
+				one.claim(ctx, &hangs)
 				return nil
 			})
 		}
@@ -129,8 +134,8 @@ func (s *Submitter) claim(ctx context.Context, sendings []*sending) {
 	_ = group.Wait() // the results have the errors
 }
 
-// claim looks for what became of the key no longer than within.
-func (f *sending) claim(ctx, within context.Context) {
+// claim looks for what became of the key, unless the read model hangs, which it finds out too.
+func (f *sending) claim(ctx context.Context, hangs *atomic.Bool) {
 	for {
 		entry, mine, err := f.keys.claim(f.request.Key, f.request.Command)
 		if err != nil {
@@ -148,7 +153,15 @@ func (f *sending) claim(ctx, within context.Context) {
 	if f.keys.accepted(f.key) {
 		return // begin will not send it again
 	}
-	f.first, _ = f.pastOutcome(within) // writes go on without it
+	if hangs.Load() {
+		return
+	}
+	within, cancel := context.WithTimeout(ctx, pastWait)
+	defer cancel()
+	var err error
+	if f.first, err = f.pastOutcome(within); err != nil && within.Err() != nil {
+		hangs.Store(true)
+	}
 	switch {
 	case f.first == nil:
 	case !couldBeOf(&f.request.Command, f.first):
@@ -174,7 +187,7 @@ func (f *sending) join(ctx context.Context, entry *key) bool {
 	case <-busy:
 		return false
 	case <-entry.accepted:
-	case <-time.After(pastWait + f.ackWait):
+	case <-time.After(pastWaitMax + f.ackWait):
 		f.settle(nil, fmt.Errorf("%w: another with its key is on the way", ErrUnacknowledged))
 		return true
 	case <-ctx.Done():

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/lotline/lotline/pkg/cloudevents"
@@ -343,21 +344,60 @@ func TestTheFirstIsSentWhileLaterKeysAreLookedUp(t *testing.T) {
 	}
 }
 
-func TestLookUpsOfOneCallShareTheirTime(t *testing.T) {
-	r := newRig(t)
-	var inTime atomic.Int64
-	r.past.asked = func(ctx context.Context, _ string) { // hangs
-		if ctx.Err() == nil {
-			inTime.Add(1)
+// claimed claims the keys of n new commands, with a read model that answers as the test says, and returns them and how long
+// that took, in a bubble's time.
+func claimed(t *testing.T, n int, answer pastFunc) (sendings []*sending, took time.Duration) {
+	s := New(nil, commands, ackWait, new(Waiters), answer, nil)
+	for i := range n {
+		request := &Request{Command: command("CHAIR"), Key: fmt.Sprint("key-", i)}
+		sendings = append(sendings, &sending{Submitter: s, request: request, claimed: make(chan struct{})})
+	}
+	start := time.Now()
+	s.claim(t.Context(), sendings)
+	return sendings, time.Since(start)
+}
+
+type pastFunc func(ctx context.Context, id string) (readmodel.Outcome, error)
+
+func (f pastFunc) Outcome(ctx context.Context, id string) (readmodel.Outcome, error) {
+	return f(ctx, id)
+}
+
+func TestASlowReadModelIsAskedForEveryKeyOfACall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const answer = pastWait * 9 / 10
+		sendings, took := claimed(t, 2*readmodel.KeysMax, func(ctx context.Context, id string) (readmodel.Outcome, error) {
+			select {
+			case <-time.After(answer):
+			case <-ctx.Done():
+				return readmodel.Outcome{}, ctx.Err()
+			}
+			return readmodel.Outcome{
+				CommandID: id, CommandSource: Source, Type: schemas.EventCommandRejected.String(), SKU: "CHAIR", OrderID: "o1", Reason: "unknown_sku",
+			}, nil
+		})
+		for i, one := range sendings {
+			require.True(t, one.settled, "%d would be sent, and might not be refused now", i)
+			require.NoError(t, one.result.Err)
+			require.Equal(t, "unknown_sku", one.result.Outcome.Reason)
 		}
-		<-ctx.Done()
-	}
-	requests := make([]Request, 3*keysAtOnceMax)
-	for i := range requests {
-		requests[i] = Request{Command: command("CHAIR"), Key: fmt.Sprint("key-", i)}
-	}
-	for _, result := range r.Submit(t.Context(), 0, requests...) {
-		require.NoError(t, result.Err)
-	}
-	require.EqualValues(t, keysAtOnceMax, inTime.Load())
+		require.Equal(t, 2*answer, took)
+	})
+}
+
+func TestAReadModelThatHangsHoldsACallUpOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int64
+		sendings, took := claimed(t, 2*keysAtOnceMax, func(ctx context.Context, _ string) (readmodel.Outcome, error) {
+			asked.Add(1)
+			<-ctx.Done()
+			return readmodel.Outcome{}, ctx.Err()
+		})
+		for _, one := range sendings {
+			require.False(t, one.settled, "it is to be sent")
+			require.NotNil(t, one.key)
+		}
+		require.EqualValues(t, keysAtOnceMax, asked.Load())
+		require.Equal(t, pastWait, took)
+	})
 }
