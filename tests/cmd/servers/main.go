@@ -21,8 +21,6 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
-	"github.com/shirou/gopsutil/v4/disk"
-	"github.com/shirou/gopsutil/v4/mem"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lotline/lotline/tests/servers"
@@ -58,14 +56,16 @@ func main() {
 func (f flags) run(ctx context.Context) (err error) {
 	dir, clickHouse := f.Data, f.Data
 	if dir == "" {
-		if dir, err = os.MkdirTemp("", "lotline-servers-"); err != nil {
+		if dir, err = os.MkdirTemp("", prefix); err != nil {
 			return fmt.Errorf("make a directory for the servers: %w", err)
 		}
 		defer os.RemoveAll(dir)
-		if clickHouse, err = os.MkdirTemp(memory(), "lotline-servers-"); err != nil {
-			return fmt.Errorf("make a directory for ClickHouse: %w", err)
+		clickHouse = dir
+		if f.ClickHouse {
+			sweep(memory)
+			clickHouse = makeDir(memory, hasRoom(), dir)
+			defer os.RemoveAll(clickHouse)
 		}
-		defer os.RemoveAll(clickHouse)
 	}
 	running, err := f.start(ctx, dir, clickHouse)
 	defer func() { err = errors.Join(err, stop(running)) }()
@@ -91,26 +91,6 @@ func (f flags) run(ctx context.Context) (err error) {
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	return cmd.Run()
-}
-
-// memoryMin is how much of the machine's memory has to be available for files to be kept there, in bytes.
-const memoryMin = 8 << 30
-
-// memory is where a directory in memory can be made, or "" where there is none or no room for one.
-//
-// Each insert has ClickHouse make a part in each of six tables, of a dozen small files each, and none is made durable: it
-// never waits for a disk. But ext4 without a journal looks at every inode that was deleted in the last minutes before it
-// gives out one, and tests delete many. That took up to two thirds of the CPU time of small inserts.
-func memory() string {
-	const dir = "/dev/shm"
-	has, err := mem.VirtualMemory()
-	if err != nil || has.Available < memoryMin {
-		return ""
-	}
-	if at, err := disk.Usage(dir); err != nil || at.Fstype != "tmpfs" || at.Free < memoryMin {
-		return ""
-	}
-	return dir
 }
 
 // start starts what was asked for side by side; what is running is returned with an error too.
