@@ -62,11 +62,11 @@ func TestRightsOfRoles(t *testing.T) {
 	views := map[string]string{tableLines: read, tableBatches: read, tableSKUs: read}
 	const all = "SELECT INSERT UPDATE DELETE TRUNCATE REFERENCES TRIGGER MAINTAIN"
 	may := map[string]map[string]string{
-		"lotline_projector": with(views, with(map[string]string{"outcomes": write, "goose_db_version": read, "generations": read}, generation(write))),
+		"lotline_projector": with(views, with(map[string]string{"outcomes": write, "set_aside": "SELECT INSERT DELETE", "goose_db_version": read, "generations": read}, generation(write))),
 		"lotline_gateway":   with(views, map[string]string{"outcomes": read}),
 		"lotline_bi":        with(views, with(map[string]string{"outcomes": read, "generations": read}, generation(read))),
 		"lotline_migrate": with(map[string]string{
-			tableLines: all, tableBatches: all, tableSKUs: all, "outcomes": all, "goose_db_version": all, "generations": all, "rebuild": all,
+			tableLines: all, tableBatches: all, tableSKUs: all, "outcomes": all, "set_aside": all, "goose_db_version": all, "generations": all, "rebuild": all,
 		}, generation(all)),
 	}
 	conn := connect(t, cfg)
@@ -88,7 +88,7 @@ func TestRightsOfRoles(t *testing.T) {
 		require.True(t, schema)
 		require.Equal(t, role == "lotline_migrate", create, role)
 	}
-	require.Equal(t, 4*13, found, "four roles, ten tables and three views")
+	require.Equal(t, 4*14, found, "four roles, eleven tables and three views")
 	var public int
 	require.NoError(t, conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_class, aclexplode(relacl) AS acl WHERE relnamespace = current_schema()::regnamespace AND acl.grantee = 0`).Scan(&public))
 	require.Zero(t, public)
