@@ -26,8 +26,9 @@ type Ledger interface {
 	SetAside(ctx context.Context, what []Aside) error
 	// Asides returns what is noted, in the order of SKU and version, at most limit, and how much there is.
 	Asides(ctx context.Context, limit int) (noted []Aside, all int, err error)
-	// Returned takes back what is noted about SKUs, of a kind or, if that is empty, of any: it is there now.
-	Returned(ctx context.Context, skus []string, kind string) error
+	// Returned takes back some notes, which are told apart by What, SKU, Version and EventID: what they are about is there
+	// now. Others of the same SKUs stay, since nobody may have looked whether theirs is.
+	Returned(ctx context.Context, what []Aside) error
 	// Missing returns those of some versions of SKUs of which the store keeps no event, of events since a time. One that
 	// keeps no events returns those of which no row shows that they came.
 	Missing(ctx context.Context, of []Aside, since time.Time) ([]Aside, error)

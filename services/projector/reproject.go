@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/lotline/lotline/pkg/clickhouseclient"
 	"github.com/lotline/lotline/pkg/fault"
@@ -16,12 +17,17 @@ import (
 	"github.com/lotline/lotline/services/projector/internal/eventlog"
 )
 
-// reprojectedMax bounds the events that Reproject holds in memory.
-const reprojectedMax = 2_000_000
+const (
+	// reprojectedMax bounds the events that Reproject holds in memory.
+	reprojectedMax = 2_000_000
+	// returnedMax bounds the notes among which Reproject looks for those of its events. More are left to the next time.
+	returnedMax = 10_000
+)
 
 // Reproject takes some SKUs out of the read model and projects them again, from all events that the topic has and from
 // those that only the read model's log of events still has. It returns how many the topic had. Readers find the SKUs
-// missing, or as they once were, until it is done.
+// missing, or as they once were, until it is done. Of what was refused it takes back the notes whose events it has written:
+// not one whose event the topic has no more, or that came too late for it.
 //
 // The topic's events are in memory before anything is deleted: between the deletion and a reading after it the topic's
 // retention could take the only other copy. If it fails half way, or its process dies, run it again soon: what was deleted
@@ -58,18 +64,29 @@ func Reproject(ctx context.Context, kafka kafkaclient.Config, to clickhouseclien
 	if err := writer.Forget(ctx, skus, starts); err != nil {
 		return 0, err
 	}
+	written := make(map[string]bool)
+	write := func(b []readmodel.Record) error {
+		for i := range b {
+			written[b[i].ID] = true
+		}
+		return apply(ctx, writer, b)
+	}
 	for _, b := range blocks {
-		if err := apply(ctx, writer, b); err != nil {
+		if err := write(b); err != nil {
 			return events, fmt.Errorf("project %d SKUs again: %w", len(skus), err)
 		}
 	}
 	if _, err := eventlog.Replay(ctx, topic, skus, ends, opts, func(b []readmodel.Record) error {
 		events += len(b)
-		return apply(ctx, writer, b)
+		return write(b)
 	}); err != nil {
 		return events, fmt.Errorf("project what came for %d SKUs meanwhile: %w", len(skus), err)
 	}
-	return events, writer.Returned(ctx, skus, readmodel.AsideRefused)
+	noted, _, err := writer.Asides(ctx, returnedMax)
+	if err != nil {
+		return events, err
+	}
+	return events, writer.Returned(ctx, slices.DeleteFunc(noted, func(a readmodel.Aside) bool { return !written[a.EventID] }))
 }
 
 // apply writes a block, however long that takes, unless the store refuses it for what is in it.

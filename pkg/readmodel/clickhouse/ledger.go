@@ -17,6 +17,18 @@ var _ readmodel.Ledger = (*Writer)(nil)
 
 // SetAside notes what is lacking.
 func (w *Writer) SetAside(ctx context.Context, what []readmodel.Aside) error {
+	return w.note(ctx, what, 0)
+}
+
+// Returned takes back some notes, each by a newer row that says so.
+func (w *Writer) Returned(ctx context.Context, what []readmodel.Aside) error {
+	return w.note(ctx, what, 1)
+}
+
+func (w *Writer) note(ctx context.Context, what []readmodel.Aside, deleted uint8) error {
+	if len(what) == 0 {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(clickhouse.Context(ctx, clickhouse.WithSettings(insertSettings)), insertTimeout)
 	defer cancel()
 	batch, err := w.conn.PrepareBatch(ctx, "INSERT INTO "+tableSetAside+" (sku, what, version, event_id, reason, event, event_time, kpartition, koffset, is_deleted)")
@@ -24,7 +36,7 @@ func (w *Writer) SetAside(ctx context.Context, what []readmodel.Aside) error {
 		return fmt.Errorf("start an insert into %s: %w", tableSetAside, err)
 	}
 	for _, a := range what {
-		if err := batch.Append(a.SKU, a.What, a.Version, a.EventID, a.Reason, a.Event, a.Time, a.Partition, a.Offset, uint8(0)); err != nil {
+		if err := batch.Append(a.SKU, a.What, a.Version, a.EventID, a.Reason, a.Event, a.Time, a.Partition, a.Offset, deleted); err != nil {
 			return fmt.Errorf("make a row of %s: %w", tableSetAside, err)
 		}
 	}
@@ -59,17 +71,6 @@ func (w *Writer) Asides(ctx context.Context, limit int) (noted []readmodel.Aside
 		return nil, 0, fmt.Errorf("read %s: %w", tableSetAside, err)
 	}
 	return noted, int(count), nil
-}
-
-// Returned takes back what is noted about SKUs.
-func (w *Writer) Returned(ctx context.Context, skus []string, kind string) error {
-	ctx, cancel := context.WithTimeout(clickhouse.Context(ctx, clickhouse.WithSettings(insertSettings)), insertTimeout)
-	defer cancel()
-	if err := w.conn.Exec(ctx, "INSERT INTO "+tableSetAside+" SELECT * REPLACE (now64(6) AS noted_at, 1 AS is_deleted) FROM "+tableSetAside+
-		" FINAL WHERE sku IN (@skus) AND (what = @kind OR @kind = '')", clickhouse.Named("skus", skus), clickhouse.Named("kind", kind)); err != nil {
-		return fmt.Errorf("take %d SKUs out of %s: %w", len(skus), tableSetAside, err)
-	}
-	return nil
 }
 
 // Missing returns those versions of which events has no row since a time.

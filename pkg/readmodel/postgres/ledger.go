@@ -73,12 +73,17 @@ func (w *Writer) Asides(ctx context.Context, limit int) (noted []readmodel.Aside
 	return noted, all, nil
 }
 
-// Returned takes back what is noted about SKUs.
-func (w *Writer) Returned(ctx context.Context, skus []string, kind string) error {
+// Returned takes back some notes.
+func (w *Writer) Returned(ctx context.Context, what []readmodel.Aside) error {
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
-	if _, err := w.pool.Exec(ctx, `DELETE FROM set_aside WHERE sku = ANY ($1) AND (what = $2 OR $2 = '')`, skus, kind); err != nil {
-		return fmt.Errorf("take %d SKUs out of set_aside: %w", len(skus), err)
+	skus, versions, ids, kinds := make([]string, len(what)), make([]int64, len(what)), make([]string, len(what)), make([]string, len(what))
+	for i, a := range what {
+		skus[i], versions[i], ids[i], kinds[i] = a.SKU, int64(a.Version), a.EventID, a.What
+	}
+	if _, err := w.pool.Exec(ctx, `DELETE FROM set_aside WHERE (sku, version, event_id, what) IN
+		(SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[]))`, skus, versions, ids, kinds); err != nil {
+		return fmt.Errorf("take %d notes out of set_aside: %w", len(what), err)
 	}
 	return nil
 }

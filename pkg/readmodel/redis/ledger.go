@@ -87,29 +87,18 @@ func (w *Writer) Asides(ctx context.Context, limit int) (noted []readmodel.Aside
 	return noted, int(count), nil
 }
 
-// Returned takes back what is noted about SKUs.
-func (w *Writer) Returned(ctx context.Context, skus []string, kind string) error {
+// Returned takes back some notes.
+func (w *Writer) Returned(ctx context.Context, what []readmodel.Aside) error {
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
-	for _, sku := range skus {
-		names, err := w.client.ZRangeArgs(ctx, goredis.ZRangeArgs{Key: w.keys.asides(), ByLex: true, Start: "[" + sku + separator, Stop: "(" + sku + "\x01"}).Result()
-		if err != nil {
-			return wrap(err, "look for SKU %q in %s", sku, w.keys.asides())
+	_, err := w.client.TxPipelined(ctx, func(pipe goredis.Pipeliner) error {
+		for i := range what {
+			pipe.ZRem(ctx, w.keys.asides(), asideOf(&what[i]))
+			pipe.HDel(ctx, w.keys.asideTexts(), asideOf(&what[i]))
 		}
-		for _, aside := range names {
-			if kind != "" && !strings.HasSuffix(aside, separator+kind) {
-				continue
-			}
-			if _, err := w.client.TxPipelined(ctx, func(pipe goredis.Pipeliner) error {
-				pipe.ZRem(ctx, w.keys.asides(), aside)
-				pipe.HDel(ctx, w.keys.asideTexts(), aside)
-				return nil
-			}); err != nil {
-				return wrap(err, "take SKU %q out of %s", sku, w.keys.asides())
-			}
-		}
-	}
-	return nil
+		return nil
+	})
+	return wrap(err, "take %d notes out of %s", len(what), w.keys.asides())
 }
 
 // Missing returns those versions at which neither the SKU nor one of its batches is. No event is kept, so one may have come

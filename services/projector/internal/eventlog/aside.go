@@ -111,15 +111,15 @@ func (c *Consumer) lookForMissing(ctx context.Context) {
 	defer cancel()
 	there, err := noLongerMissing(asking, ledger)
 	if err == nil && len(there) > 0 {
-		err = ledger.Returned(asking, there, readmodel.AsideMissing)
+		err = ledger.Returned(asking, there)
 	}
 	if err != nil && ctx.Err() == nil {
 		c.log.WarnContext(ctx, "could not look for events that were missing", "error", err)
 	}
 }
 
-// noLongerMissing returns the SKUs of which something was noted as missing, and nothing is.
-func noLongerMissing(ctx context.Context, ledger readmodel.Ledger) ([]string, error) {
+// noLongerMissing returns the notes of what was missing and is not.
+func noLongerMissing(ctx context.Context, ledger readmodel.Ledger) ([]readmodel.Aside, error) {
 	noted, _, err := ledger.Asides(ctx, holesMax)
 	if err != nil {
 		return nil, err
@@ -132,15 +132,9 @@ func noLongerMissing(ctx context.Context, ledger readmodel.Ledger) ([]string, er
 	if err != nil {
 		return nil, err
 	}
-	missing := make(map[string]bool)
+	missing := make(map[skuVersion]bool)
 	for _, a := range still {
-		missing[a.SKU] = true
+		missing[skuVersion{a.SKU, a.Version}] = true
 	}
-	var there []string
-	for _, a := range noted {
-		if !missing[a.SKU] {
-			there = append(there, a.SKU)
-		}
-	}
-	return slices.Compact(there), nil
+	return slices.DeleteFunc(noted, func(a readmodel.Aside) bool { return missing[skuVersion{a.SKU, a.Version}] }), nil
 }

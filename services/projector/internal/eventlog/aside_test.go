@@ -22,6 +22,8 @@ type picky struct {
 	noted   []readmodel.Aside
 }
 
+var _ readmodel.Ledger = (*picky)(nil)
+
 func (p *picky) Apply(ctx context.Context, b []readmodel.Record) error {
 	if slices.ContainsFunc(ids(b), p.refuses) {
 		p.mu.Lock()
@@ -49,7 +51,7 @@ func (p *picky) Missing(context.Context, []readmodel.Aside, time.Time) ([]readmo
 	return nil, nil
 }
 
-func (p *picky) Returned(context.Context, []string, string) error { return nil }
+func (p *picky) Returned(context.Context, []readmodel.Aside) error { return nil }
 
 func TestRefusedEventsAreSetAsideAndTheRestFlows(t *testing.T) {
 	b := newBroker(t)

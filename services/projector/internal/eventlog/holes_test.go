@@ -3,6 +3,7 @@ package eventlog
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"slices"
 	"strings"
@@ -20,6 +21,8 @@ import (
 // keeper is a store that knows which versions it has.
 type keeper struct{ picky }
 
+var _ readmodel.Ledger = (*keeper)(nil)
+
 func newKeeper() *keeper {
 	return &keeper{picky{sink: newSink(), refuses: func(string) bool { return false }}}
 }
@@ -32,10 +35,10 @@ func (k *keeper) Missing(_ context.Context, of []readmodel.Aside, _ time.Time) (
 	}), nil
 }
 
-func (k *keeper) Returned(_ context.Context, skus []string, kind string) error {
+func (k *keeper) Returned(_ context.Context, what []readmodel.Aside) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.noted = slices.DeleteFunc(k.noted, func(a readmodel.Aside) bool { return slices.Contains(skus, a.SKU) && a.What == kind })
+	k.noted = slices.DeleteFunc(k.noted, func(a readmodel.Aside) bool { return slices.Contains(what, a) })
 	return nil
 }
 
@@ -65,6 +68,24 @@ func (b *broker) say(partition int32, sku string, versions ...int) {
 		retype(r, "lotline.event.v1."+kind.String())
 		require.NoError(b.t, b.plain.ProduceSync(b.t.Context(), r).FirstErr())
 	}
+}
+
+// meanwhile is a store that, while it is asked what is missing, gets another note of the SKU from another projector.
+type meanwhile struct{ *keeper }
+
+func (m meanwhile) Missing(ctx context.Context, of []readmodel.Aside, since time.Time) ([]readmodel.Aside, error) {
+	m.mu.Lock()
+	m.noted = append(m.noted, readmodel.Aside{What: readmodel.AsideMissing, SKU: "BED", Version: 8})
+	m.mu.Unlock()
+	return m.keeper.Missing(ctx, of, since)
+}
+
+func TestANoteThatIsMadeMeanwhileStays(t *testing.T) {
+	k := newKeeper()
+	k.received = []string{"BED/3"}
+	k.noted = []readmodel.Aside{{What: readmodel.AsideMissing, SKU: "BED", Version: 3}}
+	(&Consumer{writer: meanwhile{k}, log: slog.New(slog.DiscardHandler)}).lookForMissing(t.Context())
+	require.Equal(t, []string{"missing BED/8"}, k.missingNow())
 }
 
 func (k *keeper) waitMissing(t *testing.T, want ...string) {

@@ -7,6 +7,7 @@ package rebuild
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -62,6 +63,7 @@ const (
 	markFrom     = "from"     // what it is filled from
 	markFilled   = "filled"   // everything is loaded
 	markSwitched = "switched" // it has been the live one
+	markLacking  = "lacking"  // the notes of what the store lacked that it makes up for, as JSON, until they are taken back
 )
 
 type rebuild struct {
@@ -108,45 +110,78 @@ func Run(ctx context.Context, o Options, log *slog.Logger) (*Report, error) {
 		return report, nil
 	}
 	compared := time.Now()
+	if err := o.Store.Mark(ctx, r.generation, markLacking, lacking); err != nil {
+		return nil, err
+	}
 	if err := o.Store.Switch(ctx, r.generation); err != nil {
 		return nil, fmt.Errorf("switch %s to generation %d: %w", o.Store.Name(), r.generation, err)
 	}
 	report.Switched, report.SwitchSeconds = true, time.Since(compared).Seconds()
-	return report, errors.Join(o.Store.Mark(ctx, r.generation, markSwitched, ""), r.returned(ctx, lacking))
+	return report, errors.Join(o.Store.Mark(ctx, r.generation, markSwitched, ""), r.returned(ctx, r.generation))
 }
 
 // lackingMax bounds the notes that a rebuild takes back. More are left to the next one.
-const lackingMax = 100_000
+const lackingMax = 10_000
 
-// lacking returns the SKUs of which the store has noted that something is missing, if a new generation makes up for it: not
-// where a log of events is kept, which would still lack it.
-func (r *rebuild) lacking(ctx context.Context) (skus []string, err error) {
-	ledger, ok := r.Writer.(readmodel.Ledger)
-	if _, logged := r.Store.(readmodel.Logged); !ok || logged {
-		return nil, nil
+// ledger returns the store's notes of what it lacks if a new generation makes up for that, or nil: not where a log of events
+// is kept, which would still lack it.
+func (r *rebuild) ledger() readmodel.Ledger {
+	if _, logged := r.Store.(readmodel.Logged); logged {
+		return nil
+	}
+	ledger, _ := r.Writer.(readmodel.Ledger)
+	return ledger
+}
+
+// lacking returns the store's notes as JSON, or nothing if there are none. They are read before the comparison, which finds what
+// they are about there. What is noted later may be lacking in the new generation too.
+func (r *rebuild) lacking(ctx context.Context) (notes string, err error) {
+	ledger := r.ledger()
+	if ledger == nil {
+		return "", nil
 	}
 	noted, _, err := ledger.Asides(ctx, lackingMax)
 	if err != nil {
-		return nil, fmt.Errorf("ask %s what it lacks: %w", r.Store.Name(), err)
+		return "", fmt.Errorf("ask %s what it lacks: %w", r.Store.Name(), err)
 	}
-	for _, a := range noted {
-		skus = append(skus, a.SKU)
+	if len(noted) == 0 {
+		return "", nil
 	}
-	return slices.Compact(skus), nil
+	for i := range noted { // what tells notes apart is enough
+		noted[i].Reason, noted[i].Event = "", ""
+	}
+	text, err := json.Marshal(noted)
+	return string(text), err
 }
 
-// returned takes back what was noted before the comparison, which has found it there.
-func (r *rebuild) returned(ctx context.Context, skus []string) error {
-	if len(skus) == 0 {
+// returned takes back what a generation that is live makes up for. The notes are marked before it is switched to, so that the
+// next run finds them if this one dies in between.
+func (r *rebuild) returned(ctx context.Context, live int) error {
+	ledger := r.ledger()
+	if ledger == nil {
 		return nil
 	}
-	return r.Writer.(readmodel.Ledger).Returned(ctx, skus, "")
+	marks, err := r.Store.Marks(ctx, live)
+	if err != nil || marks[markLacking] == "" {
+		return err
+	}
+	var noted []readmodel.Aside
+	if err := json.Unmarshal([]byte(marks[markLacking]), &noted); err != nil {
+		return fmt.Errorf("read the mark %q of generation %d: %w", markLacking, live, err)
+	}
+	if err := ledger.Returned(ctx, noted); err != nil {
+		return err
+	}
+	return r.Store.Mark(ctx, live, markLacking, "")
 }
 
 // choose begins the next generation, or finds the one that is being made.
 func (r *rebuild) choose(ctx context.Context) (live int, err error) {
 	all, live, err := r.Store.List(ctx)
 	if err != nil {
+		return 0, err
+	}
+	if err := r.returned(ctx, live); err != nil {
 		return 0, err
 	}
 	next := 1
