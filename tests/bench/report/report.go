@@ -18,6 +18,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/shirou/gopsutil/v4/disk"
 )
 
 // Report is what one run of a benchmark came to. Its methods are not for concurrent use.
@@ -28,8 +30,12 @@ type Report struct {
 	Machine  Machine           `json:"machine"`
 	Versions map[string]string `json:"versions"` // of Go, the servers and the Go modules
 	Settings any               `json:"settings"` // the benchmark's flags
-	Results  []*Result         `json:"results"`
-	Plots    []Plot            `json:"-"` // of what Save draws, if it was measured
+	// ClickHouseFiles is the type of the file system that has ClickHouse's files, as statfs tells it: tmpfs is memory, and
+	// any ext is ext2/ext3. It is empty if tests/cmd/servers started none
+	// for the benchmark.
+	ClickHouseFiles string    `json:"clickhouse_files,omitempty"`
+	Results         []*Result `json:"results"`
+	Plots           []Plot    `json:"-"` // of what Save draws, if it was measured
 }
 
 // Result is what one measure of one row came to.
@@ -51,11 +57,16 @@ type Machine struct {
 	Load     string  `json:"load"` // of the last 1, 5 and 15 minutes, when it began
 }
 
-// New begins a report. servers are the versions of what else takes part, by name.
+// New begins a report. servers are the versions of what else takes part, by name; none if the benchmark starts its own.
 func New(bench string, settings any, servers map[string]string) *Report {
 	r := &Report{Bench: bench, At: time.Now().UTC().Truncate(time.Second), Commit: commit(), Machine: machine(), Versions: map[string]string{"go": runtime.Version()}, Settings: settings}
 	for name, version := range servers {
 		r.Versions[name] = version
+	}
+	if len(servers) > 0 {
+		if at, err := disk.Usage(os.Getenv("LOTLINE_TEST_CLICKHOUSE_DATA")); err == nil {
+			r.ClickHouseFiles = at.Fstype
+		}
 	}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, m := range info.Deps {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/shirou/gopsutil/v4/disk"
 	"github.com/stretchr/testify/require"
 )
 
@@ -15,6 +16,18 @@ func TestMedian(t *testing.T) {
 	require.InDelta(t, 2, Median([]float64{9, 1, 2}), 0)
 	require.InDelta(t, 2.5, Median([]float64{9, 1, 2, 3}), 0)
 	require.True(t, math.IsNaN(Median(nil)))
+}
+
+func TestAReportSaysWhereClickHousesFilesAre(t *testing.T) {
+	here := t.TempDir()
+	at, err := disk.Usage(here)
+	require.NoError(t, err)
+	require.NotEmpty(t, at.Fstype)
+	t.Setenv("LOTLINE_TEST_CLICKHOUSE_DATA", here)
+	require.Equal(t, at.Fstype, New("rebuild", nil, map[string]string{"kafka": "4.3"}).ClickHouseFiles)
+	require.Empty(t, New("readmodels", nil, nil).ClickHouseFiles, "it has servers of its own")
+	t.Setenv("LOTLINE_TEST_CLICKHOUSE_DATA", "")
+	require.Empty(t, New("rebuild", nil, map[string]string{"kafka": "4.3"}).ClickHouseFiles)
 }
 
 func TestAReportIsPrintedAndStored(t *testing.T) {

@@ -3,8 +3,8 @@
 //	go run ./tests/cmd/servers --postgres --clickhouse --redis --kafka -- go test -tags integration ./...
 //
 // The command finds them in LOTLINE_TEST_POSTGRES (a superuser's URL), LOTLINE_TEST_CLICKHOUSE and
-// LOTLINE_TEST_CLICKHOUSE_HTTP (host:port), LOTLINE_TEST_REDIS (host:port), and LOTLINE_TEST_KAFKA (brokers). Its exit code is the command's. Without a
-// command it prints the variables and waits for Ctrl-C.
+// LOTLINE_TEST_CLICKHOUSE_HTTP (host:port), LOTLINE_TEST_REDIS (host:port), and LOTLINE_TEST_KAFKA (brokers);
+// LOTLINE_TEST_CLICKHOUSE_DATA is the directory of ClickHouse's files. Its exit code is the command's. Without a command it prints the variables and waits for Ctrl-C.
 package main
 
 import (
@@ -73,6 +73,9 @@ func (f flags) run(ctx context.Context) (err error) {
 		return err
 	}
 	env := environment(running)
+	if f.ClickHouse {
+		env = append(env, "LOTLINE_TEST_CLICKHOUSE_DATA="+filepath.Join(clickHouse, "clickhouse"))
+	}
 	if len(f.Command) == 0 {
 		for _, variable := range env {
 			name, value, _ := strings.Cut(variable, "=")
