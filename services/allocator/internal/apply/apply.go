@@ -55,8 +55,9 @@ type Applier struct {
 	Counters     Counters
 }
 
-// lockedTriesMax bounds the locked second try. Locked, a chunk can be refused only because a SKU that it found
-// unknown was created meanwhile, and each SKU is created once.
+// lockedTriesMax bounds the locked second try. Locked, a chunk can be refused only because a SKU that was not there to be
+// locked, or that is cached as unknown, was created meanwhile, and each SKU is created once and locked with the next try; or
+// because another was creating one for so long that it was not waited for.
 const lockedTriesMax = 16
 
 // sharedFor is for how many chunks a SKU counts as shared after another partition changed it.

@@ -14,7 +14,8 @@ import (
 )
 
 // ErrRefused is returned by Session.Commit when a compare-and-set did not hold: another allocator moved the partition
-// or one of the SKUs. Nothing was written.
+// or one of the SKUs, or is about to create one. Session.Load returns it too, in a locked session, for a SKU that another
+// created since the others were locked. Nothing was written.
 var ErrRefused = errors.New("refused: the partition or a SKU was changed by another allocator")
 
 // ErrBroken is returned by Session.Commit when the store's own checks refuse rows that the decision made: a batch would

@@ -181,30 +181,77 @@ func TestWhoCreatesASKUWaitsInKeyOrder(t *testing.T) {
 }
 
 // TestWhoHoldsSKUsDoesNotWaitForOneThatWasCreatedSince: A is created by another once Z is held, and changed again by who goes on
-// to Z then. To change A too would be a deadlock.
+// to Z then. To change A too would be a deadlock. It is not, wherever the session learns that there is an A.
 func TestWhoHoldsSKUsDoesNotWaitForOneThatWasCreatedSince(t *testing.T) {
+	both := apply.Write{Next: 1, Products: []apply.Moved{{SKU: "A", New: 1}, {SKU: "Z", Old: 1, New: 2}}}
+	read := apply.Write{Next: 1, Products: []apply.Moved{{SKU: "A"}, {SKU: "Z", Old: 1, New: 2}}}
+	for name, session := range map[string]func(ctx context.Context, in apply.Session, createA func()) error{
+		"before it is loaded": func(ctx context.Context, in apply.Session, createA func()) error {
+			createA()
+			return increment(ctx, in, 0, 0, []string{"A", "Z"})
+		},
+		"once it was loaded": func(ctx context.Context, in apply.Session, createA func()) error {
+			loaded, err := in.Load(ctx, apply.Need{Products: []string{"A", "Z"}})
+			require.NoError(t, err)
+			require.Len(t, loaded.Products, 1)
+			createA()
+			return in.Commit(ctx, both)
+		},
+		"cached as unknown, and not loaded": func(ctx context.Context, in apply.Session, createA func()) error {
+			createA()
+			return in.Commit(ctx, both)
+		},
+		"cached as unknown, and only read": func(ctx context.Context, in apply.Session, createA func()) error {
+			createA()
+			return in.Commit(ctx, read)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDatabase(t)
+			d.exec(`INSERT INTO products (sku, version, available) VALUES ('Z', 1, 0)`)
+			s := d.store(30 * time.Second)
+			var went <-chan error
+			err := s.Locked(t.Context(), 0, 0, []string{"A", "Z"}, func(ctx context.Context, in apply.Session) error {
+				return session(ctx, in, func() {
+					went = d.createsAndGoesOn("A", "Z")
+					d.awaitWaiter("the other waits for Z")
+				})
+			})
+			require.ErrorIs(t, err, apply.ErrRefused)
+			require.NoError(t, <-went)
+		})
+	}
+}
+
+// TestWhoCreatesSKUsDoesNotWaitForLong: while Z is held, and D is waited for, which another is about to create, Y is created and
+// changed again by who goes on to Z then. Once D is there, to wait for Y would be a deadlock.
+func TestWhoCreatesSKUsDoesNotWaitForLong(t *testing.T) {
 	d := newDatabase(t)
 	d.exec(`INSERT INTO products (sku, version, available) VALUES ('Z', 1, 0)`)
-	other, err := pgx.Connect(t.Context(), d.url)
-	require.NoError(t, err)
-	defer other.Close(context.Background())
-	went := make(chan error, 1)
 	s := d.store(30 * time.Second)
-	err = s.Locked(t.Context(), 0, 0, []string{"A", "Z"}, func(ctx context.Context, in apply.Session) error {
-		d.exec(`INSERT INTO products (sku, version, available) VALUES ('A', 1, 0)`)
-		tx, err := other.Begin(t.Context())
-		require.NoError(t, err)
-		_, err = tx.Exec(t.Context(), `UPDATE products SET version = 2 WHERE sku = 'A'`)
-		require.NoError(t, err)
-		go func() {
-			_, err := tx.Exec(context.Background(), `UPDATE products SET version = 2 WHERE sku = 'Z'`)
-			went <- errors.Join(err, tx.Commit(context.Background()))
-		}()
-		d.awaitWaiter("the other waits for Z")
-		return increment(ctx, in, 0, 0, []string{"A", "Z"})
-	})
-	require.ErrorIs(t, err, apply.ErrRefused)
+	tx := d.holder(`INSERT INTO products (sku, version, available) VALUES ('D', 1, 0)`)
+	refused := make(chan error, 1)
+	go func() {
+		refused <- s.Commit(t.Context(), apply.Write{Next: 1, Products: []apply.Moved{{SKU: "D", New: 1}, {SKU: "Y", New: 1}, {SKU: "Z", Old: 1, New: 2}}})
+	}()
+	require.Eventually(t, func() bool { return len(refused) > 0 || d.waiting() == 1 }, 10*time.Second, time.Millisecond)
+	went := d.createsAndGoesOn("Y", "Z")
+	require.NoError(t, tx.Commit(t.Context()))
+	require.ErrorIs(t, <-refused, apply.ErrRefused)
 	require.NoError(t, <-went)
+}
+
+// createsAndGoesOn is another who creates a SKU, and then changes it and goes on to the next in one transaction.
+func (d database) createsAndGoesOn(sku, next string) <-chan error {
+	d.t.Helper()
+	d.exec(`INSERT INTO products (sku, version, available) VALUES ('` + sku + `', 1, 0)`)
+	tx := d.holder(`UPDATE products SET version = 2 WHERE sku = '` + sku + `'`)
+	went := make(chan error, 1)
+	go func() {
+		_, err := tx.Exec(context.Background(), `UPDATE products SET version = 2 WHERE sku = $1`, next)
+		went <- errors.Join(err, tx.Commit(context.Background()))
+	}()
+	return went
 }
 
 // increment adds one to the version of each SKU, as a chunk of commands does.

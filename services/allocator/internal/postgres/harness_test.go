@@ -88,11 +88,14 @@ func (d database) exec(sql string) {
 // awaitWaiter waits until one transaction waits for another's lock.
 func (d database) awaitWaiter(what string) {
 	d.t.Helper()
-	require.Eventually(d.t, func() bool {
-		var waiting int
-		d.row(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`, &waiting)
-		return waiting == 1
-	}, 10*time.Second, 10*time.Millisecond, what)
+	require.Eventually(d.t, func() bool { return d.waiting() == 1 }, 10*time.Second, 10*time.Millisecond, what)
+}
+
+// waiting counts transactions that wait for another's lock.
+func (d database) waiting() (n int) {
+	d.t.Helper()
+	d.row(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`, &n)
+	return n
 }
 
 // contents prints every row of every table, to compare databases before and after.

@@ -124,8 +124,9 @@ func TestPlans(t *testing.T) {
 	rows.Batches, rows.NewBatches = rows.NewBatches, nil
 	rows.Lines, rows.NewLines = rows.NewLines, nil
 	w.Changes = append(w.Changes, filled("LAMP", 0, 1).Changes[0])
-	require.NoError(t, write(t.Context(), r, []apply.Write{w}))
-	require.Len(t, r.statements, 6+10)
+	require.NoError(t, write(t.Context(), r, []apply.Write{w}, false))
+	require.NoError(t, write(t.Context(), r, []apply.Write{{From: 9, Next: 10, Products: []apply.Moved{{SKU: "UNKNOWN"}}}}, true))
+	require.Len(t, r.statements, 6+11+2)
 
 	check := func(when string) {
 		for _, sql := range r.statements {

@@ -39,8 +39,10 @@ func Migrate(ctx context.Context, url string, log *slog.Logger) (warning string,
 	return migrate.PostgresRoles(ctx, url, roles, rolesSQL)
 }
 
-// sqlstateRefused is raised by the function refuse_unless of the migrations.
-const sqlstateRefused = "LL001"
+const (
+	sqlstateRefused       = "LL001" // raised by the function refuse_unless of the migrations
+	sqlstateWaitedTooLong = "55P03" // lock_not_available: see insertWaitMax
+)
 
 // Store is one worker's connection. It connects when first used. After an error it drops the connection, so that
 // nothing an old connection read is believed on a new one: behind it may be a database restored from a backup, in
@@ -132,14 +134,14 @@ func (s *Store) with(ctx context.Context, fn func(context.Context, *pgx.Conn) er
 	return err
 }
 
-// refusal turns the SQLSTATE of refuse_unless into apply.ErrRefused, and those of rows that cannot be (class 22, data
+// refusal turns the SQLSTATEs of refuse_unless and of a wait that was too long into apply.ErrRefused, and those of rows that cannot be (class 22, data
 // exceptions, and 23, constraints) into apply.ErrBroken. All others are outages.
 func refusal(err error) error {
 	var pg *pgconn.PgError
 	switch {
 	case !errors.As(err, &pg):
 		return err
-	case pg.Code == sqlstateRefused:
+	case pg.Code == sqlstateRefused, pg.Code == sqlstateWaitedTooLong:
 		return fmt.Errorf("%w (%s)", apply.ErrRefused, pg.Message)
 	case strings.HasPrefix(pg.Code, "22"), strings.HasPrefix(pg.Code, "23"):
 		return fmt.Errorf("%w: %w", apply.ErrBroken, err)
@@ -175,7 +177,7 @@ func (s *Store) Load(ctx context.Context, need apply.Need) (loaded apply.Loaded,
 func (s *Store) Commit(ctx context.Context, writes ...apply.Write) error {
 	decided(ctx, writes)
 	return traced(ctx, transaction, func(ctx context.Context) error {
-		return s.with(ctx, func(ctx context.Context, c *pgx.Conn) error { return write(ctx, c, writes) })
+		return s.with(ctx, func(ctx context.Context, c *pgx.Conn) error { return write(ctx, c, writes, false) })
 	})
 }
 
@@ -229,7 +231,7 @@ func (l locked) Load(ctx context.Context, need apply.Need) (loaded apply.Loaded,
 
 func (l locked) Commit(ctx context.Context, writes ...apply.Write) error {
 	decided(ctx, writes)
-	return traced(ctx, "write", func(ctx context.Context) error { return refusal(write(ctx, l.tx, writes)) })
+	return traced(ctx, "write", func(ctx context.Context) error { return refusal(write(ctx, l.tx, writes, true)) })
 }
 
 // batcher is what a connection and a transaction have in common. On a connection a batch is a transaction of its own.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -14,8 +15,9 @@ import (
 )
 
 // write sends whole chunks, of a partition each, as one pipelined batch. On a connection the batch is one transaction: if a
-// compare does not hold, refuse_unless raises an error, and nothing of the batch remains.
-func write(ctx context.Context, db batcher, writes []apply.Write) error {
+// compare does not hold, refuse_unless raises an error, and nothing of the batch remains. held says that the transaction holds
+// all of the SKUs that were there when it began.
+func write(ctx context.Context, db batcher, writes []apply.Write, held bool) error {
 	b := &pgx.Batch{}
 	var products []moved
 	var changes []apply.Changed
@@ -33,7 +35,7 @@ func write(ctx context.Context, db batcher, writes []apply.Write) error {
 	if len(writes) > 1 {
 		slices.SortFunc(products, func(a, b moved) int { return strings.Compare(a.SKU, b.SKU) })
 	}
-	queueProducts(b, products)
+	queueProducts(b, products, held)
 	queueBatches(b, changes)
 	queueLines(b, changes)
 	queueSeen(b, changes)
@@ -91,28 +93,39 @@ func jsonOrNull(m map[int32]int64) any {
 	return m
 }
 
+// insertWaitMax bounds the wait for another who touches a SKU that is to be created: much shorter than Postgres's deadlock_timeout,
+// a second, and longer than nearly all commits take.
+const insertWaitMax = 100 * time.Millisecond
+
 // queueProducts compares the SKUs' versions and sets the new ones, which locks them, also those only read. The nested loop
 // that the connection's settings leave takes them as they come in the arrays: in key order. The rows that are there must be
 // those that should be, each at its version: one that another changed is not found, and neither is one that is gone.
 //
 // Where SKUs are thought unknown, all that are there are locked first, in key order. The sequence that needs it: B thinks E and
 // Y unknown, but Y was created since, and A, who knows it, has changed it and is about to create E. B inserts E and waits for A
-// at Y, A waits for B at E.
-func queueProducts(b *pgx.Batch, products []moved) {
+// at Y, A waits for B at E. Who holds its SKUs already (held) only looks whether the others are there, and waits for none of them:
+// A, who has changed Y, may be waiting for one that is held.
+//
+// Last come the SKUs to create, in key order. There B waits for A only where A has touched a row that B did not see just before.
+// If A is creating it, A has all locks on what was there, and waits at the most for a key further on, as B does: no circle.
+// If it was created in between, and A changes it, A may wait for what B holds: a circle, but it takes somebody to create the
+// row, and A to read it, while B is between two statements, or waits there for another key. So that wait is short
+// (insertWaitMax), and then refused: unless B has held what A wants for most of a second, Postgres has not looked for circles yet.
+func queueProducts(b *pgx.Batch, products []moved, held bool) {
 	var known, created struct {
 		skus                                []string
 		olds, versions, availables, offsets []int64
 		partitions                          []int32
 	}
-	skus := make([]string, len(products))
+	skus, unknown := make([]string, len(products)), []string(nil)
 	for i, p := range products {
 		skus[i] = p.SKU
-		to := &created
-		switch {
-		case p.Old > 0:
-			to = &known
-		case p.New == 0:
-			continue
+		to := &known
+		if p.Old == 0 {
+			to, unknown = &created, append(unknown, p.SKU)
+			if p.New == 0 {
+				continue
+			}
 		}
 		to.skus = append(to.skus, p.SKU)
 		to.olds = append(to.olds, int64(p.Old))
@@ -120,7 +133,11 @@ func queueProducts(b *pgx.Batch, products []moved) {
 		to.availables = append(to.availables, p.Available)
 		to.offsets, to.partitions = append(to.offsets, p.Offset), append(to.partitions, p.partition)
 	}
-	if len(known.skus) < len(skus) {
+	switch {
+	case len(unknown) == 0:
+	case held:
+		b.Queue(`SELECT refuse_unless(NOT EXISTS (SELECT FROM products WHERE sku = ANY ($1)), 'a SKU was created')`, unknown)
+	default:
 		b.Queue(`SELECT refuse_unless(coalesce(array_agg(sku), '{}') = coalesce($2::text[], '{}'), 'a SKU was created')
 			FROM (SELECT sku FROM products WHERE sku = ANY ($1) ORDER BY sku FOR UPDATE) AS locked`, skus, known.skus)
 	}
@@ -135,6 +152,7 @@ func queueProducts(b *pgx.Batch, products []moved) {
 			known.skus, known.olds, known.versions, known.availables, known.offsets, known.partitions)
 	}
 	if len(created.skus) > 0 {
+		b.Queue(`SELECT set_config('lock_timeout', $1, true)`, strconv.FormatInt(insertWaitMax.Milliseconds(), 10))
 		b.Queue(`WITH created AS (INSERT INTO products (sku, version, available, command_offset, command_partition)
 				SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[]) ON CONFLICT DO NOTHING RETURNING 1)
 			SELECT refuse_unless((SELECT count(*) FROM created) = cardinality($1::text[]), 'a SKU was created')`,
