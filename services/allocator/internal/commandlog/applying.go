@@ -157,8 +157,9 @@ func (s *session) assigned() []int32 {
 // idle looks for a restored database while there is nothing to do, so that the commands which the backup lacks are
 // applied again at once, and not when the next command happens to come.
 func (s *session) idle(ctx context.Context) error {
-	// Nothing waits here to be published: what could not be was taken over by another, and must not be named for ever.
+	// Nothing waits here to be published or compared: what could not be was taken over by another, and must not be named for ever.
 	s.setHealth("publishing", nil)
+	s.setHealth(pastComponent, nil)
 	settling, cancel := context.WithTimeout(ctx, lagTimeout)
 	defer cancel()
 	// Whatever else went wrong here goes wrong again before the next transaction, and is said then.

@@ -40,6 +40,7 @@ func (s *session) applyTogether(ctx context.Context, polls []*polled, generation
 		s.setApplied(p.state, p.next)
 	}
 	s.setHealth("postgres", nil)
+	s.setHealth(pastComponent, nil)
 	return true
 }
 

@@ -1,11 +1,14 @@
 package commandlog
 
 import (
+	"context"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/lotline/lotline/services/allocator/internal/apply"
+	"github.com/lotline/lotline/services/allocator/internal/postgres"
 )
 
 // Only polls of which nothing was decided before are applied together: what is below the applied offset is in the outbox, what is
@@ -37,4 +40,47 @@ func TestOnlyWhatIsNormalIsAppliedTogether(t *testing.T) {
 	require.Equal(t, apply.Part{Partition: 1, From: 4, Next: 7, In: polls(normal)[1].inputs}, parts[1])
 	normal.applied = 5
 	require.Equal(t, polls(normal)[1].inputs[1:], s.together(polls(normal))[1].In, "of what is not decided yet")
+}
+
+// After a restore a partition waited to be compared with what was published, and was then applied again, up to what was
+// published. What is applied together from there on is not held against anything, also where nothing else follows.
+func TestWhatIsAppliedTogetherHasNoPastAnyMore(t *testing.T) {
+	s, _ := onKfake(t)
+	var err error
+	s.applier, err = apply.New(&takesAll{}, apply.Encoder{}, apply.Limits{ProductsCachedMax: 1, SegmentBytesMax: 1})
+	require.NoError(t, err)
+	unread := []apply.Input{{Offset: 4, DeadLetter: "not JSON"}}
+	polls := []*polled{
+		{partition: 0, state: &part{position: 4, applied: 4, published: 4}, inputs: unread, next: 5},
+		{partition: 1, state: &part{position: 4, applied: 4, published: 4}, inputs: unread, next: 5},
+	}
+	s.setHealth("postgres", errPast)
+	s.setHealth(pastComponent, errPast)
+	_, generation := s.kafka.Client().GroupMetadata()
+	require.True(t, s.applyTogether(t.Context(), polls, generation))
+	require.Empty(t, s.health.Ready())
+	for _, p := range polls {
+		require.EqualValues(t, 5, p.state.applied)
+		require.NotEmpty(t, p.decided)
+	}
+}
+
+// takesAll has nothing, and takes whatever is committed.
+type takesAll struct{ apply.Store }
+
+func (*takesAll) Load(context.Context, apply.Need) (apply.Loaded, error) { return apply.Loaded{}, nil }
+func (*takesAll) Commit(context.Context, ...apply.Write) error           { return nil }
+
+// The partition that waited to be compared went to another session, and nothing comes to this one any more.
+func TestAnIdleSessionWaitsForNothing(t *testing.T) {
+	s, _ := onKfake(t)
+	var err error
+	s.store, err = postgres.New(func() (string, error) { return "postgres://127.0.0.1:1/away", nil }, time.Second)
+	require.NoError(t, err)
+	s.setHealth("publishing", errNotTaken)
+	s.setHealth(pastComponent, errPast)
+	require.NoError(t, s.idle(t.Context()))
+	require.NotContains(t, s.health.Ready(), s.name+" publishing")
+	require.NotContains(t, s.health.Ready(), s.name+" "+pastComponent)
+	require.Contains(t, s.health.Ready(), s.name+" postgres")
 }
