@@ -180,6 +180,13 @@ func (s *session) past(ctx context.Context, p *polled, applied int64, since time
 	return past, nil
 }
 
+// passed forgets the past of a partition that is applied beyond it.
+func (s *session) passed(state *part) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	state.past = nil
+}
+
 // errPast tells a Kafka that does not say what was published from a Postgres that is away.
 var errPast = errors.New("commands are to be decided again after a restore of Postgres")
 

@@ -38,6 +38,7 @@ func (s *session) applyTogether(ctx context.Context, polls []*polled, generation
 		p.decided = segments[i]
 		s.metrics.commands.Add(float64(len(parts[i].In)))
 		s.setApplied(p.state, p.next)
+		s.passed(p.state)
 	}
 	s.setHealth("postgres", nil)
 	s.setHealth(pastComponent, nil)

@@ -51,7 +51,7 @@ func TestWhatIsAppliedTogetherHasNoPastAnyMore(t *testing.T) {
 	require.NoError(t, err)
 	unread := []apply.Input{{Offset: 4, DeadLetter: "not JSON"}}
 	polls := []*polled{
-		{partition: 0, state: &part{position: 4, applied: 4, published: 4}, inputs: unread, next: 5},
+		{partition: 0, state: &part{position: 4, applied: 4, published: 4, past: newPast(0, 4)}, inputs: unread, next: 5},
 		{partition: 1, state: &part{position: 4, applied: 4, published: 4}, inputs: unread, next: 5},
 	}
 	s.setHealth("postgres", errPast)
@@ -62,6 +62,7 @@ func TestWhatIsAppliedTogetherHasNoPastAnyMore(t *testing.T) {
 	for _, p := range polls {
 		require.EqualValues(t, 5, p.state.applied)
 		require.NotEmpty(t, p.decided)
+		require.Nil(t, p.state.past)
 	}
 }
 
