@@ -41,14 +41,14 @@ type Counters struct {
 // Applier decides commands and commits what they change. It is not for concurrent use: each worker has its own,
 // with its own Store.
 type Applier struct {
-	store      Store
-	encode     Encoder
-	limits     Limits
-	products   *simplelru.LRU[string, *held]
-	shared     *simplelru.LRU[string, int] // SKUs that another partition changed, and for how many chunks more that counts
-	scratch    []byte
-	entryBytes int // what a command of the last chunk became
-	eventsMax  uint64
+	store     Store
+	encode    Encoder
+	limits    Limits
+	products  *simplelru.LRU[string, *held]
+	shared    *simplelru.LRU[string, int] // SKUs that another partition changed, and for how many chunks more that counts
+	scratch   []byte
+	segment   outbox.Builder // grown anew each time, segments would be the most of what an applier leaves to the collector
+	eventsMax uint64
 
 	keptBytesMax int
 	events       []allocation.Event
@@ -275,7 +275,8 @@ func (a *Applier) decideFrom(c *chunk, facts map[string]allocation.Facts, cached
 // early, at a command boundary, where a cut needs more lines than were loaded or there are very many events: division
 // changes no event.
 func (a *Applier) decide(c *chunk) error {
-	b := a.builder(c.from, len(c.in))
+	b := &a.segment
+	b.Reset(c.from)
 	for i := range c.in {
 		in := &c.in[i]
 		if in.DeadLetter != "" {
@@ -302,25 +303,14 @@ func (a *Applier) decide(c *chunk) error {
 		}
 		if b.Size() >= a.limits.SegmentBytesMax {
 			c.write.Segments = append(c.write.Segments, b.Segment(in.Offset+1))
-			b = a.builder(in.Offset+1, len(c.in)-i)
+			b.Reset(in.Offset + 1)
 		}
 	}
 	if last := b.Segment(c.next); last.First < c.next {
 		c.write.Segments = append(c.write.Segments, last)
 	}
-	if n := len(c.in); n > 0 {
-		a.entryBytes = b.Size()/n + 1
-	}
 	c.write.Next = c.next
 	return nil
-}
-
-// builder has room for what so many commands will probably become. Grown bit by bit, segments would be the most of what an
-// applier leaves to the collector.
-func (a *Applier) builder(first int64, commands int) *outbox.Builder {
-	b := outbox.NewBuilder(first)
-	b.Grow(min(commands*a.entryBytes, a.limits.SegmentBytesMax))
-	return b
 }
 
 func (a *Applier) record(b *outbox.Builder, in *Input) {

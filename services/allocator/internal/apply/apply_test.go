@@ -242,6 +242,31 @@ func TestSegmentsSplit(t *testing.T) {
 	}
 }
 
+// TestSegmentsAreNoLargerThanTheirBytes: they are kept until they are published, also those after a cut, of which one command
+// becomes very many events.
+func TestSegmentsAreNoLargerThanTheirBytes(t *testing.T) {
+	a := newApplier(t, newFakeStore())
+	apply := func(from int64, commands ...allocation.Command) {
+		t.Helper()
+		next := from + int64(len(commands))
+		segments, err := a.Apply(t.Context(), 0, from, next, at(from, commands...))
+		require.NoError(t, err)
+		for _, s := range segments {
+			require.LessOrEqual(t, cap(s.Data), 2*len(s.Data), "offsets %d..%d", s.First, s.Next)
+		}
+	}
+	orders := func(name string) (commands []allocation.Command) {
+		for i := range 60 {
+			commands = append(commands, allocate("S", fmt.Sprint(name, i), 1))
+		}
+		return commands
+	}
+	apply(0, create("S", "b1", 60))
+	apply(1, orders("first")...)
+	apply(61, cut("S", "b1", 0))
+	apply(62, orders("second")...)
+}
+
 // TestTheCacheIsBounded: more SKUs than it holds are decided right, and the least recently used leave.
 func TestTheCacheIsBounded(t *testing.T) {
 	f := newFakeStore()

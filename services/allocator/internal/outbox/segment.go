@@ -10,10 +10,10 @@
 package outbox
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -68,7 +68,7 @@ type Message struct {
 	Value []byte
 }
 
-// Builder appends entries to one segment. The zero value is not ready: use NewBuilder.
+// Builder appends entries to one segment, and then to another. The zero value is not ready: use NewBuilder or Reset.
 type Builder struct {
 	first, next int64
 	data        []byte
@@ -79,8 +79,16 @@ func NewBuilder(first int64) *Builder {
 	return &Builder{first: first, next: first, data: []byte{version1}}
 }
 
-// Grow makes room for n bytes more.
-func (b *Builder) Grow(n int) { b.data = slices.Grow(b.data, n) }
+// keptBytesMax bounds the memory that a Builder keeps for its next segment.
+const keptBytesMax = 8 << 20
+
+// Reset starts a segment at first in the memory of the last one, unless that was very large.
+func (b *Builder) Reset(first int64) {
+	if cap(b.data) > keptBytesMax {
+		b.data = nil
+	}
+	b.first, b.next, b.data = first, first, append(b.data[:0], version1)
+}
 
 // DeadLetter records that the command at offset could not be read, and why, which must not be "".
 func (b *Builder) DeadLetter(offset int64, at time.Time, reason string) {
@@ -141,9 +149,10 @@ func (b *Builder) bytes(p []byte) {
 // Size is the number of bytes so far.
 func (b *Builder) Size() int { return len(b.data) }
 
-// Segment closes the segment at next, which must be past the last entry. The builder must not be used afterwards.
+// Segment closes the segment at next, which must be past the last entry. Its bytes are its own. The builder must be Reset
+// before it is used again.
 func (b *Builder) Segment(next int64) Segment {
-	return Segment{First: b.first, Next: max(next, b.next), Data: b.data}
+	return Segment{First: b.first, Next: max(next, b.next), Data: bytes.Clone(b.data)}
 }
 
 // Entries decodes a segment, in order of offset. An error means that the stored bytes are damaged or were written by
