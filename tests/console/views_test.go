@@ -13,7 +13,7 @@ import (
 func (s *site) overview(t *testing.T) {
 	p := s.open(t, "")
 	p.SeesIn(".state", "live")
-	p.SeesIn(".station", "2 at work") // the allocator's sessions
+	p.SeesIn(".station", "4 at work") // the allocator's sessions
 	p.Sees("Nothing is happening")
 	for i := range 6 {
 		s.post(t, "/allocate", map[string]any{"orderid": fmt.Sprint("seen-", i), "sku": "GREEN-CHAIR", "qty": 1})

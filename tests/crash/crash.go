@@ -26,6 +26,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/lotline/lotline/pkg/kafkaclient"
+	"github.com/lotline/lotline/services/allocator"
 	"github.com/lotline/lotline/tests/verify"
 	"github.com/lotline/lotline/tests/workload"
 	"github.com/lotline/lotline/topics"
@@ -309,16 +310,16 @@ func (p *pipeline) warm(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	group := topics.Declared(p.name).AllocatorGroup
+	group, members := topics.Declared(p.name).AllocatorGroup, 2*allocator.DefaultConfig().Sessions
 	deadline := time.Now().Add(30 * time.Second)
 	for time.Now().Before(deadline) {
 		groups, err := p.adm.DescribeGroups(ctx, group)
-		if err == nil && groups[group].State == "Stable" && len(groups[group].Members) == 4 {
+		if err == nil && groups[group].State == "Stable" && len(groups[group].Members) == members {
 			return nil
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	return fmt.Errorf("the allocators have not formed a group of 4 members within 30 s, see %s", p.dir)
+	return fmt.Errorf("the allocators have not formed a group of %d members within 30 s, see %s", members, p.dir)
 }
 
 // awaitPublished waits until everything sent so far is published, and returns how long after since that was.
