@@ -65,8 +65,8 @@ func (s *Site) CheckDeadlocks(ctx context.Context) error {
 	defer conn.Close(context.WithoutCancel(ctx))
 	ctx, cancel := context.WithTimeout(ctx, goneMax)
 	defer cancel()
+	var others, deadlocks int
 	for {
-		var others, deadlocks int
 		if err := conn.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity
 			WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()`).Scan(&others); err != nil {
 			return errors.Join(err, fmt.Errorf("%d connections to Postgres are left", others))

@@ -4,9 +4,11 @@ package trial
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -95,6 +97,9 @@ func TestADeadlockIsSeen(t *testing.T) {
 	go func() { ended <- lock(0, "b") }()
 	go func() { ended <- lock(1, "a") }()
 	require.ErrorContains(t, errors.Join(<-ended, <-ended), "deadlock detected")
+	impatient, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	require.ErrorContains(t, s.CheckDeadlocks(impatient), "2 connections to Postgres are left")
 	for _, conn := range conns {
 		require.NoError(t, conn.Close(ctx))
 	}
