@@ -19,13 +19,28 @@ const dead = 500 * time.Millisecond // between the kill and the restart
 
 const late = 3 * time.Second // for events that come twice, once all are there
 
+var errTooLate = errors.New("all was done before it could be killed")
+
+const killTriesMax = 4
+
 // kill has a subject do the work, kills it when half of the events are there, starts it again, and counts what a
-// read_committed consumer has in the end. Only Lotline's must be whole.
-func (b *bench) kill(ctx context.Context, s *subject, round int) (err error) {
+// read_committed consumer has in the end. Who was too quick for that gets twice as much to do.
+func (b *bench) kill(ctx context.Context, s *subject, round int) error {
 	commands := b.Commands
 	if s.slow {
 		commands /= 20
 	}
+	for try := 1; ; try++ {
+		err := b.killOf(ctx, s, round, commands)
+		if !errors.Is(err, errTooLate) || try == killTriesMax {
+			return err
+		}
+		commands *= 2
+	}
+}
+
+// killOf is kill with a number of commands. Only Lotline's events must be whole.
+func (b *bench) killOf(ctx context.Context, s *subject, round, commands int) (err error) {
 	w := trial.Base(b.SKUs).New(s.warmUp+commands, uint64(round+1))
 	site, err := b.ground.NewSite(ctx, w.Partitions)
 	if err != nil {
@@ -101,7 +116,7 @@ func (b *bench) killInTheMiddle(ctx context.Context, s *subject, site *trial.Sit
 		return err
 	}
 	if counted.Commands() == all {
-		return errors.New("all was done before it could be killed: take more commands")
+		return errTooLate
 	}
 	if *run, err = s.start(ctx, site); err != nil {
 		return err

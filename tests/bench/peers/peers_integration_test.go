@@ -24,10 +24,20 @@ func TestPeersAreMeasuredAndChecked(t *testing.T) {
 	f := flags{
 		Name:    "peers",
 		Servers: trial.Servers{Postgres: isolation.PostgresDatabase(t), Kafka: []string{isolation.Kfake(t)}},
-		Only:    []string{lotline, "by hand"}, Rounds: 1, Commands: 400, SKUs: 20, Rate: 100, Duration: time.Second, Kills: 1, Results: t.TempDir(),
+		Only:    []string{lotline, "by hand"}, Rounds: 1, Commands: 400, SKUs: 20, Rate: 100, Duration: time.Second, Results: t.TempDir(),
 	}
 	require.NoError(t, run(t.Context(), f))
 	require.FileExists(t, filepath.Join(f.Results, "peers.json"))
+}
+
+func TestWhatAKillLeavesIsCounted(t *testing.T) {
+	f := flags{
+		Name:    "kills",
+		Servers: trial.Servers{Postgres: isolation.PostgresDatabase(t), Kafka: []string{isolation.Kfake(t)}},
+		Only:    []string{lotline}, Commands: 50_000, SKUs: 1000, Kills: 1, Results: t.TempDir(),
+	}
+	require.NoError(t, run(t.Context(), f))
+	require.FileExists(t, filepath.Join(f.Results, "kills.json"))
 }
 
 // The JVM's peer runs on Apache Kafka, in the benchmark only; that it compiles is seen here.
