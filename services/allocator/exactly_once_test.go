@@ -137,7 +137,19 @@ func TestPostgresCommitWithALostAnswer(t *testing.T) {
 
 // A poll of several partitions is one commit, and its answer is lost. Both partitions are applied, which each of them finds out
 // for itself: taken for not applied, or only one of them, commands would be decided twice or their events forgotten.
+//
+// What the first poll has is the client's affair: a partition alone, if that one's answer is there first. Then it is tried again.
 func TestACommitOfSeveralPartitionsWithALostAnswer(t *testing.T) {
+	for range 8 {
+		if losesTheFirstAnswer(t) > 1 {
+			return
+		}
+	}
+	require.Fail(t, "no commit whose answer was lost had several partitions")
+}
+
+// losesTheFirstAnswer returns how many partitions the commit had whose answer was lost.
+func losesTheFirstAnswer(t *testing.T) (together int) {
 	b := onKfake(t)
 	skus := []string{"CHAIR", "TABLE", "LAMP", "SOFA"}
 	partitions := make(map[int32]bool)
@@ -156,14 +168,14 @@ func TestACommitOfSeveralPartitionsWithALostAnswer(t *testing.T) {
 		}
 		return true
 	})
-	b.start(sudden, func(c *allocator.Config) { c.PostgresURL = p.url })
+	stop := b.start(sudden, func(c *allocator.Config) { c.PostgresURL = p.url })
 	b.check(21 * len(skus))
+	stop()
 	conn := b.postgres()
 	defer conn.Close(t.Context())
-	var together int
 	require.NoError(t, conn.QueryRow(t.Context(),
 		"SELECT count(DISTINCT command_partition) FROM order_lines GROUP BY xmin::text::bigint ORDER BY xmin::text::bigint LIMIT 1").Scan(&together))
-	require.Greater(t, together, 1, "the commit whose answer was lost had several")
+	return together
 }
 
 // The commit never reaches Postgres: nothing happened, and the commands are decided again.
