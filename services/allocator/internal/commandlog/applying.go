@@ -9,6 +9,8 @@ import (
 	"sort"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+
 	"github.com/lotline/lotline/services/allocator/internal/allocation"
 	"github.com/lotline/lotline/services/allocator/internal/apply"
 	"github.com/lotline/lotline/services/allocator/internal/postgres"
@@ -188,11 +190,23 @@ func (s *session) idle(ctx context.Context) error {
 			s.applier.Forget()
 		}
 	}
-	if _, generation := s.kafka.Client().GroupMetadata(); generation != s.lostGeneration {
+	if s.joined(settling) {
 		s.lostGeneration = unknown
 		s.health.Set(s.name, nil)
 	}
 	return nil
+}
+
+// joined says whether this member is in the group. The client speaks of a generation that it was thrown out of when the next
+// poll is taken, and may be in the next one by then: that one is taken for the lost one. Where no commands come, nothing else
+// would show that it is not, so the group is asked who is in it.
+func (s *session) joined(ctx context.Context) bool {
+	member, generation := s.kafka.Client().GroupMetadata()
+	if generation != s.lostGeneration {
+		return true
+	}
+	described, err := s.admin.DescribeGroups(ctx, s.config.Group)
+	return err == nil && slices.ContainsFunc(described[s.config.Group].Members, func(m kadm.DescribedGroupMember) bool { return m.MemberID == member })
 }
 
 // idsExpiredMargin keeps ids longer than decisions ask for them: append times may go back a little, and whether an id

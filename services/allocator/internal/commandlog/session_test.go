@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/lotline/lotline/pkg/admin"
@@ -96,4 +97,27 @@ func TestALostLogIsHeededBeforeWhatFollowsIt(t *testing.T) {
 
 	s.heed(t.Context(), nil, since(&kgo.ErrDataLoss{Topic: s.config.Topics.Commands.Name, Partition: 0, ConsumedTo: 9, ResetTo: 5}))
 	require.Equal(t, []int32{0}, s.suspects())
+}
+
+// TestWhoIsInTheGroupAgainIsNotTakenForLost: the client was thrown out and has joined again before the poll that says so.
+func TestWhoIsInTheGroupAgainIsNotTakenForLost(t *testing.T) {
+	s, fake := onKfake(t)
+	require.True(t, s.joined(t.Context()))
+	s.heed(t.Context(), nil, kgo.Fetches{{Topics: []kgo.FetchTopic{{Topic: s.config.Topics.Commands.Name, Partitions: []kgo.FetchPartition{
+		{Partition: 0, Err: &kgo.ErrGroupSession{Err: kerr.UnknownMemberID}},
+	}}}}})
+	member, generation := s.kafka.Client().GroupMetadata()
+	require.Equal(t, generation, s.lostGeneration)
+	require.True(t, s.joined(t.Context()), "it is in the group")
+
+	fake.ControlKey(int16(kmsg.JoinGroup), func(kmsg.Request) (kmsg.Response, error, bool) {
+		fake.KeepControl()
+		return nil, errors.New("nobody may join"), true
+	})
+	leave := kmsg.NewPtrLeaveGroupRequest()
+	leave.Group, leave.Members = "g", []kmsg.LeaveGroupRequestMember{{MemberID: member}}
+	_, err := leave.RequestWith(t.Context(), s.kafka.Client())
+	require.NoError(t, err)
+	_, s.lostGeneration = s.kafka.Client().GroupMetadata()
+	require.False(t, s.joined(t.Context()), "it is not any more")
 }
