@@ -39,39 +39,29 @@ func (b *bench) kill(ctx context.Context, s *subject, round int) error {
 	}
 }
 
-// killOf is kill with a number of commands. Only Lotline's events must be whole.
-func (b *bench) killOf(ctx context.Context, s *subject, round, commands int) (err error) {
+// killOf is kill with a number of commands.
+func (b *bench) killOf(ctx context.Context, s *subject, round, commands int) error {
 	w := trial.Base(b.SKUs).New(s.warmUp+commands, uint64(round+1))
-	site, err := b.ground.NewSite(ctx, w.Partitions)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, site.Close()) }()
-	if s.stocked {
-		if err := site.Stock(ctx, w); err != nil {
-			return err
-		}
-	}
-	run, err := s.start(ctx, site)
-	if err == nil {
-		err = b.killInTheMiddle(ctx, s, site, w, &run)
-	}
-	if run != nil {
-		err = errors.Join(err, run.Stop())
-	}
+	err := b.onSite(ctx, s, w, func(site *trial.Site, run *running) error { return b.killInTheMiddle(ctx, s, site, w, run) },
+		func(site *trial.Site) error { return b.tally(ctx, s, site, w) })
 	if err != nil {
 		return fmt.Errorf("%s, killed: %w", s.name, err)
 	}
+	return nil
+}
+
+// tally counts what a kill left. Only Lotline's events must be whole.
+func (b *bench) tally(ctx context.Context, s *subject, site *trial.Site, w *trial.Work) error {
 	tally, err := site.TallyEvents(ctx, w)
 	if err != nil {
 		return err
 	}
 	if s.name == lotline && tally != (trial.Tally{}) {
-		return fmt.Errorf("lotline was killed, and its events are not those of the commands: %+v", tally)
+		return fmt.Errorf("its events are not those of the commands: %+v", tally)
 	}
 	if s.postgres {
 		if err := site.CheckState(ctx, w); err != nil {
-			return fmt.Errorf("%s, killed: %w", s.name, err)
+			return err
 		}
 	}
 	b.report.Add(killed, s.name, "commands", "", float64(len(w.Commands)))
@@ -88,13 +78,8 @@ func (b *bench) killInTheMiddle(ctx context.Context, s *subject, site *trial.Sit
 		return err
 	}
 	defer d.Close()
-	if !s.stocked {
-		if _, err := d.Do(ctx, w, w.Setup); err != nil {
-			return fmt.Errorf("create batches: %w", err)
-		}
-	}
-	if _, err := d.Do(ctx, w, w.Commands[:s.warmUp]); err != nil {
-		return fmt.Errorf("warm up: %w", err)
+	if err := warm(ctx, s, d, w); err != nil {
+		return err
 	}
 	show, err := d.Send(ctx, w, w.Commands[s.warmUp:])
 	if err != nil {

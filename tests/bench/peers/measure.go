@@ -23,7 +23,7 @@ type bench struct {
 }
 
 // measure has a subject do the work: some that does not count, then some as fast as it can, and in the first round some at a rate.
-func (b *bench) measure(ctx context.Context, s *subject, round int) (err error) {
+func (b *bench) measure(ctx context.Context, s *subject, round int) error {
 	commands, rate := b.Commands, b.Rate
 	if s.slow {
 		commands, rate = commands/20, rate/4
@@ -33,6 +33,21 @@ func (b *bench) measure(ctx context.Context, s *subject, round int) (err error) 
 		paced = rate * int(b.Duration.Seconds())
 	}
 	w := trial.Base(b.SKUs).New(s.warmUp+commands+paced, uint64(round+1))
+	err := b.onSite(ctx, s, w, func(site *trial.Site, _ *running) error { return b.drive(ctx, s, site, w, commands, rate) }, func(site *trial.Site) error {
+		if err := site.CheckEvents(ctx, w); err != nil || !s.postgres {
+			return err
+		}
+		return site.CheckState(ctx, w)
+	})
+	if err != nil {
+		return fmt.Errorf("%s, round %d: %w", s.name, round+1, err)
+	}
+	fmt.Fprintf(os.Stderr, "round %d, %s: checked\n", round+1, s.name)
+	return nil
+}
+
+// onSite starts a subject on a site of its own, has it work, stops what runs of it then, and checks what it left there.
+func (b *bench) onSite(ctx context.Context, s *subject, w *trial.Work, work func(*trial.Site, *running) error, check func(*trial.Site) error) (err error) {
 	site, err := b.ground.NewSite(ctx, w.Partitions)
 	if err != nil {
 		return err
@@ -45,21 +60,27 @@ func (b *bench) measure(ctx context.Context, s *subject, round int) (err error) 
 	}
 	run, err := s.start(ctx, site)
 	if err == nil {
-		err = b.drive(ctx, s, site, w, commands, rate)
+		err = work(site, &run)
 	}
 	if run != nil {
 		err = errors.Join(err, run.Stop())
 	}
-	if err == nil {
-		err = site.CheckEvents(ctx, w)
-	}
-	if err == nil && s.postgres {
-		err = site.CheckState(ctx, w)
-	}
 	if err != nil {
-		return fmt.Errorf("%s, round %d: %w", s.name, round+1, err)
+		return err
 	}
-	fmt.Fprintf(os.Stderr, "round %d, %s: checked\n", round+1, s.name)
+	return check(site)
+}
+
+// warm sends what does not count.
+func warm(ctx context.Context, s *subject, d *trial.Driver, w *trial.Work) error {
+	if !s.stocked {
+		if _, err := d.Do(ctx, w, w.Setup); err != nil {
+			return fmt.Errorf("create batches: %w", err)
+		}
+	}
+	if _, err := d.Do(ctx, w, w.Commands[:s.warmUp]); err != nil {
+		return fmt.Errorf("warm up: %w", err)
+	}
 	return nil
 }
 
@@ -69,13 +90,8 @@ func (b *bench) drive(ctx context.Context, s *subject, site *trial.Site, w *tria
 		return err
 	}
 	defer d.Close()
-	if !s.stocked {
-		if _, err := d.Do(ctx, w, w.Setup); err != nil {
-			return fmt.Errorf("create batches: %w", err)
-		}
-	}
-	if _, err := d.Do(ctx, w, w.Commands[:s.warmUp]); err != nil {
-		return fmt.Errorf("warm up: %w", err)
+	if err := warm(ctx, s, d, w); err != nil {
+		return err
 	}
 	if err := b.ground.Exec(ctx, "CHECKPOINT"); err != nil {
 		return err
