@@ -2,47 +2,17 @@ package submit
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/lotline/lotline/pkg/cloudevents"
-	"github.com/lotline/lotline/pkg/readmodel"
 	"github.com/lotline/lotline/schemas"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
-
-// past is a read model that knows what the test lets it know.
-type past struct {
-	mu    sync.Mutex
-	known map[string]readmodel.Outcome
-	err   error
-	asked func(ctx context.Context, id string) // nil: nothing is to be done meanwhile
-}
-
-func (p *past) Outcome(ctx context.Context, id string) (readmodel.Outcome, error) {
-	if p.asked != nil {
-		p.asked(ctx, id)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.known[id], p.err
-}
-
-// learn lets the read model have an event as the outcome of the command "k".
-func (p *past) learn(e schemas.Event) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.known = map[string]readmodel.Outcome{"k": {
-		CommandID: "k", CommandSource: Source, Type: e.Type.String(), SKU: "CHAIR", OrderID: e.OrderID, BatchRef: e.BatchRef, Reason: e.Reason, Message: e.Message,
-	}}
-}
 
 // decide answers the n-th command, from 0, with what the test says, until the test ends; it returns how many came.
 func (r *rig) decide(t *testing.T, answer func(n int) schemas.Event) (came func() int) {
@@ -91,9 +61,6 @@ func (r *rig) keyed(t *testing.T, cmd schemas.Command, wait time.Duration) Resul
 	return result
 }
 
-// forgetful is another gateway, or this one after a restart.
-func (r *rig) forgetful() { r.keys = newKeys(r.past) }
-
 func TestAKeyHasOneEffectAndOneOutcome(t *testing.T) {
 	r := newRig(t)
 	r.follow(t)
@@ -141,119 +108,12 @@ func TestRequestsOfOneKeyAtOnce(t *testing.T) {
 	require.Equal(t, 1, came())
 }
 
-// What the allocator says of a repeat is not what the client was told the first time.
-func TestARepeatAtAnotherGatewayHearsOfTheFirst(t *testing.T) {
-	allocate := command("CHAIR")
-	create := schemas.Command{Type: schemas.CommandCreateBatch, Ref: "b1", SKU: "CHAIR", Qty: 9}
-	change := schemas.Command{Type: schemas.CommandChangeBatchQuantity, Ref: "b1", SKU: "CHAIR", Qty: 9}
-	ignored := func(reason string) schemas.Event {
-		return schemas.Event{Type: schemas.EventCommandIgnored, Reason: reason}
-	}
-	rejected := func(reason string) schemas.Event {
-		return schemas.Event{Type: schemas.EventCommandRejected, Reason: reason}
-	}
-	tests := map[string]struct {
-		cmd     schemas.Command
-		first   schemas.Event // as the read model has it
-		decided schemas.Event // of the repeat; none = it must not be sent
-		want    schemas.EventType
-		reused  bool
-	}{
-		"allocated":          {allocate, schemas.Event{Type: schemas.EventAllocated, OrderID: "o1", BatchRef: "b7"}, ignored("duplicate_line"), schemas.EventAllocated, false},
-		"since moved":        {allocate, schemas.Event{Type: schemas.EventAllocated, OrderID: "o1", BatchRef: "b7"}, ignored("duplicate_command"), schemas.EventAllocated, false},
-		"out of stock":       {allocate, schemas.Event{Type: schemas.EventOutOfStock, OrderID: "o1"}, ignored("duplicate_command"), schemas.EventOutOfStock, false},
-		"created":            {create, schemas.Event{Type: schemas.EventBatchCreated, BatchRef: "b1"}, ignored("duplicate_batch"), schemas.EventBatchCreated, false},
-		"changed, moved one": {change, schemas.Event{Type: schemas.EventAllocated, OrderID: "o9", BatchRef: "b2"}, ignored("duplicate_command"), schemas.EventAllocated, false},
-		"rejected":           {allocate, schemas.Event{Type: schemas.EventCommandRejected, OrderID: "o1", Reason: "invalid_sku"}, schemas.Event{}, schemas.EventCommandRejected, false},
-		"ignored":            {allocate, schemas.Event{Type: schemas.EventCommandIgnored, OrderID: "o1", BatchRef: "b1", Reason: "duplicate_line"}, schemas.Event{}, schemas.EventCommandIgnored, false},
-		"other order":        {allocate, schemas.Event{Type: schemas.EventAllocated, OrderID: "o2", BatchRef: "b7"}, schemas.Event{}, 0, true},
-		"other command":      {create, schemas.Event{Type: schemas.EventBatchQuantityChanged, BatchRef: "b1"}, schemas.Event{}, 0, true},
-		"other quantity":     {allocate, schemas.Event{Type: schemas.EventAllocated, OrderID: "o1", BatchRef: "b7"}, rejected("conflicting_command"), 0, true},
-		"other line":         {allocate, schemas.Event{Type: schemas.EventAllocated, OrderID: "o1", BatchRef: "b7"}, rejected("conflicting_line"), 0, true},
-		"other content":      {create, schemas.Event{Type: schemas.EventBatchCreated, BatchRef: "b1"}, rejected("conflicting_batch"), 0, true},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			r := newRig(t)
-			r.follow(t)
-			came := r.decide(t, always(test.decided))
-			r.past.learn(test.first)
-			result := r.keyed(t, test.cmd, patience)
-			if test.decided.Type == 0 {
-				require.Zero(t, came())
-			}
-			if test.reused {
-				require.ErrorIs(t, result.Err, ErrKeyReused)
-				return
-			}
-			require.NoError(t, result.Err)
-			require.Equal(t, test.want, result.Outcome.Type)
-			require.Equal(t, test.first.Reason, result.Outcome.Reason)
-			require.EqualValues(t, -1, result.Outcome.Offset, "it is projected")
-		})
-	}
-}
-
-func TestAFirstOutcomeThatIsNotProjectedYet(t *testing.T) {
-	r := newRig(t)
-	r.follow(t)
-	r.decide(t, func(int) schemas.Event {
-		time.AfterFunc(200*time.Millisecond, func() { r.past.learn(schemas.Event{Type: schemas.EventAllocated, OrderID: "o1", BatchRef: "b1"}) })
-		return schemas.Event{Type: schemas.EventCommandIgnored, Reason: "duplicate_command"}
-	})
-	result := r.keyed(t, command("CHAIR"), patience)
-	require.NoError(t, result.Err)
-	require.Equal(t, schemas.EventAllocated, result.Outcome.Type)
-}
-
-func TestKeysWithoutTheReadModel(t *testing.T) {
-	r := newRig(t)
-	r.past.err = errors.New("away")
-	r.follow(t)
-	came := r.decide(t, func(n int) schemas.Event {
-		return []schemas.Event{{Type: schemas.EventAllocated}, {Type: schemas.EventCommandIgnored, Reason: "duplicate_command"}}[n]
-	})
-	require.Equal(t, schemas.EventAllocated, r.keyed(t, command("CHAIR"), patience).Outcome.Type)
-	r.forgetful()
-	result := r.keyed(t, command("CHAIR"), 100*time.Millisecond)
-	require.NoError(t, result.Err)
-	require.Nil(t, result.Outcome, "that there was another says nothing of what became of it")
-	require.Equal(t, 2, came())
-}
-
-// A line that is there already is no "repeat" to the allocator. Nobody can say then what the first was told, and what this
-// one is told must not become the answer for good.
-func TestWhatARepeatIsToldIsNotRemembered(t *testing.T) {
-	r := newRig(t)
-	r.past.err = errors.New("away")
-	r.follow(t)
-	came := r.decide(t, always(schemas.Event{Type: schemas.EventCommandIgnored, Reason: "duplicate_line"}))
-	require.Equal(t, schemas.EventCommandIgnored, r.keyed(t, command("CHAIR"), 100*time.Millisecond).Outcome.Type)
-	r.past.mu.Lock()
-	r.past.err = nil
-	r.past.mu.Unlock()
-	r.past.learn(schemas.Event{Type: schemas.EventAllocated, OrderID: "o1", BatchRef: "b1"})
-	require.Equal(t, schemas.EventAllocated, r.keyed(t, command("CHAIR"), patience).Outcome.Type)
-	require.Equal(t, 1, came())
-}
-
 // Two gateways, one key, two commands: who waits here hears of both, and must not take the other's outcome for its own.
 func TestAnotherCommandOfTheKeyMeanwhile(t *testing.T) {
 	r := newRig(t)
 	r.follow(t)
 	r.decide(t, always(schemas.Event{Type: schemas.EventBatchCreated, BatchRef: "b1"}))
 	require.ErrorIs(t, r.keyed(t, command("CHAIR"), patience).Err, ErrKeyReused)
-}
-
-// A store that keeps no outcomes is not asked again and again.
-func TestKeysWithAStoreThatKeepsNoOutcomes(t *testing.T) {
-	r := newRig(t)
-	r.past.err = readmodel.ErrNotKept
-	r.follow(t)
-	r.decide(t, always(schemas.Event{Type: schemas.EventCommandIgnored, Reason: "duplicate_line"}))
-	start := time.Now()
-	require.Equal(t, schemas.EventCommandIgnored, r.keyed(t, command("CHAIR"), time.Hour).Outcome.Type)
-	require.Less(t, time.Since(start), time.Minute)
 }
 
 func TestAnAcceptedCommandIsNotSentAgain(t *testing.T) {
@@ -342,62 +202,4 @@ func TestTheFirstIsSentWhileLaterKeysAreLookedUp(t *testing.T) {
 	for _, result := range r.Submit(t.Context(), patience, Request{Command: command("CHAIR"), Key: "first"}, Request{Command: command("CHAIR"), Key: "last"}) {
 		require.NoError(t, result.Err)
 	}
-}
-
-// claimed claims the keys of n new commands, with a read model that answers as the test says, and returns them and how long
-// that took, in a bubble's time.
-func claimed(t *testing.T, n int, answer pastFunc) (sendings []*sending, took time.Duration) {
-	s := New(nil, commands, ackWait, new(Waiters), answer, nil)
-	for i := range n {
-		request := &Request{Command: command("CHAIR"), Key: fmt.Sprint("key-", i)}
-		sendings = append(sendings, &sending{Submitter: s, request: request, claimed: make(chan struct{})})
-	}
-	start := time.Now()
-	s.claim(t.Context(), sendings)
-	return sendings, time.Since(start)
-}
-
-type pastFunc func(ctx context.Context, id string) (readmodel.Outcome, error)
-
-func (f pastFunc) Outcome(ctx context.Context, id string) (readmodel.Outcome, error) {
-	return f(ctx, id)
-}
-
-func TestASlowReadModelIsAskedForEveryKeyOfACall(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const answer = pastWait * 9 / 10
-		sendings, took := claimed(t, 2*readmodel.KeysMax, func(ctx context.Context, id string) (readmodel.Outcome, error) {
-			select {
-			case <-time.After(answer):
-			case <-ctx.Done():
-				return readmodel.Outcome{}, ctx.Err()
-			}
-			return readmodel.Outcome{
-				CommandID: id, CommandSource: Source, Type: schemas.EventCommandRejected.String(), SKU: "CHAIR", OrderID: "o1", Reason: "unknown_sku",
-			}, nil
-		})
-		for i, one := range sendings {
-			require.True(t, one.settled, "%d would be sent, and might not be refused now", i)
-			require.NoError(t, one.result.Err)
-			require.Equal(t, "unknown_sku", one.result.Outcome.Reason)
-		}
-		require.Equal(t, 2*answer, took)
-	})
-}
-
-func TestAReadModelThatHangsHoldsACallUpOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var asked atomic.Int64
-		sendings, took := claimed(t, 2*keysAtOnceMax, func(ctx context.Context, _ string) (readmodel.Outcome, error) {
-			asked.Add(1)
-			<-ctx.Done()
-			return readmodel.Outcome{}, ctx.Err()
-		})
-		for _, one := range sendings {
-			require.False(t, one.settled, "it is to be sent")
-			require.NotNil(t, one.key)
-		}
-		require.EqualValues(t, keysAtOnceMax, asked.Load())
-		require.Equal(t, pastWait, took)
-	})
 }
