@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"regexp"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"go.opentelemetry.io/otel/trace"
@@ -70,7 +71,9 @@ func redact(groups []string, a slog.Attr) slog.Attr {
 		return slog.String(a.Key, clean(a.Value.String()))
 	case slog.KindAny:
 		return slog.Attr{Key: a.Key, Value: cleanAny(a.Value.Any())}
-	default: // numbers, times and durations; the members of a group come one by one
+	case slog.KindDuration: // which would be a number of nanoseconds
+		return slog.String(a.Key, a.Value.Duration().Round(time.Microsecond).String())
+	default: // numbers and times; the members of a group come one by one
 		return a
 	}
 }

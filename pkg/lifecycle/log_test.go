@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/trace"
@@ -50,10 +51,11 @@ func TestSecretsAreNotLogged(t *testing.T) {
 	require.NotContains(t, line, canary, "in the message, in groups and in what a logger carries")
 
 	_, fields := logged(t, func(log *slog.Logger) {
-		log.Info("partition moved", "addr", "db:5432", "partitions", []int32{1, 2}, "url", "http://a/b?c=d", "n", 3)
+		log.Info("partition moved", "addr", "db:5432", "partitions", []int32{1, 2}, "url", "http://a/b?c=d", "n", 3, "pause", 49*time.Millisecond+674*time.Nanosecond)
 	})
 	require.Equal(t, "db:5432", fields["addr"])
 	require.Equal(t, []any{1.0, 2.0}, fields["partitions"])
+	require.Equal(t, "49.001ms", fields["pause"], "no number whose unit one has to know")
 	require.Equal(t, "http://a/b?c=d", fields["url"], "what is no secret stays")
 }
 
