@@ -35,10 +35,45 @@ const (
 // at once, in the way the system does. The log is JSON on stderr, by slog's
 // default logger, from the level of --log-level, without secrets (log.go).
 func Main[C any](name, description string, run func(ctx context.Context, cfg C) error) {
+	os.Exit(execute(untilSignal(), name, description, os.Args[1:], os.Stdout, os.Stderr, service(name, run)))
+}
+
+// MainInTerminal is Main for what somebody starts by hand and looks at: an error is printed as it is, and only what run logs
+// is in the log.
+func MainInTerminal[C any](name, description string, run func(ctx context.Context, cfg C) error) {
+	os.Exit(execute(untilSignal(), name, description, os.Args[1:], os.Stdout, os.Stderr, inTerminal(os.Stderr, name, run)))
+}
+
+func untilSignal() context.Context {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	// Restores the default effect of signals, so that the next one kills.
 	context.AfterFunc(ctx, stop)
-	os.Exit(execute(ctx, name, description, os.Args[1:], os.Stdout, os.Stderr, run))
+	return ctx
+}
+
+func service[C any](name string, run func(context.Context, C) error) func(context.Context, C) error {
+	return func(ctx context.Context, cfg C) error {
+		log := slog.Default().With("service", name)
+		slog.SetDefault(log)
+		log.Info("starting")
+		err := run(ctx, cfg)
+		if err != nil {
+			log.Error("stopped by an error", "error", err)
+		} else {
+			log.Info("stopped")
+		}
+		return err
+	}
+}
+
+func inTerminal[C any](stderr io.Writer, name string, run func(context.Context, C) error) func(context.Context, C) error {
+	return func(ctx context.Context, cfg C) error {
+		err := run(ctx, cfg)
+		if err != nil {
+			fmt.Fprintf(stderr, "%s: %v\n", name, err)
+		}
+		return err
+	}
 }
 
 func execute[C any](ctx context.Context, name, description string, args []string, stdout, stderr io.Writer,
@@ -62,13 +97,9 @@ func execute[C any](ctx context.Context, name, description string, args []string
 		return exitUsage
 	}
 
-	log := NewLog(stderr, cli.LogLevel).With("service", name)
-	slog.SetDefault(log)
-	log.Info("starting")
+	slog.SetDefault(NewLog(stderr, cli.LogLevel))
 	if err := run(ctx, cli.Config); err != nil {
-		log.Error("stopped by an error", "error", err)
 		return exitFailed
 	}
-	log.Info("stopped")
 	return exitOK
 }

@@ -33,8 +33,17 @@ func run(t *testing.T, args []string, f func(context.Context, config) error) (co
 	before := slog.Default()
 	defer slog.SetDefault(before)
 	var out, errOut bytes.Buffer
-	code = execute(t.Context(), "thing", "Does a thing.", args, &out, &errOut, f)
+	code = execute(t.Context(), "thing", "Does a thing.", args, &out, &errOut, service("thing", f))
 	return code, out.String(), errOut.String()
+}
+
+func TestInATerminalAnErrorIsPrintedAsItIs(t *testing.T) {
+	before := slog.Default()
+	defer slog.SetDefault(before)
+	var errOut bytes.Buffer
+	failing := func(context.Context, config) error { return errors.New("port 1 is taken\nport 2 is taken") }
+	require.Equal(t, 1, execute(t.Context(), "thing", "Does a thing.", nil, &errOut, &errOut, inTerminal(&errOut, "thing", failing)))
+	require.Equal(t, "thing: port 1 is taken\nport 2 is taken\n", errOut.String())
 }
 
 func TestFlagsAndEnvironmentHaveTheSameNames(t *testing.T) {

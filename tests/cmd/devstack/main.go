@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -59,7 +61,7 @@ func (c *config) Validate() error {
 
 func main() {
 	servers.Init()
-	lifecycle.Main("devstack", "Runs Lotline and its servers on this machine.", func(ctx context.Context, c config) error {
+	lifecycle.MainInTerminal("devstack", "Runs Lotline and its servers on this machine.", func(ctx context.Context, c config) error {
 		return run(ctx, c, os.Stdout)
 	})
 }
@@ -187,7 +189,8 @@ func (c config) portsFree() error {
 		ports["LOTLINE_KAFKA_QUORUM_PORT"] = c.KafkaQuorumPort
 	}
 	var errs []error
-	for variable, port := range ports {
+	for _, variable := range slices.Sorted(maps.Keys(ports)) {
+		port := ports[variable]
 		conn, err := net.DialTimeout("tcp", local(port), time.Second)
 		if err == nil {
 			errs = append(errs, fmt.Errorf("port %d is taken: set %s to another", port, variable), conn.Close())
