@@ -16,10 +16,12 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/lotline/lotline/pkg/kafkaclient"
 	"github.com/lotline/lotline/pkg/lifecycle"
+	"github.com/lotline/lotline/pkg/postgresclient"
 )
 
 // Exit codes. `topics diff` returns exitFailed for differences, as diff(1)
@@ -71,7 +73,7 @@ func (e exit) Error() string { return fmt.Sprint(e.err) }
 func (e exit) Unwrap() error { return e.err }
 
 // Main runs one command line and returns the exit code: 0, 1 for what failed,
-// 2 for what cannot be understood.
+// 2 for what cannot be understood. Without a command it prints what there is.
 func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	var cli lotline
 	exited := -1
@@ -83,12 +85,16 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 		fmt.Fprintln(stderr, "lotline:", err)
 		return exitUsage
 	}
+	if len(args) == 0 {
+		_, _ = parser.Parse([]string{"--help"})
+		return exitUsage
+	}
 	command, err := parser.Parse(args)
 	if exited >= 0 { // --help
 		return exited
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "lotline: %v\nSee lotline --help.\n", err)
+		fmt.Fprintf(stderr, "lotline: %v\nSee %s --help.\n", err, misunderstood(err))
 		return exitUsage
 	}
 	slog.SetDefault(lifecycle.NewLog(stderr, cli.LogLevel))
@@ -103,9 +109,37 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 		code, err = e.code, e.err
 	}
 	if err != nil {
-		fmt.Fprintln(stderr, "lotline:", kafkaclient.Explain(err))
+		fmt.Fprintln(stderr, "lotline:", explain(err))
 	}
 	return code
+}
+
+// misunderstood is as much of the command line as was understood: whose help has the answer.
+func misunderstood(err error) string {
+	var parse *kong.ParseError
+	if errors.As(err, &parse) && parse.Context.Selected() != nil {
+		return parse.Context.Selected().FullPath()
+	}
+	return "lotline"
+}
+
+// explain adds to an error what its reader can do about it, as far as codes and types tell.
+func explain(err error) error {
+	var connect *pgconn.ConnectError
+	if !errors.As(err, &connect) {
+		return kafkaclient.Explain(err)
+	}
+	advice := "no Postgres answers there: say where it is with --postgres-url or --postgres-url-file (a read model: --read-postgres-url…)"
+	var code *pgconn.PgError
+	if errors.As(err, &code) {
+		switch code.Code {
+		case "28P01", "28000":
+			advice = "Postgres does not accept this user with this password: give it in --postgres-url-file, --postgres-password-file or " + postgresclient.PasswordVariable
+		case "3D000":
+			advice = "make that database, or name another with --postgres-url or --postgres-url-file"
+		}
+	}
+	return fmt.Errorf("%w\n%s", err, advice)
 }
 
 // connect makes a client of the cluster, and finds out at once whether it

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -132,6 +133,13 @@ func (c *verifyCmd) compare(e *env) (report *verify.Report, err error) {
 		return nil, err
 	}
 	client.Close()
+	var clickHouse driver.Conn
+	if c.ReadModel == stores.ClickHouse {
+		if clickHouse, err = e.openClickHouse(clickhouseclient.Config(c.ClickHouse)); err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, clickHouse.Close()) }()
+	}
 	url, err := c.ConnURL()
 	if err != nil {
 		return nil, err
@@ -141,13 +149,6 @@ func (c *verifyCmd) compare(e *env) (report *verify.Report, err error) {
 		return nil, fmt.Errorf("connect to Postgres at %s: %w", postgresclient.Redacted(url), err)
 	}
 	defer func() { err = errors.Join(err, postgres.Close(e.ctx)) }()
-	var clickHouse driver.Conn
-	if c.ReadModel == stores.ClickHouse {
-		if clickHouse, err = openClickHouse(clickhouseclient.Config(c.ClickHouse)); err != nil {
-			return nil, err
-		}
-		defer func() { err = errors.Join(err, clickHouse.Close()) }()
-	}
 	declared := topics.Declared(e.kafka.TopicPrefix)
 	return verify.Run(e.ctx, verify.Options{
 		Kafka: e.kafka, EventsTopic: declared.Events.Name, Group: declared.ProjectorGroup,
@@ -155,7 +156,8 @@ func (c *verifyCmd) compare(e *env) (report *verify.Report, err error) {
 	})
 }
 
-func openClickHouse(cfg clickhouseclient.Config) (driver.Conn, error) {
+// openClickHouse finds out at once whether it answers.
+func (e *env) openClickHouse(cfg clickhouseclient.Config) (driver.Conn, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -167,5 +169,14 @@ func openClickHouse(cfg clickhouseclient.Config) (driver.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up the ClickHouse client: %w", err)
 	}
-	return conn, nil
+	err = conn.Ping(e.ctx)
+	if err == nil {
+		return conn, nil
+	}
+	err = errors.Join(err, conn.Close())
+	at := strings.Join(cfg.Addrs, ",")
+	if errors.As(err, new(*clickhouse.Exception)) {
+		return nil, fmt.Errorf("reach ClickHouse at %s as %s: %w", at, cfg.User, err)
+	}
+	return nil, fmt.Errorf("no ClickHouse answers at %s (%w): say with --clickhouse-addrs where it is; it has another port for HTTP than for its own protocol", at, err)
 }

@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/lotline/lotline/schemas"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -56,6 +57,17 @@ type Options struct {
 	Types      []string
 }
 
+// unknownTypes are those that this build cannot read. They may be there all the same: of a newer one, or unreadable.
+func (o Options) unknownTypes() (unknown []string) {
+	prefix := map[Kind]string{Commands: "lotline.command.v1.", Events: "lotline.event.v1."}[o.Kind]
+	for _, t := range o.Types {
+		if prefix != "" && len(schemas.Fields(prefix+shortType(t))) == 0 {
+			unknown = append(unknown, t)
+		}
+	}
+	return unknown
+}
+
 // Run prints records to out until it has Count, until it is at the end that the
 // topic had when it began (unless Follow), or until ctx ends. opts make the
 // Kafka client. Warnings go to warn.
@@ -69,6 +81,9 @@ func Run(ctx context.Context, opts []kgo.Opt, o Options, out, warn io.Writer) er
 		return fmt.Errorf("make a Kafka client: %w", err)
 	}
 	defer client.Close()
+	for _, unknown := range o.unknownTypes() {
+		fmt.Fprintf(warn, "This version knows nothing of the type %s in %s.\n", unknown, o.Topic)
+	}
 	spans, err := plan(ctx, kadm.NewClient(client), o)
 	if err != nil {
 		return err

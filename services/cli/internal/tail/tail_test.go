@@ -225,6 +225,17 @@ func TestMistakesAreAnsweredBySentences(t *testing.T) {
 	}
 }
 
+func TestTypesThatNobodyKnowsAreNamed(t *testing.T) {
+	for kind, want := range map[Kind][]string{Events: {"Alocated", "Allocate"}, Commands: {"Alocated", "lotline.event.v1.Allocated"}, DeadLetters: nil} {
+		o := Options{Kind: kind, Types: []string{"Alocated", "Allocate", "lotline.event.v1.Allocated"}}
+		require.Equal(t, want, o.unknownTypes(), kind)
+	}
+	tp := newTopic(t, 1)
+	var warned bytes.Buffer
+	require.NoError(t, Run(t.Context(), tp.opts, Options{Kind: Events, Topic: tp.name, From: "start", Types: []string{"Alocated"}}, io.Discard, &warned))
+	require.Contains(t, warned.String(), "nothing of the type Alocated")
+}
+
 // The last record below the end belongs to an aborted transaction whose marker
 // is above it: no record will ever show that the end was reached.
 func TestRunEndsBelowAnAbortedTransactionAndSaysSo(t *testing.T) {

@@ -1,0 +1,188 @@
+package cli_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/lotline/lotline/pkg/telemetry/telemetrytest"
+	"github.com/lotline/lotline/services/cli"
+)
+
+func TestCommandsAreSentInEveryForm(t *testing.T) {
+	s := newShell(t)
+	s.ok("", "topics", "apply")
+	forms := [][]string{{}, {"--content-type=protobuf"}, {"--mode=structured"}, {"--mode=structured", "--content-type=protobuf"}}
+	contentTypes := []string{"application/json", "application/protobuf", "application/cloudevents+json", "application/cloudevents+json"}
+	for _, form := range forms {
+		s.ok(commands, append([]string{"send"}, form...)...)
+	}
+	type line struct {
+		Type    string
+		Headers map[string]string
+		Value   json.RawMessage
+	}
+	var lines []line
+	for dec := json.NewDecoder(strings.NewReader(s.ok("", "tail", "commands"))); dec.More(); {
+		var l line
+		require.NoError(t, dec.Decode(&l))
+		lines = append(lines, l)
+	}
+	each := strings.Count(commands, "\n")
+	require.Len(t, lines, len(forms)*each)
+	for i, l := range lines {
+		require.Equal(t, contentTypes[i/each], l.Headers["content-type"])
+		require.Equal(t, lines[i%each].Type, l.Type)
+		require.Equal(t, string(lines[i%each].Value), string(l.Value))
+	}
+}
+
+// TestATraceIsSentInEveryForm: the id that is printed is the one that the commands carry, the first of them.
+func TestATraceIsSentInEveryForm(t *testing.T) {
+	s := newShell(t)
+	s.ok("", "topics", "apply")
+	const traced = 128
+	many := strings.Repeat(`{"type":"Allocate","orderid":"o-1","sku":"LAMP","qty":3}`+"\n", traced+1)
+	for i, form := range []string{"--mode=binary", "--mode=structured"} {
+		sent := s.ok(many, "send", "--trace", form)
+		_, after, found := strings.Cut(sent, "; trace ")
+		require.True(t, found, sent)
+		id, rest, _ := strings.Cut(after, " ")
+		require.Len(t, id, 32)
+		require.Equal(t, "has the first 128\n", rest)
+		carry := 0
+		for line := range strings.Lines(s.ok("", "tail", "commands", fmt.Sprintf("--from=-%d", traced+1))) {
+			if strings.Contains(line, `"traceparent":"00-`+id+`-`) {
+				carry++
+				require.Equal(t, i == 1, strings.Contains(line, `"attributes"`), line)
+			}
+		}
+		require.Equal(t, traced, carry, form)
+	}
+	require.NotContains(t, s.ok(many, "send"), "trace")
+}
+
+// TestASendIsTheRootOfItsTrace: the commands hang on a span that a collector gets, with what became of the send.
+func TestASendIsTheRootOfItsTrace(t *testing.T) {
+	s := newShell(t)
+	receiver := telemetrytest.Start(t)
+	t.Setenv("LOTLINE_OTLP_ENDPOINT", receiver.URL)
+	const line = `{"type":"Allocate","orderid":"o-1","sku":"LAMP","qty":3}` + "\n"
+	code, _, stderr := run(t, line, "send", "--trace", "--timeout=1s")
+	require.Equal(t, 1, code, stderr)
+	spans := receiver.Spans()
+	require.Len(t, spans, 1)
+	require.Contains(t, spans[0].Error, "the topic lotline.commands does not exist")
+	require.Equal(t, "0", spans[0].Attributes["messaging.batch.message_count"])
+	receiver.Forget()
+
+	s.ok("", "topics", "apply")
+	s.ok(line, "send")
+	require.Empty(t, receiver.Spans(), "nobody asked for a trace")
+	sent := s.ok(line+line, "send", "--trace")
+	spans = receiver.Spans()
+	require.Len(t, spans, 1)
+	root := spans[0]
+	require.Equal(t, []string{"lotline-cli", "send lotline.commands", "PRODUCER", "", ""}, []string{root.Service, root.Name, root.Kind, root.Parent, root.Error})
+	require.Equal(t, "2", root.Attributes["messaging.batch.message_count"])
+	require.Contains(t, sent, "; trace "+root.Trace+" has the first 2\n")
+	require.Equal(t, 2, strings.Count(s.ok("", "tail", "commands"), `"traceparent":"00-`+root.Trace+"-"+root.ID+`-01"`))
+
+	t.Setenv("LOTLINE_OTLP_ENDPOINT", "http://127.0.0.1:1")
+	code, stdout, stderr := run(t, line, "send", "--trace")
+	require.Zero(t, code, "a collector that is away is no reason not to send")
+	require.Contains(t, stdout, "sent 1 commands")
+	require.Contains(t, stderr, "the collector does not take spans")
+	t.Setenv("LOTLINE_OTLP_ENDPOINT", "127.0.0.1:1")
+	code, _, stderr = run(t, line, "send", "--trace")
+	require.Equal(t, 2, code)
+	require.Contains(t, stderr, "--otlp-endpoint must be a URL of the form http://host:port")
+}
+
+func TestABadLineStopsTheSendWithItsNumberAndASentence(t *testing.T) {
+	s := newShell(t)
+	s.ok("", "topics", "apply")
+	lines := strings.SplitAfter(commands, "\n")
+	bad := lines[0] + lines[1] + `{"type":"Allocate","id":"c-x","orderid":"o-1","sku":"LAMP","qty":1e30}` + "\n" + lines[2]
+
+	code, stdout, stderr := run(t, bad, "send")
+	require.Equal(t, 1, code)
+	golden(t, "send_bad.txt", stdout+stderr)
+	require.Equal(t, 2, strings.Count(s.ok("", "tail", "commands"), "\n"))
+
+	require.Contains(t, s.ok(lines[0]+lines[1]+lines[1]+lines[2], "send", "--from-line=3"), "sent 2 commands")
+
+	code, stdout, stderr = run(t, bad, "send", "--skip-bad")
+	require.Zero(t, code)
+	golden(t, "send_skip_bad.txt", stdout+stderr)
+	require.NotContains(t, s.ok("", "tail", "commands"), "c-x")
+
+	code, stdout, _ = run(t, bad+"\xff\xfe\n"+`{"id":"`+strings.Repeat("x", 256)+`","type":"Deallocate","orderid":"o","sku":"S"}`, "send", "--send-bad")
+	require.Zero(t, code)
+	require.Contains(t, stdout, "sent 6 commands")
+	require.Contains(t, stdout, "; 3 bad lines, as they are sent")
+	out := s.ok("", "tail", "commands")
+	require.Contains(t, out, `"error":"qty 1e30 is not a whole number`)
+	require.Contains(t, out, `"raw_base64":"//4="`)
+	require.Contains(t, out, "the header ce_id is 256 bytes long")
+}
+
+func TestAnInterruptedSendSaysWhatItDid(t *testing.T) {
+	s := newShell(t)
+	s.ok("", "topics", "apply")
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	var out, errOut bytes.Buffer
+	// A producer that never ends, until its reader is interrupted.
+	in := endless{line: strings.SplitAfter(commands, "\n")[1], after: 1000, then: interrupt}
+	code := cli.Main(ctx, []string{"send"}, &in, &out, &errOut)
+	require.Equal(t, 1, code)
+	require.Contains(t, errOut.String(), "interrupted")
+	require.Regexp(t, `^sent \d+ commands in`, out.String())
+}
+
+type endless struct {
+	line  string
+	after int
+	then  func()
+}
+
+func (e *endless) Read(p []byte) (int, error) {
+	if e.after--; e.after == 0 {
+		e.then()
+	}
+	return copy(p, e.line), nil
+}
+
+func TestManyCommandsKeepTheirOrderBySKU(t *testing.T) {
+	s := newShell(t)
+	s.ok("", "topics", "apply")
+	var in strings.Builder
+	const n, skus = 20_000, 20
+	for i := range n {
+		fmt.Fprintf(&in, `{"type":"Allocate","id":"c-%d","orderid":"o-%d","sku":"SKU-%d","qty":1}`+"\n", i, i, i%skus)
+	}
+	require.Contains(t, s.ok(in.String(), "send", "--in-flight-max=500"), "sent 20000 commands")
+
+	next := map[string]int{}
+	out := s.ok("", "tail", "commands")
+	require.Equal(t, n, strings.Count(out, "\n"))
+	for l := range strings.Lines(out) {
+		var got struct {
+			Key     string
+			Headers map[string]string
+		}
+		require.NoError(t, json.Unmarshal([]byte(l), &got))
+		var sku int
+		_, err := fmt.Sscanf(got.Key, "SKU-%d", &sku)
+		require.NoError(t, err)
+		require.Equal(t, fmt.Sprintf("c-%d", sku+skus*next[got.Key]), got.Headers["ce_id"])
+		next[got.Key]++
+	}
+	require.Len(t, next, skus)
+}
