@@ -171,7 +171,8 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 	}
 }
 
-// proxyBeforeNothing is an address where connections are taken, and closed at once.
+// proxyBeforeNothing is an address where connections are taken, and closed without an answer. The request is read first:
+// what is closed over unread bytes is reset.
 func proxyBeforeNothing(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -183,6 +184,7 @@ func proxyBeforeNothing(t *testing.T) string {
 			if err != nil {
 				return
 			}
+			_, _ = conn.Read(make([]byte, 1<<10))
 			_ = conn.Close()
 		}
 	}()
