@@ -1,11 +1,8 @@
 package reads
 
 import (
-	"cmp"
 	"context"
 	"log/slog"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,7 +33,8 @@ const (
 // Cache keeps what is left of SKUs, and keeps it up to date by the events of the tail; see the package's comment. Its
 // methods may be called concurrently; those that the tail calls (submit.Follower), one after the other.
 type Cache struct {
-	entries *otter.Cache[string, *entry]
+	entries *otter.Cache[string, packed] // by SKU
+	made    time.Time
 	metrics *Metrics
 	// current is when all events that were committed had been taken in; nil: not known.
 	current atomic.Pointer[time.Time]
@@ -44,12 +42,6 @@ type Cache struct {
 
 	mu     sync.Mutex // of what follows, and of every change of entries
 	recent *recent
-}
-
-// entry is what is left of a SKU. It never changes: what comes after it takes its place.
-type entry struct {
-	readmodel.Availability
-	filled time.Time // when the store was asked
 }
 
 // CacheBytesMin is the least memory that a Cache can do with.
@@ -61,46 +53,47 @@ const CacheBytesMin = 1 << 20
 func NewCache(bytesMax int64, metrics *Metrics) *Cache {
 	recentMax := bytesMax / recentShare
 	c := &Cache{
-		entries: otter.Must(&otter.Options[string, *entry]{
+		entries: otter.Must(&otter.Options[string, packed]{
 			MaximumWeight: uint64(bytesMax - recentMax),
-			Weigher:       func(sku string, e *entry) uint32 { return uint32(entryBytes + len(sku) + batchesBytes(e.Batches)) },
+			Weigher:       func(sku string, p packed) uint32 { return uint32(entryBytes + len(sku) + len(p)) },
 		}),
-		metrics: metrics, emptied: make(chan struct{}, 1), recent: newRecent(recentMax),
+		made: time.Now(), metrics: metrics, emptied: make(chan struct{}, 1), recent: newRecent(recentMax),
 	}
 	metrics.watch(c)
 	return c
 }
 
-// Memory that an entry takes beside its SKU and its batches, and that a batch takes beside its ref: measured, and rounded
-// up (TestMemory).
-const (
-	entryBytes = 192
-	batchBytes = 72
-)
-
-func batchesBytes(batches []readmodel.Batch) (n int) {
-	for i := range batches {
-		n += batchBytes + len(batches[i].Ref)
-	}
-	return n
-}
-
 // get returns what is left of a SKU if that is known, and not older than currentMax.
-func (c *Cache) get(sku string) (*entry, bool) {
-	e, ok := c.entries.GetIfPresent(sku)
-	switch {
-	case !ok:
+func (c *Cache) get(sku string) (a readmodel.Availability, ok bool) {
+	found, ok := c.entries.GetIfPresent(sku)
+	if !ok {
 		c.metrics.misses.Inc()
-	case !c.isCurrent(): // asked after the entry was read: the entry is at least as new
-		c.metrics.stale.Inc()
-	case time.Since(e.filled) > lifetime:
-		c.metrics.misses.Inc()
-	default:
-		c.metrics.hits.Inc()
-		return e, true
+		return a, false
 	}
-	return nil, false
+	if !c.isCurrent() { // asked after the entry was read: the entry is at least as new
+		c.metrics.stale.Inc()
+		return a, false
+	}
+	e := found.unpack(sku)
+	if c.time()-e.filled > lifetime {
+		c.metrics.misses.Inc()
+		return a, false
+	}
+	c.metrics.hits.Inc()
+	return e.Availability, true
 }
+
+// peek returns what is kept of a SKU, which does not count as a question.
+func (c *Cache) peek(sku string) (e entry, ok bool) {
+	found, ok := c.entries.GetEntryQuietly(sku)
+	if ok {
+		e = found.Value.unpack(sku)
+	}
+	return e, ok
+}
+
+// time is how long ago the cache was made.
+func (c *Cache) time() time.Duration { return time.Since(c.made) }
 
 func (c *Cache) isCurrent() bool {
 	age, known := c.age()
@@ -140,19 +133,17 @@ func (c *Cache) Event(e *schemas.Event, partition int32, offset int64) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	found, ok := c.entries.GetEntryQuietly(e.SKU)
+	known, ok := c.peek(e.SKU)
 	c.recent.add(e, partition, offset+1, ok)
 	if !ok {
 		return
 	}
-	known := found.Value
 	if e.Version > known.Version+1 { // an event is missing; it may still come, over another partition
 		c.entries.Invalidate(e.SKU)
 		return
 	}
-	next := *known
-	if next.apply(e) {
-		c.put(&next)
+	if known.apply(e) {
+		c.put(&known)
 	}
 }
 
@@ -209,7 +200,7 @@ func (c *Cache) put(e *entry) {
 		c.entries.Invalidate(e.SKU)
 		return
 	}
-	c.entries.Set(e.SKU, e)
+	c.entries.Set(e.SKU, e.pack())
 }
 
 // fill is what a question to the store for a SKU came to: what is left of it, or that this is not known.
@@ -253,60 +244,18 @@ func (c *Cache) complete(since coverage, sku string, stored readmodel.Availabili
 	if a.Version == 0 {
 		return fill{}
 	}
-	known, ok := c.entries.GetEntryQuietly(sku)
+	known, ok := c.peek(sku)
 	switch {
-	case ok && known.Value.Version > a.Version: // and may have been answered
-		return fill{Availability: known.Value.Availability}
+	case ok && known.Version > a.Version: // and may have been answered
+		return fill{Availability: known.Availability}
 	case c.recent.covers(since):
 		c.metrics.admitted.Inc()
-		c.put(&entry{Availability: a, filled: time.Now()})
+		c.put(&entry{Availability: a, filled: c.time()})
 	default:
 		c.metrics.refused.Inc()
-		if ok && known.Value.Version < a.Version { // the tail is behind the store, and the next answer must not be older
+		if ok && known.Version < a.Version { // the tail is behind the store, and the next answer must not be older
 			c.entries.Invalidate(sku)
 		}
 	}
 	return fill{Availability: a}
-}
-
-// apply takes in the state after an event that is at most the next one, and reports whether that changed anything.
-func (a *entry) apply(e *schemas.Event) bool {
-	next := e.Version > a.Version
-	if next {
-		a.Version, a.Available = e.Version, e.Available
-	}
-	if e.BatchRef == "" {
-		return next
-	}
-	batches, changed := withBatch(a.Batches, batchOf(e))
-	a.Batches = batches
-	return next || changed
-}
-
-func batchOf(e *schemas.Event) readmodel.Batch {
-	return readmodel.Batch{Ref: e.BatchRef, Qty: e.BatchQty, Available: e.BatchAvailable, ETA: e.ETA, Version: e.Version}
-}
-
-// withBatch returns batches, which must be in order, with b in its place, unless they have it as new. It leaves what it is
-// given as it is: others read it.
-func withBatch(batches []readmodel.Batch, b readmodel.Batch) ([]readmodel.Batch, bool) {
-	i, found := slices.BinarySearchFunc(batches, b, byETA)
-	switch {
-	case found && batches[i].Version >= b.Version:
-		return batches, false
-	case found:
-		batches = slices.Clone(batches)
-		b.Ref, b.ETA = batches[i].Ref, batches[i].ETA // b's are parts of the text of a whole event
-		batches[i] = b
-		return batches, true
-	default:
-		b.Ref, b.ETA = strings.Clone(b.Ref), strings.Clone(b.ETA)
-		longer := make([]readmodel.Batch, 0, len(batches)+1) // and no room for more: there may be none for a long time
-		return append(append(append(longer, batches[:i]...), b), batches[i:]...), true
-	}
-}
-
-// byETA is the order of a SKU's batches: in stock first, then by eta, then by ref.
-func byETA(a, b readmodel.Batch) int {
-	return cmp.Or(strings.Compare(a.ETA, b.ETA), strings.Compare(a.Ref, b.Ref))
 }

@@ -151,7 +151,7 @@ func (h *history) Look(t *rapid.T) {
 	require.GreaterOrEqual(t, e.Version, h.told[sku], "a version goes back")
 	require.GreaterOrEqual(t, e.Version, h.current[sku], "an answer is older than the proof")
 	if h.exact {
-		require.Equal(t, h.history[sku][e.Version-1], e.Availability)
+		require.Equal(t, h.history[sku][e.Version-1], e)
 	}
 	h.told[sku] = e.Version
 }
@@ -164,7 +164,7 @@ func (h *history) Settle(t *rapid.T) {
 	h.deliverAll(h.cache)
 	for sku := range h.history {
 		if e, ok := h.cache.get(sku); ok {
-			require.Equal(t, h.newest(sku), e.Availability)
+			require.Equal(t, h.newest(sku), e)
 		}
 	}
 	h.projectAll()
@@ -180,7 +180,7 @@ func (h *history) Settle(t *rapid.T) {
 		require.Equal(t, fill{Availability: h.newest(sku)}, f)
 		e, ok := h.cache.get(sku)
 		require.True(t, ok, "nothing is in the way of keeping it")
-		require.Equal(t, h.newest(sku), e.Availability)
+		require.Equal(t, h.newest(sku), e)
 		h.told[sku] = f.Version
 	}
 	h.torn = torn
@@ -268,6 +268,6 @@ func TestTheCacheUnderConcurrentUse(t *testing.T) {
 		c.answered(c.asking(), []string{sku}, stored(sku))
 		e, ok := c.get(sku)
 		require.True(t, ok)
-		require.Equal(t, s.newest(sku), e.Availability)
+		require.Equal(t, s.newest(sku), e)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"runtime"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
@@ -32,7 +31,7 @@ func TestMemory(t *testing.T) {
 			for b := range batches {
 				a.Batches = append(a.Batches, readmodel.Batch{Ref: fmt.Sprintf("batch-%08d", b), Version: 1})
 			}
-			c.put(&entry{Availability: a, filled: time.Now()})
+			c.put(&entry{Availability: a, filled: c.time()})
 		}
 		c.entries.CleanUp()
 		taken, counted := heap()-before, int64(c.entries.WeightedSize())

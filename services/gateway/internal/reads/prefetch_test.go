@@ -39,7 +39,7 @@ func kept(t *testing.T, s *shop, c *Cache) {
 	for sku := range s.history {
 		e, ok := c.get(sku)
 		require.True(t, ok, sku)
-		require.Equal(t, s.newest(sku), e.Availability)
+		require.Equal(t, s.newest(sku), e)
 	}
 }
 

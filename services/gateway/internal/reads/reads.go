@@ -115,8 +115,8 @@ func (r *Reader) Availability(ctx context.Context, skus ...string) ([]readmodel.
 	fromMemory := r.cache != nil && !IsAnew(ctx)
 	for i, sku := range skus {
 		if fromMemory {
-			if e, ok := r.cache.get(sku); ok {
-				found[i] = e.Availability
+			var ok bool
+			if found[i], ok = r.cache.get(sku); ok {
 				continue
 			}
 		}
