@@ -49,9 +49,12 @@ func FromDocument(traceParent, traceState string) Carried {
 	return Carried{TraceParent: []byte(traceParent), TraceState: []byte(traceState)}.valid()
 }
 
+// requestTraceParent and requestTraceState are the names as net/http keeps them: asked for by others, it makes these each time.
+var requestTraceParent, requestTraceState = http.CanonicalHeaderKey(HeaderTraceParent), http.CanonicalHeaderKey(HeaderTraceState)
+
 // FromRequest finds the trace context in a request's headers, by the same rules.
 func FromRequest(headers http.Header) Carried {
-	return Carried{TraceParent: []byte(headers.Get(HeaderTraceParent)), TraceState: []byte(headers.Get(HeaderTraceState))}.valid()
+	return Carried{TraceParent: []byte(headers.Get(requestTraceParent)), TraceState: []byte(headers.Get(requestTraceState))}.valid()
 }
 
 // FromContext is the trace context of the span of ctx, if it has one.

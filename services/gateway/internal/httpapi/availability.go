@@ -41,7 +41,11 @@ type promise struct {
 // availability answers GET /availability/{sku}: is it in stock, and when?
 func (a *api) availability(r *http.Request) answer {
 	sku := r.PathValue("sku")
-	qty, fault := promisedQty(r.URL.Query())
+	var query url.Values
+	if r.URL.RawQuery != "" {
+		query = r.URL.Query()
+	}
+	qty, fault := promisedQty(query)
 	if fault == "" {
 		fault = checkID("sku", sku, schemas.MaxIDBytes)
 	}

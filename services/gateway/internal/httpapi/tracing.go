@@ -13,12 +13,12 @@ import (
 // traced makes a span of each request whose sender traces it, and of as many others as the tracer samples. Without one a
 // sender's trace context is still passed on, as it came; a request of neither kind leaves no trace in Kafka.
 func (a *api) traced(method, route string, handle func(*http.Request) answer) func(*http.Request) answer {
-	name := method + " " + route
+	name, ofServer := method+" "+route, trace.WithSpanKind(trace.SpanKindServer)
 	return func(r *http.Request) answer {
 		if carried := telemetry.FromRequest(r.Header); len(carried.TraceParent) > 0 {
 			r = r.WithContext(carried.Context(r.Context()))
 		}
-		ctx, span := a.Tracer.Start(r.Context(), name, trace.WithSpanKind(trace.SpanKindServer))
+		ctx, span := a.Tracer.Start(r.Context(), name, ofServer)
 		if !span.IsRecording() {
 			return handle(r)
 		}
