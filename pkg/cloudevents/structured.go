@@ -61,6 +61,17 @@ func Read(headers []kgo.RecordHeader, value []byte) (Envelope, []byte, error) {
 	}
 }
 
+// Decode is Read, and then decode of the data under its type and content type: schemas.DecodeCommand, or
+// schemas.DecodeEvent. Where only decode fails the attributes are returned all the same.
+func Decode[T any](headers []kgo.RecordHeader, value []byte, decode func(ceType, contentType string, data []byte) (T, error)) (e Envelope, decoded T, err error) {
+	e, data, err := Read(headers, value)
+	if err != nil {
+		return e, decoded, err
+	}
+	decoded, err = decode(e.Type, e.ContentType, data)
+	return e, decoded, err
+}
+
 // mediaType is a content type without its parameters, in lower case.
 func mediaType(contentType string) string {
 	bare, _, _ := strings.Cut(contentType, ";")

@@ -2,6 +2,8 @@ package cloudevents_test
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -125,6 +127,26 @@ func TestStructuredIsReadBack(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, e, got)
 	require.Equal(t, []byte{0xff, 0}, data)
+}
+
+func TestDecodeHandsTheDataOver(t *testing.T) {
+	refuse := errors.New("not today")
+	decode := func(ceType, contentType string, data []byte) (string, error) {
+		if len(data) == 0 {
+			return "", refuse
+		}
+		return fmt.Sprint(ceType, " ", contentType, " ", string(data)), nil
+	}
+	h := headers("ce_type", "T", "ce_id", "1", "content-type", "application/json")
+	e, decoded, err := cloudevents.Decode(h, []byte("{}"), decode)
+	require.NoError(t, err)
+	require.Equal(t, "1", e.ID)
+	require.Equal(t, "T application/json {}", decoded)
+	e, _, err = cloudevents.Decode(h, nil, decode)
+	require.ErrorIs(t, err, refuse)
+	require.Equal(t, "1", e.ID, "what could be read")
+	_, _, err = cloudevents.Decode(nil, []byte("{}"), decode)
+	require.ErrorContains(t, err, "ce_type is missing")
 }
 
 // FuzzReadStructured: what is taken is JSON, its data is a part of it, and what is refused has a sentence.

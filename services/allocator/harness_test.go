@@ -220,9 +220,7 @@ func (b *bench) events(n int) []published {
 	var events []published
 	seen := make(map[string]bool)
 	for _, r := range b.records(b.topics.Events.Name, n) {
-		envelope, data, err := cloudevents.Read(r.Headers, r.Value)
-		require.NoError(b.t, err)
-		e, err := schemas.DecodeEvent(envelope.Type, envelope.ContentType, data)
+		envelope, e, err := cloudevents.Decode(r.Headers, r.Value, schemas.DecodeEvent)
 		require.NoError(b.t, err)
 		require.Equal(b.t, e.SKU, string(r.Key), "events are keyed by SKU")
 		require.False(b.t, seen[envelope.ID], "event %s is there twice", envelope.ID)

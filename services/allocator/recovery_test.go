@@ -71,9 +71,7 @@ func TestContentTypesSurviveTheCrash(t *testing.T) {
 			b.send(b.command("later", allocate("later", "CHAIR", 1)))
 			b.check(7)
 			for _, r := range b.records(b.topics.Events.Name, 7) {
-				envelope, data, err := cloudevents.Read(r.Headers, r.Value)
-				require.NoError(t, err)
-				e, err := schemas.DecodeEvent(envelope.Type, envelope.ContentType, data)
+				envelope, e, err := cloudevents.Decode(r.Headers, r.Value, schemas.DecodeEvent)
 				require.NoError(t, err)
 				want := decided
 				if e.CommandID == "later" {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os/user"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -242,10 +243,7 @@ func (c *dlqAnswer) dryRun(e *env, topic deadletters.Topic, filter deadletters.F
 
 // unreadable says why a command still cannot be read by this version, or returns nil if it can.
 func unreadable(l *deadletters.Letter) error {
-	envelope, data, err := cloudevents.Read(l.Headers, l.Value)
-	if err == nil {
-		_, err = schemas.DecodeCommand(envelope.Type, envelope.ContentType, data)
-	}
+	_, _, err := cloudevents.Decode(l.Headers, l.Value, schemas.DecodeCommand)
 	return err
 }
 
@@ -338,5 +336,5 @@ func shown(s string, bytesMax int) string {
 // plain is s without quotes around it, but with nothing that a terminal obeys.
 func plain(s string) string {
 	quoted := strconv.QuoteToGraphic(s)
-	return quoted[1 : len(quoted)-1]
+	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
 }

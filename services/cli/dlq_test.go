@@ -111,6 +111,8 @@ func TestDeadLettersAreListedByWhatIsAskedFor(t *testing.T) {
 	require.NotContains(t, shown, "\x9b", "a terminal would obey it")
 	require.Contains(t, shown, "it would be a dead letter again")
 	require.Contains(t, s.ok("", "dlq", "show", "0"), `header    dlq_reason: "of the sender"`)
+	s.letter("LAMP", "{}", "3", "122", `the type "Alocate" is not a known command`)
+	require.Contains(t, s.ok("", "dlq", "list"), `the type "Alocate" is not a known command`)
 	s.fails("no dead letter at 0@9", "dlq", "show", "9")
 	s.fails("give an offset such as 17", "dlq", "show", "x")
 	s.fails("neither an age", "dlq", "list", "--since=yesterday")

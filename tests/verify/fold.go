@@ -57,14 +57,9 @@ func fold(report *Report, records []*kgo.Record) *state {
 	ids := make(map[string]bool, len(records))
 	var events []event
 	for _, r := range records {
-		envelope, data, err := cloudevents.Read(r.Headers, r.Value)
+		envelope, e, err := cloudevents.Decode(r.Headers, r.Value, schemas.DecodeEvent)
 		if err != nil {
 			report.fault("event %d@%d: %v", r.Partition, r.Offset, err)
-			continue
-		}
-		e, err := schemas.DecodeEvent(envelope.Type, envelope.ContentType, data)
-		if err != nil {
-			report.fault("event %s: %v", envelope.ID, err)
 			continue
 		}
 		if ids[envelope.ID] {
@@ -260,10 +255,7 @@ func checkDeadLetters(report *Report, unreadable Commands, dead []*kgo.Record) {
 func split(commands Commands) (readable map[string]bool, unreadable Commands) {
 	readable, unreadable = map[string]bool{}, Commands{}
 	for command, r := range commands {
-		envelope, data, err := cloudevents.Read(r.Headers, r.Value)
-		if err == nil {
-			_, err = schemas.DecodeCommand(envelope.Type, envelope.ContentType, data)
-		}
+		_, _, err := cloudevents.Decode(r.Headers, r.Value, schemas.DecodeCommand)
 		if err != nil {
 			unreadable[command] = r
 		} else {

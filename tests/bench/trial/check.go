@@ -117,12 +117,7 @@ func (s *Site) TallyEvents(ctx context.Context, w *Work) (t Tally, err error) {
 	}
 	seen := make(map[string]bool, len(w.Commands))
 	for _, r := range records {
-		envelope, data, err := cloudevents.Read(r.Headers, r.Value)
-		if err != nil {
-			t.Wrong++
-			continue
-		}
-		e, err := schemas.DecodeEvent(envelope.Type, envelope.ContentType, data)
+		_, e, err := cloudevents.Decode(r.Headers, r.Value, schemas.DecodeEvent)
 		switch {
 		case err != nil:
 			t.Wrong++

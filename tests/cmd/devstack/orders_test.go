@@ -48,9 +48,7 @@ func TestOrdersComeUntilTheStop(t *testing.T) {
 		fetches := client.PollFetches(ctx)
 		require.NoError(t, fetches.Err())
 		fetches.EachRecord(func(r *kgo.Record) {
-			envelope, data, err := cloudevents.Read(r.Headers, r.Value)
-			require.NoError(t, err)
-			command, err := schemas.DecodeCommand(envelope.Type, envelope.ContentType, data)
+			envelope, command, err := cloudevents.Decode(r.Headers, r.Value, schemas.DecodeCommand)
 			require.NoError(t, err)
 			require.Equal(t, command.SKU, string(r.Key))
 			require.NotContains(t, ids, envelope.ID)

@@ -88,11 +88,7 @@ func (p *Past) see(offset int64, r *kgo.Record) (last bool) {
 
 // eventOf is the event in a record. One that cannot be read is none that is ever decided.
 func eventOf(r *kgo.Record) schemas.Event {
-	envelope, data, err := cloudevents.Read(r.Headers, r.Value)
-	if err != nil {
-		return schemas.Event{}
-	}
-	e, err := schemas.DecodeEvent(envelope.Type, envelope.ContentType, data)
+	_, e, err := cloudevents.Decode(r.Headers, r.Value, schemas.DecodeEvent)
 	if err != nil {
 		return schemas.Event{}
 	}

@@ -76,10 +76,7 @@ func newLetter(l *deadletters.Letter) letter {
 
 // unreadable says why this version cannot read a command either, or returns nil.
 func unreadable(l *deadletters.Letter) error {
-	envelope, data, err := cloudevents.Read(l.Headers, l.Value)
-	if err == nil {
-		_, err = schemas.DecodeCommand(envelope.Type, envelope.ContentType, data)
-	}
+	_, _, err := cloudevents.Decode(l.Headers, l.Value, schemas.DecodeCommand)
 	return err
 }
 

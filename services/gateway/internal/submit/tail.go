@@ -199,11 +199,7 @@ func (t *Tail) deliver(fetches kgo.Fetches) map[int32]int64 {
 }
 
 func (t *Tail) handOver(record *kgo.Record, listening []Listener) {
-	envelope, data, err := cloudevents.Read(record.Headers, record.Value)
-	var event schemas.Event
-	if err == nil {
-		event, err = schemas.DecodeEvent(envelope.Type, envelope.ContentType, data)
-	}
+	envelope, event, err := cloudevents.Decode(record.Headers, record.Value, schemas.DecodeEvent)
 	if err != nil {
 		// Not an event of this version. Whoever waits for its outcome will hear that it is pending.
 		t.unreadable(record, err)

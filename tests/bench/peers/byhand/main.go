@@ -93,11 +93,7 @@ func run(ctx context.Context, f flags) error {
 
 // handle decides one command and has its event sent.
 func (w *worker) handle(ctx context.Context, r *kgo.Record) error {
-	envelope, data, err := cloudevents.Read(r.Headers, r.Value)
-	if err != nil {
-		return err
-	}
-	c, err := schemas.DecodeCommand(envelope.Type, envelope.ContentType, data)
+	envelope, c, err := cloudevents.Decode(r.Headers, r.Value, schemas.DecodeCommand)
 	if err != nil {
 		return err
 	}
