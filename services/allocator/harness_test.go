@@ -11,14 +11,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -87,51 +85,6 @@ func (b *bench) createTopics() {
 	changes, err := topics.Diff(b.t.Context(), b.adm, b.topics.All(), 1)
 	require.NoError(b.t, err)
 	require.NoError(b.t, topics.Apply(b.t.Context(), b.adm, changes))
-}
-
-// newDatabase makes a database for one test and drops it afterwards.
-func newDatabase(t *testing.T, name string) string {
-	t.Helper()
-	server := os.Getenv("LOTLINE_TEST_POSTGRES")
-	require.NotEmpty(t, server, "LOTLINE_TEST_POSTGRES must hold the URL of a Postgres superuser: run this through make test")
-	execute := func(ctx context.Context, sql string) error {
-		conn, err := pgx.Connect(ctx, server)
-		if err != nil {
-			return err
-		}
-		defer conn.Close(ctx)
-		_, err = conn.Exec(ctx, sql)
-		return err
-	}
-	require.NoError(t, execute(t.Context(), `CREATE DATABASE "`+name+`"`))
-	t.Cleanup(func() {
-		if err := execute(context.Background(), `DROP DATABASE "`+name+`" WITH (FORCE)`); err != nil {
-			t.Errorf("drop the test's database: %v", err)
-		}
-	})
-	u, err := url.Parse(server)
-	require.NoError(t, err)
-	u.Path = "/" + name
-	return u.String()
-}
-
-// leastPrivileged returns the URL of a new user who is a member of the allocator's role and of nothing else.
-func leastPrivileged(t *testing.T, owner string) string {
-	t.Helper()
-	user, password := "u"+strings.ToLower(rand.Text()[:12]), rand.Text()
-	execute := func(ctx context.Context, sql string) {
-		conn, err := pgx.Connect(ctx, owner)
-		require.NoError(t, err)
-		defer conn.Close(ctx)
-		_, err = conn.Exec(ctx, sql)
-		require.NoError(t, err)
-	}
-	execute(t.Context(), "CREATE ROLE "+user+" LOGIN PASSWORD '"+password+"' IN ROLE lotline_allocator")
-	t.Cleanup(func() { execute(context.Background(), "DROP ROLE "+user) })
-	u, err := url.Parse(owner)
-	require.NoError(t, err)
-	u.User = url.UserPassword(user, password)
-	return u.String()
 }
 
 // start boots an allocator and returns a function that stops it and waits for its end.
@@ -229,56 +182,6 @@ func (b *bench) events(n int) []published {
 	}
 	require.Len(b.t, events, n)
 	return events
-}
-
-func (b *bench) postgres() *pgx.Conn {
-	b.t.Helper()
-	conn, err := pgx.Connect(b.t.Context(), b.owner)
-	require.NoError(b.t, err)
-	b.t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	return conn
-}
-
-func (b *bench) postgresAdmin() *pgx.Conn {
-	b.t.Helper()
-	conn, err := pgx.Connect(context.Background(), os.Getenv("LOTLINE_TEST_POSTGRES"))
-	require.NoError(b.t, err)
-	b.t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	return conn
-}
-
-// backupURL is url with the database of that name exchanged for its backup.
-func backupURL(pgURL, database string) string {
-	u, err := url.Parse(pgURL)
-	if err != nil {
-		panic(err)
-	}
-	u.Path = "/" + database + "_backup"
-	return u.String()
-}
-
-// lines are the order lines as stored, without what differs between two lives of a database.
-func (b *bench) lines() []string {
-	b.t.Helper()
-	conn := b.postgres()
-	defer conn.Close(b.t.Context())
-	rows, err := conn.Query(b.t.Context(), `SELECT concat_ws(' ', orderid, sku, qty, batchref, allocated_version, command_id, command_offset) FROM order_lines ORDER BY 1`)
-	require.NoError(b.t, err)
-	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	require.NoError(b.t, err)
-	return lines
-}
-
-// position is where a partition stands in Postgres.
-type position struct{ NextOffset, OutboxFloor int64 }
-
-func (b *bench) position(partition int32) (at position) {
-	b.t.Helper()
-	conn := b.postgres()
-	defer conn.Close(b.t.Context())
-	require.NoError(b.t, conn.QueryRow(b.t.Context(), `SELECT coalesce(max(next_offset), 0), coalesce(max(outbox_floor), 0)
-		FROM partitions WHERE partition = $1`, partition).Scan(&at.NextOffset, &at.OutboxFloor))
-	return at
 }
 
 // readiness asks a started allocator's admin endpoint.

@@ -1,98 +1,26 @@
 package console
 
 import (
-	"bufio"
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
-	"net/http"
-	"net/http/httptest"
 	"path"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/lotline/lotline/pkg/admin"
 	"github.com/lotline/lotline/pkg/cloudevents"
-	"github.com/lotline/lotline/pkg/readmodel"
 	"github.com/lotline/lotline/schemas"
 	"github.com/lotline/lotline/services/gateway/internal/submit"
-	"github.com/lotline/lotline/topics"
 	"github.com/stretchr/testify/require"
-	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 var errAway = errors.New("it is away")
-
-// library is a read model with a SKU, an order, a command and a batch, or one that is away.
-type library struct {
-	away bool
-}
-
-func (l *library) fail() error {
-	if l.away {
-		return errAway
-	}
-	return nil
-}
-
-func (l *library) Allocations(_ context.Context, id string) ([]readmodel.Line, error) {
-	if id == "order" {
-		return []readmodel.Line{{OrderID: id, SKU: "CHAIR", BatchRef: "b", Qty: 3}}, l.fail()
-	}
-	return nil, l.fail()
-}
-
-func (l *library) Availability(_ context.Context, skus ...string) ([]readmodel.Availability, error) {
-	if skus[0] == "CHAIR" || skus[0] == "both" {
-		return []readmodel.Availability{{SKU: skus[0], Version: 4, Available: 7, Batches: []readmodel.Batch{{Ref: "b", Qty: 10, Available: 7}}}}, l.fail()
-	}
-	return make([]readmodel.Availability, len(skus)), l.fail()
-}
-
-func (l *library) Outcome(_ context.Context, id string) (readmodel.Outcome, error) {
-	if id == "command" || id == "both" {
-		return readmodel.Outcome{CommandID: id, Type: "Allocated"}, l.fail()
-	}
-	return readmodel.Outcome{}, l.fail()
-}
-
-func (l *library) SKUs(_ context.Context, ref string) ([]string, error) {
-	if ref == "b" {
-		return []string{"CHAIR", "SOFA"}, l.fail()
-	}
-	return nil, l.fail()
-}
-
-func (l *library) History(_ context.Context, sku string, before uint64, _ int) ([]readmodel.Change, error) {
-	return []readmodel.Change{{Type: "BatchCreated", SKU: sku, Version: max(before, 1)}}, l.fail()
-}
-
-func (l *library) Story(_ context.Context, id string, _ int) ([]readmodel.Change, error) {
-	if id == "only-refused" || id == "order" {
-		return []readmodel.Change{{Type: "OutOfStock", OrderID: id}}, l.fail()
-	}
-	return nil, l.fail()
-}
-
-func newConsole(l *library, opts ...kgo.Opt) *Console {
-	return New(Config{Topics: topics.Declared("lotline"), ProjectorGroup: "lotline.projector", ReadModel: "clickhouse", ReadWait: time.Second, Kafka: opts},
-		Ports{Reader: l, History: l, Outages: func() []admin.Outage { return nil }, Log: slog.New(slog.DiscardHandler)})
-}
-
-func get(c *Console, path string) (status int, body string, header http.Header) {
-	w := httptest.NewRecorder()
-	c.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
-	return w.Code, w.Body.String(), w.Header()
-}
 
 func TestVendoredFilesAreThoseThatWereChecked(t *testing.T) {
 	list, err := static.ReadFile("static/vendor/checksums.txt")
@@ -196,147 +124,6 @@ func TestQuestionsAboutThePastAreBounded(t *testing.T) {
 		require.Equal(t, 200, status)
 		require.Len(t, c.asked, askedMax-1, "the place is given back")
 	})
-}
-
-func TestASlowViewerIsLetGoAndComesBack(t *testing.T) {
-	h := newHub(newMeter())
-	_, slow, leaveSlow, err := h.join(0)
-	require.NoError(t, err)
-	_, quick, leaveQuick, err := h.join(0)
-	require.NoError(t, err)
-	var seen int64
-	for range viewerBehindMax + 5 {
-		h.publish(&Sample{Time: time.Now().UnixMilli()})
-		s := <-quick
-		require.Greater(t, s.ID, seen)
-		seen = s.ID
-	}
-	received := 0
-	var last int64
-	for s := range slow { // it is closed
-		received, last = received+1, s.ID
-	}
-	require.Equal(t, viewerBehindMax, received)
-	require.EqualValues(t, 1, h.meter.watched.Load())
-	leaveSlow()
-	kept, _, leave, err := h.join(last)
-	require.NoError(t, err)
-	require.Len(t, kept, 5, "what it missed")
-	leave()
-	leave()
-	leaveQuick()
-	require.False(t, h.meter.Listening())
-}
-
-func TestViewersAndSamplesAreBounded(t *testing.T) {
-	c := newConsole(&library{})
-	for range viewersMax {
-		_, _, _, err := c.hub.join(0)
-		require.NoError(t, err)
-	}
-	status, body, _ := get(c, "/console/live")
-	require.Equal(t, 503, status)
-	require.Contains(t, body, "64 consoles are open")
-	for range samplesKept + 10 {
-		c.hub.publish(&Sample{})
-	}
-	require.Len(t, c.hub.kept, samplesKept)
-	c.hub.close()
-	require.False(t, c.meter.Listening())
-}
-
-// event is one of the meter's, decided so long after its command came.
-func event(m *meter, partition int32, offset int64, appended time.Time, took time.Duration) {
-	m.Event(&kgo.Record{Partition: partition, Offset: offset, Timestamp: appended}, &cloudevents.Envelope{Time: appended.Add(-took)},
-		&schemas.Event{Type: schemas.EventAllocated, SKU: "CHAIR", Qty: 1})
-}
-
-func TestMeter(t *testing.T) {
-	m := newMeter()
-	now := time.Now()
-	for i := range 100 {
-		event(m, 0, int64(i), now.Add(time.Duration(i)*10*time.Millisecond), time.Duration(i+1)*time.Millisecond)
-	}
-	at, ok := m.appended(0, 42)
-	require.True(t, ok)
-	require.WithinDuration(t, now.Add(420*time.Millisecond), at, markEvery)
-	_, ok = m.appended(0, 100)
-	require.False(t, ok, "there is none yet")
-	_, ok = m.appended(1, 0)
-	require.False(t, ok)
-	events, latency, recent := m.take()
-	require.Equal(t, 100, events)
-	require.Equal(t, &Latency{P50: 51, P95: 96, Max: 100}, latency)
-	require.Len(t, recent, recentMax)
-	events, latency, _ = m.take()
-	require.Zero(t, events)
-	require.Nil(t, latency)
-	for i := range 2 * marksMax {
-		event(m, 0, int64(i), now.Add(time.Duration(i)*time.Second), -time.Second)
-	}
-	require.LessOrEqual(t, len(m.marks[0]), marksMax)
-	_, latency, _ = m.take()
-	require.Zero(t, latency.Max, "clocks that went back are no time at all")
-}
-
-// TestLive watches a Kafka in which a group is behind, then one that is away, and then one that is back.
-func TestLive(t *testing.T) {
-	set := topics.Declared("lotline")
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(2, set.Commands.Name, set.Events.Name), kfake.SeedTopics(1, set.DeadLetters.Name))
-	require.NoError(t, err)
-	defer cluster.Close()
-	client, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
-	require.NoError(t, err)
-	defer client.Close()
-	for range 5 {
-		require.NoError(t, client.ProduceSync(t.Context(), &kgo.Record{Topic: set.Commands.Name, Partition: 1}).FirstErr())
-	}
-	var committed kadm.Offsets
-	committed.AddOffset(set.Commands.Name, 1, 2, -1)
-	require.NoError(t, kadm.NewClient(client).CommitAllOffsets(t.Context(), set.AllocatorGroup, committed))
-
-	c := newConsole(&library{}, kgo.SeedBrokers(cluster.ListenAddrs()...))
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- c.Run(ctx) }()
-	server := httptest.NewServer(c.Handler())
-	defer server.Close()
-	response, err := http.Get(server.URL + "/console/live")
-	require.NoError(t, err)
-	defer response.Body.Close()
-	require.Equal(t, "text/event-stream", response.Header.Get("Content-Type"))
-	lines := bufio.NewScanner(response.Body)
-	next := func() (s Sample) {
-		for lines.Scan() {
-			if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok && strings.Contains(data, `"time"`) {
-				require.NoError(t, json.Unmarshal([]byte(data), &s))
-				return s
-			}
-		}
-		require.Fail(t, "the stream has ended", "%v", lines.Err())
-		return s
-	}
-	s := next()
-	require.Equal(t, []int64{0, 3}, s.Allocators.Lag)
-	require.Equal(t, []int64{0, 0}, s.Projectors.Lag)
-	require.Nil(t, s.Commands, "one look is no rate")
-	require.Zero(t, *s.Unprojected)
-	for range 7 {
-		require.NoError(t, client.ProduceSync(t.Context(), &kgo.Record{Topic: set.Commands.Name, Partition: 0}).FirstErr())
-	}
-	rate := 0.0
-	for s.Allocators.Lag[0] < 7 {
-		s = next()
-		rate = max(rate, *s.Commands)
-	}
-	require.Equal(t, []int64{7, 3}, s.Allocators.Lag)
-	require.Positive(t, rate)
-
-	stop()
-	require.NoError(t, <-done)
-	for lines.Scan() { // to the end of the stream: a server that stops waits for nobody
-	}
-	require.NoError(t, lines.Err())
 }
 
 func TestACommandsWayIsTold(t *testing.T) {
