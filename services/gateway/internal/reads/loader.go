@@ -13,8 +13,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// loader makes few queries of many look-ups: what queued while the last query
-// ran is the next query. One look-up alone waits for nothing; a hundred at once
+// loader makes few queries of many look-ups: what queued while as many as may
+// run at once did is the next query. One look-up alone waits for nothing; a hundred at once
 // cost little more than one. A key that queues while a query for it runs is
 // queried again, so no answer is older than its question.
 //
@@ -26,17 +26,21 @@ type loader[V any] struct {
 
 	query   func(ctx context.Context, keys []string) (map[string]V, error)
 	keysMax int           // of one query
+	atOnce  int           // queries that may run
 	timeout time.Duration // of one query
 	shed    prometheus.Counter
 
 	mu     sync.Mutex
 	queue  []string
 	queued map[string]*lookup[V]
-	busy   bool          // drain runs
+	drains int           // that run
 	took   time.Duration // by a query, about
 }
 
 const (
+	// queriesAtOnce is how many queries of one kind run at once. One alone leaves all cores of the store but one idle, and that one too
+	// while question and answer are on their way; many would be small ones, of which each look-up costs more.
+	queriesAtOnce = 3
 	// queueWait is how long a look-up may have to wait, by what queries took lately, before the query that answers it begins.
 	// What fits into the next query always may: it waits for one query only, which has its own bound.
 	queueWait = 100 * time.Millisecond
@@ -57,7 +61,7 @@ type lookup[V any] struct {
 
 func newLoader[V any](store, question string, timeout time.Duration, metrics *Metrics, query func(context.Context, []string) (map[string]V, error)) *loader[V] {
 	return &loader[V]{
-		store: store, question: question, query: measured(metrics, question, query), keysMax: readmodel.KeysMax, timeout: timeout,
+		store: store, question: question, query: measured(metrics, question, query), keysMax: readmodel.KeysMax, atOnce: queriesAtOnce, timeout: timeout,
 		shed: metrics.shed.WithLabelValues(question), queued: map[string]*lookup[V]{},
 	}
 }
@@ -106,8 +110,8 @@ func (l *loader[V]) enqueue(ctx context.Context, keys []string) ([]*lookup[V], e
 			lookups[i].traced = append(lookups[i].traced, span)
 		}
 	}
-	if !l.busy && len(keys) > 0 {
-		l.busy = true
+	if l.drains < l.atOnce && len(keys) > 0 {
+		l.drains++
 		go l.drain()
 	}
 	return lookups, nil
@@ -116,7 +120,7 @@ func (l *loader[V]) enqueue(ctx context.Context, keys []string) ([]*lookup[V], e
 // full reports whether n more look-ups would have to wait for too long.
 func (l *loader[V]) full(n int) bool {
 	queries := (len(l.queue) + n - 1) / l.keysMax // before the one that has the last of them
-	return queries > queueQueriesMax || time.Duration(queries)*l.took > queueWait
+	return queries > queueQueriesMax || time.Duration(queries)*l.took/time.Duration(l.atOnce) > queueWait
 }
 
 func (l *loader[V]) enqueueOne(key string) *lookup[V] {
@@ -192,7 +196,8 @@ func (l *loader[V]) take() (keys []string, lookups []*lookup[V]) {
 		keys, lookups = append(keys, key), append(lookups, lookup)
 	}
 	if len(keys) == 0 {
-		l.busy, l.queue = false, nil
+		l.drains--
+		l.queue = nil
 	}
 	return keys, lookups
 }

@@ -23,7 +23,7 @@ type database struct {
 func newDatabase() (*database, *loader[string]) {
 	d := &database{queries: make(chan []string, 100), answers: make(chan error)}
 	l := newLoader("store", "thing", queryTimeout, NewMetrics(prometheus.NewRegistry()), d.query)
-	l.keysMax = 3
+	l.keysMax, l.atOnce = 3, 1
 	return d, l
 }
 
@@ -81,6 +81,33 @@ func TestLoaderGathersWhatQueuedMeanwhile(t *testing.T) {
 		}
 		last := ask(t.Context(), l, "a")
 		require.Equal(t, []string{"a"}, <-d.queries, "nothing is remembered")
+		d.answers <- nil
+		require.Equal(t, "value of a", <-last)
+	})
+}
+
+func TestLoaderRunsAFewQueriesAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, l := newDatabase()
+		l.atOnce = 2
+		results := map[string]<-chan any{}
+		for _, key := range []string{"a", "b", "c", "d", "e", "f"} {
+			results[key] = ask(t.Context(), l, key)
+		}
+		require.Equal(t, [][]string{{"a"}, {"b"}}, [][]string{<-d.queries, <-d.queries}, "neither waits for the other")
+		require.Empty(t, d.queries, "a third would be one more than may run")
+		d.answers <- nil
+		require.Equal(t, []string{"c", "d", "e"}, <-d.queries)
+		for range 3 {
+			d.answers <- nil
+		}
+		require.Equal(t, []string{"f"}, <-d.queries)
+		for key, result := range results {
+			require.Equal(t, "value of "+key, <-result)
+		}
+		synctest.Wait()
+		require.Zero(t, l.drains)
+		last := ask(t.Context(), l, "a")
 		d.answers <- nil
 		require.Equal(t, "value of a", <-last)
 	})

@@ -72,7 +72,7 @@ func TestManyQuestionsAreFewQueries(t *testing.T) {
 			})
 		}
 		require.NoError(t, group.Wait())
-		require.LessOrEqual(t, len(s.queries), 2, "the first, and one of all that queued meanwhile")
+		require.LessOrEqual(t, len(s.queries), queriesAtOnce+1, "the first few, and one of all that queued meanwhile")
 		lines, err := r.Allocations(t.Context(), "nobody's")
 		require.NoError(t, err)
 		require.Empty(t, lines)
