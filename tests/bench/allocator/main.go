@@ -52,7 +52,7 @@ type flags struct {
 	WarmUp        int           `default:"20000" help:"Commands of a first round that does not count: the broker's JVM compiles what it does often."`
 	FloorTimes    int           `default:"200" help:"Transactions and commits of the floor, in each round; 0 = none."`
 	NoCeiling     bool          `help:"Leave the ceiling out."`
-	ChunkMax      int           `default:"10000" help:"Commands of one transaction of the ceiling; by default as many as an allocator polls."`
+	ChunkMax      int           `default:"10000" help:"Commands of one transaction of the ceiling, by default more than an allocator polls: larger ones cost less each."`
 	Profile       string        `help:"Write a CPU profile of the first allocator to this file, of ten seconds from the first command; one row and one round only." placeholder:"FILE"`
 	Name          string        `default:"allocator" help:"Of the files of results." json:"-"`
 	Results       string        `env:"BENCH_RESULTS" help:"Folder in which results are kept; empty = none." placeholder:"DIR" json:"-"`

@@ -116,6 +116,8 @@ func (d *difference) Is(target error) bool { return target == ErrDiffers }
 // the first of the next one.
 func (c *chunk) plan(cached func(string) bool, cutLinesMax int) {
 	c.products = make(map[string]*held)
+	// Nearly all commands allocate, and carry an id.
+	c.need.Lines, c.need.Seen = make([]LineKey, 0, len(c.in)), make([]SeenKey, 0, len(c.in))
 	named := make(map[string]bool)
 	cuts := make(map[BatchKey]int)
 	for i := range c.in {

@@ -163,7 +163,8 @@ func (s Segment) Entries() ([]Entry, error) {
 	if r.err == nil && v != version1 && v != version2 {
 		return nil, fmt.Errorf("outbox segment %d..%d: format %d is unknown to this build: run the build that wrote it, or a newer one", s.First, s.Next, v)
 	}
-	var entries []Entry
+	// One an offset at the most, if the bytes are not damaged, of several bytes each.
+	entries := make([]Entry, 0, max(0, min(s.Next-s.First, int64(len(r.data)/entryBytesMin))))
 	for r.err == nil && len(r.data) > 0 {
 		e := r.entry(s.First, v == version2)
 		if r.err == nil && (e.Offset < s.First || e.Offset >= s.Next) {
@@ -176,6 +177,9 @@ func (s Segment) Entries() ([]Entry, error) {
 	}
 	return entries, nil
 }
+
+// entryBytesMin are those of an entry: at the least one each for its offset, its time, how many messages, and the length of a reason.
+const entryBytesMin = 4
 
 var errDamaged = errors.New("the bytes are damaged")
 

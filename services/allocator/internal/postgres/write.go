@@ -26,6 +26,7 @@ func write(ctx context.Context, db batcher, writes []apply.Write, held bool) err
 	writes = slices.SortedFunc(slices.Values(writes), func(a, b apply.Write) int { return int(a.Partition) - int(b.Partition) })
 	for _, w := range writes {
 		queuePartition(b, w)
+		queueOutbox(b, w)
 		for _, p := range w.Products {
 			products = append(products, moved{p, w.Partition})
 		}
@@ -39,9 +40,6 @@ func write(ctx context.Context, db batcher, writes []apply.Write, held bool) err
 	queueBatches(b, changes)
 	queueLines(b, changes)
 	queueSeen(b, changes)
-	for _, w := range writes {
-		queueOutbox(b, w)
-	}
 	if err := db.SendBatch(ctx, b).Close(); err != nil {
 		return fmt.Errorf("commit %d SKUs of %d partitions: %w", len(products), len(writes), err)
 	}
@@ -62,6 +60,8 @@ func queuePartition(b *pgx.Batch, w apply.Write) {
 	queueDependencies(b, w.DependsOn)
 }
 
+// queueOutbox comes before all else that is large: what the client sends grows in memory by a quarter at a time, each time copied, but
+// takes one that is most of the whole at once. Nobody else inserts for a partition that was moved here.
 func queueOutbox(b *pgx.Batch, w apply.Write) {
 	for _, s := range w.Segments {
 		b.Queue(`INSERT INTO outbox (partition, first_offset, next_offset, segment, depends_on) VALUES ($1, $2, $3, $4, $5)`,
