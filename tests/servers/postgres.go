@@ -49,8 +49,11 @@ func StartPostgres(ctx context.Context, o Options) (*Server, error) {
 		Name: "postgres", Addr: local(o.Port), DSN: dsn.String(), LogFile: o.LogFile, dataDir: data,
 		stopSignal: syscall.SIGINT, // its fast shutdown: sessions are ended, not waited for
 		command: func() *exec.Cmd {
-			return asOrdinaryUser(exec.Command(filepath.Join(bin, "postgres"), "-D", data, "-p", strconv.Itoa(o.Port),
-				"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=200", "-c", "log_line_prefix=%m [%p] %e "))
+			args := []string{"-D", data, "-p", strconv.Itoa(o.Port)}
+			for _, setting := range append([]string{"listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200", "log_line_prefix=%m [%p] %e "}, o.Settings...) {
+				args = append(args, "-c", setting)
+			}
+			return asOrdinaryUser(exec.Command(filepath.Join(bin, "postgres"), args...))
 		},
 		ready: func(ctx context.Context) error {
 			conn, err := pgx.Connect(ctx, dsn.String())

@@ -33,11 +33,12 @@ const (
 
 // Options says where a server keeps its data and where it listens.
 type Options struct {
-	DataDir    string // created if it is missing; a server started on it again finds its data
-	Port       int    // on 127.0.0.1; 0 takes a free one
-	SecondPort int    // ClickHouse over HTTP, Kafka's controller; 0 takes a free one
-	LogFile    string // appended to; DataDir + ".log" if empty
-	Advertised string // host:port that Apache Kafka sends its clients to, as of a proxy before it; its own if empty
+	DataDir    string   // created if it is missing; a server started on it again finds its data
+	Port       int      // on 127.0.0.1; 0 takes a free one
+	SecondPort int      // ClickHouse over HTTP, Kafka's controller; 0 takes a free one
+	LogFile    string   // appended to; DataDir + ".log" if empty
+	Advertised string   // host:port that Apache Kafka sends its clients to, as of a proxy before it; its own if empty
+	Settings   []string // of Postgres, NAME=VALUE each, as in postgresql.conf; others ignore them
 }
 
 // Server is one server process. Its fields are constant once it was started, also over Restart; its methods may be

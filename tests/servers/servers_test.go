@@ -245,6 +245,15 @@ func consume(ctx context.Context, s *servers.Server) (string, error) {
 	return string(fetches.Records()[0].Value), nil
 }
 
+func TestPostgresHasTheSettingsThatItIsGiven(t *testing.T) {
+	s, err := servers.StartPostgres(t.Context(), servers.Options{DataDir: filepath.Join(t.TempDir(), "postgres"), Settings: []string{"max_wal_size=77MB"}})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Stop()) })
+	answer, err := postgres(t.Context(), s, "SELECT current_setting('max_wal_size')")
+	require.NoError(t, err)
+	require.Equal(t, "77MB", answer)
+}
+
 // A base backup is Postgres as it was then: what came later is not in it, and it takes writes again.
 func TestARestoredPostgresIsWhatWasBackedUp(t *testing.T) {
 	dir := t.TempDir()

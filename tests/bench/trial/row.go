@@ -90,7 +90,7 @@ const (
 	ampleQty      = 1_000_000_000
 )
 
-// New makes a row's work: the same seed gives the same.
+// New makes a row's work: the same seed gives the same. Orders' ids come in no order.
 func (r Row) New(commands int, seed uint64) *Work {
 	w := &Work{Row: r, touched: make(map[string]int)}
 	for sku := range r.SKUs {
@@ -118,18 +118,10 @@ func (r Row) New(commands int, seed uint64) *Work {
 		sku := skuName(next())
 		w.touched[sku]++
 		w.Commands = append(w.Commands, Command{schemas.Command{
-			Type: schemas.CommandAllocate, OrderID: fmt.Sprintf("order-%016x", scattered(uint64(i))), SKU: sku, Qty: lineQty,
+			Type: schemas.CommandAllocate, OrderID: fmt.Sprintf("order-%016x", rng.Uint64()), SKU: sku, Qty: lineQty,
 		}, commandPrefix + strconv.Itoa(i)})
 	}
 	return w
-}
-
-// scattered gives each number another one, anywhere: orders' ids come in no order. It is the finalizer of SplitMix64.
-func scattered(n uint64) uint64 {
-	n += 0x9e3779b97f4a7c15
-	n = (n ^ n>>30) * 0xbf58476d1ce4e5b9
-	n = (n ^ n>>27) * 0x94d049bb133111eb
-	return n ^ n>>31
 }
 
 const skuFormat = "SKU-%06d"

@@ -104,18 +104,19 @@ func (g *Ground) Processes() ([]usage.Process, error) {
 	return []usage.Process{postgres, kafka}, err
 }
 
-// Versions are the servers', for a report.
+// Versions are the servers', for a report, with the settings of Postgres that its speed depends on.
 func (g *Ground) Versions(ctx context.Context) (map[string]string, error) {
 	conn, err := pgx.Connect(ctx, g.Postgres)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close(ctx)
-	var postgres, fsync string
-	if err := conn.QueryRow(ctx, "SELECT current_setting('server_version'), current_setting('fsync')").Scan(&postgres, &fsync); err != nil {
+	var postgres string
+	if err := conn.QueryRow(ctx, `SELECT current_setting('server_version') || string_agg(', ' || name || ' ' || current_setting(name), '' ORDER BY name)
+		FROM pg_settings WHERE name IN ('fsync', 'shared_buffers', 'max_wal_size', 'checkpoint_timeout')`).Scan(&postgres); err != nil {
 		return nil, err
 	}
-	return map[string]string{"postgres": postgres + ", fsync " + fsync, "kafka": servers.KafkaVersion()}, nil
+	return map[string]string{"postgres": postgres, "kafka": servers.KafkaVersion()}, nil
 }
 
 // Site is the topics and the database of one trial.

@@ -28,6 +28,7 @@ import (
 
 type flags struct {
 	Postgres   bool     `help:"Start Postgres."`
+	Setting    []string `name:"postgres-setting" sep:"none" help:"A setting of Postgres, such as shared_buffers=1GB; may be repeated." placeholder:"NAME=VALUE"`
 	ClickHouse bool     `name:"clickhouse" help:"Start ClickHouse."`
 	Kafka      bool     `help:"Start Apache Kafka (needs a JVM)." xor:"kafka"`
 	Kfake      bool     `help:"Start kfake in its place: a Kafka in Go, without a JVM." xor:"kafka"`
@@ -119,7 +120,7 @@ func (f flags) start(ctx context.Context, dir, clickHouse string) ([]*servers.Se
 			continue
 		}
 		group.Go(func() error {
-			s, err := kind.start(ctx, servers.Options{DataDir: filepath.Join(kind.dir, kind.name)})
+			s, err := kind.start(ctx, servers.Options{DataDir: filepath.Join(kind.dir, kind.name), Settings: f.Setting})
 			if err != nil {
 				return err
 			}
