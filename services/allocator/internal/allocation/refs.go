@@ -49,5 +49,3 @@ func (r *refs) remove(b *batch) {
 	at := slices.Index(r.few, b)
 	r.few = slices.Delete(r.few, at, at+1)
 }
-
-func (r *refs) len() int { return len(r.few) + len(r.many) }

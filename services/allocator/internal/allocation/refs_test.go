@@ -8,6 +8,8 @@ import (
 	"pgregory.net/rapid"
 )
 
+func (r *refs) len() int { return len(r.few) + len(r.many) }
+
 // TestRefsAreAMap: whatever comes and goes, and however many there are, a batch is found by its ref like in a map.
 func TestRefsAreAMap(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

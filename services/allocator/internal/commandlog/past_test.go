@@ -25,7 +25,8 @@ func entry(encoding schemas.Encoding, offset int64, trace string, events ...sche
 
 // inSegment is what an applier would hand over.
 func inSegment(e outbox.Entry) []outbox.Segment {
-	b := outbox.NewBuilder(e.Offset)
+	b := new(outbox.Builder)
+	b.Reset(e.Offset)
 	if e.DeadLetter != "" {
 		b.DeadLetter(e.Offset, e.Time, e.DeadLetter)
 	} else {

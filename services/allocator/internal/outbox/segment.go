@@ -68,21 +68,17 @@ type Message struct {
 	Value []byte
 }
 
-// Builder appends entries to one segment, and then to another. The zero value is not ready: use NewBuilder or Reset.
+// Builder appends entries to one segment, and then to another. Each begins with Reset, the first too.
 type Builder struct {
 	first, next int64
 	data        []byte
 }
 
-// NewBuilder starts a segment at first, the partition's next offset to apply.
-func NewBuilder(first int64) *Builder {
-	return &Builder{first: first, next: first, data: []byte{version1}}
-}
-
 // keptBytesMax bounds the memory that a Builder keeps for its next segment.
 const keptBytesMax = 8 << 20
 
-// Reset starts a segment at first in the memory of the last one, unless that was very large.
+// Reset starts a segment at first, the partition's next offset to apply, in the memory of the last one, unless that was very
+// large.
 func (b *Builder) Reset(first int64) {
 	if cap(b.data) > keptBytesMax {
 		b.data = nil

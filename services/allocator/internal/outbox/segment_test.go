@@ -10,7 +10,8 @@ import (
 
 func sample() Segment {
 	at := time.UnixMilli(1_900_000_000_123).UTC()
-	b := NewBuilder(100)
+	b := new(Builder)
+	b.Reset(100)
 	b.Begin(101, at, 2, Headers{})
 	b.Message(3, "RED-CHAIR", []byte(`{"a":1}`))
 	b.Message(4, "RED-CHAIR", []byte(`{}`))
@@ -40,7 +41,8 @@ func TestSegmentRoundTrip(t *testing.T) {
 // traced is a segment of which some entries have headers.
 func traced() Segment {
 	at := time.UnixMilli(1_900_000_000_123).UTC()
-	b := NewBuilder(100)
+	b := new(Builder)
+	b.Reset(100)
 	b.Begin(101, at, 1, Headers{TraceParent: []byte("parent"), TraceState: []byte("state")})
 	b.Message(3, "RED-CHAIR", []byte(`{"a":1}`))
 	b.DeadLetter(102, at, "not JSON")
@@ -55,7 +57,8 @@ func traced() Segment {
 // typed is a segment of an allocator that emits something else than JSON.
 func typed() Segment {
 	at := time.UnixMilli(1_900_000_000_123).UTC()
-	b := NewBuilder(100)
+	b := new(Builder)
+	b.Reset(100)
 	b.Begin(101, at, 1, Headers{ContentType: []byte("application/x")})
 	b.Message(3, "RED-CHAIR", []byte{0xff, 0})
 	b.Begin(102, at, 1, Headers{TraceParent: []byte("parent"), ContentType: []byte("application/x")})
