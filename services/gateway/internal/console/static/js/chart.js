@@ -7,13 +7,14 @@ const grid = "--line";
 const text = "--muted";
 
 const hms = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const parts = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 1, hourCycle: "h23" });
 const hm = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const dm = new Intl.DateTimeFormat("en", { day: "numeric", month: "short" });
 
 // timeTick is a time in seconds, as exact as the distance to the next tick wants it.
 function timeTick(t, step) {
   const time = t * 1000;
-  return step >= 86_400 ? dm.format(time) : step >= 60 ? hm.format(time) : hms.format(time);
+  return step >= 86_400 ? dm.format(time) : step >= 60 ? hm.format(time) : step >= 1 ? hms.format(time) : parts.format(time);
 }
 
 class Chart extends HTMLElement {
