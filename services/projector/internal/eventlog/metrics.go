@@ -2,11 +2,13 @@ package eventlog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/lotline/lotline/pkg/kafkaclient"
 )
@@ -146,7 +148,7 @@ func (c *Consumer) measureLag(ctx context.Context, admin *kadm.Client) error {
 		return fmt.Errorf("read the starts of %s: %w", c.cfg.Topic, err)
 	}
 	projected, err := admin.FetchOffsets(ctx, c.cfg.Group)
-	if err != nil {
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // which comes with its first member
 		return fmt.Errorf("read the offsets of group %s: %w", c.cfg.Group, err)
 	}
 	ends.Each(func(end kadm.ListedOffset) {

@@ -41,3 +41,12 @@ func TestFailureIsReportedOnThePartitionThatHasIt(t *testing.T) {
 	require.False(t, c.owned.refused())
 	require.Empty(t, health.Ready(), "no record has to come first")
 }
+
+// The first projector of an installation looks before it has joined the group, which begins with it.
+func TestALagBeforeTheGroupIsThereIsNoFailure(t *testing.T) {
+	b := newBroker(t)
+	c := &Consumer{cfg: Config{Topic: topic, Group: group}, owned: newOwnership(topic, new(admin.Health), nil, slog.New(slog.DiscardHandler))}
+	_, err := b.adm.FetchOffsets(t.Context(), group)
+	require.ErrorIs(t, err, kerr.GroupIDNotFound)
+	require.NoError(t, c.measureLag(t.Context(), b.adm))
+}
