@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -26,6 +27,16 @@ const (
 	exitFailed = 1
 	exitUsage  = 2
 )
+
+// FlagHelp is what --help says of a flag. Where a placeholder stands in for its default, kong would not show that at all.
+func FlagHelp(v *kong.Value) string {
+	if v.Flag == nil || v.Flag.PlaceHolder == "" || v.Default == "" {
+		return kong.DefaultHelpValueFormatter(v)
+	}
+	shown := *v
+	shown.Help = fmt.Sprintf("%s. Default: %s.", strings.TrimSuffix(v.Help, "."), v.Default)
+	return kong.DefaultHelpValueFormatter(&shown)
+}
 
 // Main runs a process and exits it: 0 when run returns nil, 1 when it returns
 // an error, 2 when flags or environment cannot be used. C is a struct with
@@ -84,7 +95,7 @@ func execute[C any](ctx context.Context, name, description string, args []string
 		LogLevel slog.Level `help:"What to log: debug, info, warn or error, and all above." default:"info"`
 	}
 	exited := -1
-	parser, err := kong.New(&cli, kong.Name(name), kong.Description(description), kong.DefaultEnvars(EnvPrefix),
+	parser, err := kong.New(&cli, kong.Name(name), kong.Description(description), kong.DefaultEnvars(EnvPrefix), kong.ValueFormatter(FlagHelp),
 		kong.Writers(stdout, stderr), kong.Exit(func(code int) { exited = code }))
 	if err == nil {
 		_, err = parser.Parse(args) // also calls Config's Validate

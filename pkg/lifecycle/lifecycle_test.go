@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -81,6 +82,7 @@ func TestExitCodes(t *testing.T) {
 	require.Zero(t, code)
 	require.Contains(t, stdout, "Does a thing.")
 	require.Contains(t, stdout, "$LOTLINE_KAFKA_BROKERS")
+	require.Contains(t, strings.Join(strings.Fields(stdout), " "), "or PLAIN, which needs TLS. Default: SCRAM-SHA-512 ($LOTLINE_KAFKA_SASL_MECHANISM).", "though a placeholder stands there")
 }
 
 func TestLogLevel(t *testing.T) {

@@ -79,7 +79,7 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	exited := -1
 	parser, err := kong.New(&cli, kong.Name("lotline"), kong.DefaultEnvars(lifecycle.EnvPrefix),
 		kong.Description("The operator's command of Lotline, which allocates stock to order lines."),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.ValueFormatter(lifecycle.FlagHelp), kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Writers(stdout, stderr), kong.Exit(func(code int) { exited = code }))
 	if err != nil {
 		fmt.Fprintln(stderr, "lotline:", err)
