@@ -101,6 +101,9 @@ func (s *site) whileStockChanges(ctx context.Context, measure func(context.Conte
 	if err := s.startProjector(ctx); err != nil {
 		return err
 	}
+	if err := s.projected(ctx); err != nil {
+		return err
+	}
 	if err := s.startGateway(ctx); err != nil {
 		return err
 	}

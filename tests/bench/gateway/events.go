@@ -7,9 +7,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/lotline/lotline/pkg/cloudevents"
+	"github.com/lotline/lotline/pkg/readmodel/stores"
 	"github.com/lotline/lotline/schemas"
 	"github.com/lotline/lotline/topics"
 )
@@ -81,6 +83,34 @@ func (s *site) publish(ctx context.Context, k *stock) error {
 			return err
 		}
 		k.commit(changed, time.Now())
+	}
+}
+
+// projected waits until the read model has all that was published, by an earlier measurement: a gateway that begins before that does
+// not know the events that it lacks, and may tell of a SKU with batches that are newer.
+func (s *site) projected(ctx context.Context) error {
+	client, err := kgo.NewClient(s.config.Gateway.Kafka.Opts("bench")...)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	group := topics.Declared(s.name).ProjectorGroupOf(stores.ClickHouse)
+	for end := time.Now().Add(readyWithin); ; time.Sleep(20 * time.Millisecond) {
+		lags, err := kadm.NewClient(client).Lag(ctx, group)
+		if err == nil {
+			err = lags.Error()
+		}
+		if err != nil {
+			return fmt.Errorf("ask how far the projector is: %w", err)
+		}
+		of := lags[group]
+		lag := of.Lag.Total()
+		if lag == 0 {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("%d events are not projected", lag)
+		}
 	}
 }
 
