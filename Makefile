@@ -46,7 +46,7 @@ POSTGRES := --postgres-setting=shared_buffers=$(shell awk '/MemTotal/ {print int
 	--postgres-setting=max_wal_size=16GB --postgres-setting=checkpoint_timeout=30min
 
 bench: ## Measure all side by side, every answer checked (BENCH="allocator peers" only some; ROUNDS=1 quickly)
-	BENCH_ROUNDS=$(ROUNDS) BENCH_RESULTS=bin/results $(SERVERS) $(POSTGRES) --kafka -- bash -ec 'for bench in $(BENCH); do go run ./tests/bench/$$bench; done'
+	BENCH_ROUNDS=$(ROUNDS) BENCH_RESULTS=bin/results $(SERVERS) $(POSTGRES) --kafka --long -- bash -ec 'for bench in $(BENCH); do go run ./tests/bench/$$bench; done'
 
 test: build ## Run all tests on real servers (KAFKA=kfake leaves out Apache Kafka, which needs a JVM, and the clients)
 	@python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' || { \

@@ -44,12 +44,7 @@ func startKafka(ctx context.Context, o Options, settings string, ready func(cont
 		return nil, fmt.Errorf("start kafka: %w", err)
 	}
 	java := func(ctx context.Context, class string, args ...string) *exec.Cmd {
-		return exec.CommandContext(ctx, "java", append([]string{
-			// A broker that lives for minutes earns nothing by being compiled well, which takes a third of a core for its first minutes.
-			"-XX:TieredStopAtLevel=1",
-			"-Xms256m", "-Xmx512m", "-Dlog4j2.configurationFile=" + filepath.Join(o.DataDir, "log4j2.properties"),
-			"-cp", filepath.Join(cache, "libs", "*"), class,
-		}, args...)...)
+		return exec.CommandContext(ctx, "java", append(append(KafkaJVM(o.Long), "-Dlog4j2.configurationFile="+filepath.Join(o.DataDir, "log4j2.properties"), "-cp", filepath.Join(cache, "libs", "*"), class), args...)...)
 	}
 	// The cluster's id is any base64 of 16 bytes; a directory that has one already is left alone.
 	format := java(ctx, "kafka.tools.StorageTool", append([]string{"format", "--ignore-formatted", "-t", "bG90bGluZS10ZXN0cy0wMQ", "-c", properties}, formatting...)...)
@@ -62,6 +57,15 @@ func startKafka(ctx context.Context, o Options, settings string, ready func(cont
 		ready:   ready,
 	}
 	return s, s.Restart(ctx)
+}
+
+// KafkaJVM are the options of a broker's JVM. One that lives for minutes earns nothing by being compiled well, which takes a third
+// of a core for its first minutes. One that is to live for long is left to the JVM's own choice, which halves what a command costs it.
+func KafkaJVM(long bool) []string {
+	if long {
+		return []string{"-Xms512m", "-Xmx1g"}
+	}
+	return []string{"-XX:TieredStopAtLevel=1", "-Xms256m", "-Xmx512m"}
 }
 
 func plainProperties(o Options) string {

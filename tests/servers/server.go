@@ -37,6 +37,7 @@ type Options struct {
 	Port       int      // on 127.0.0.1; 0 takes a free one
 	SecondPort int      // ClickHouse over HTTP, Kafka's controller; 0 takes a free one
 	LogFile    string   // appended to; DataDir + ".log" if empty
+	Long       bool     // it is to run for long, as in a benchmark or a deployment: see KafkaJVM
 	Advertised string   // host:port that Apache Kafka sends its clients to, as of a proxy before it; its own if empty
 	Settings   []string // of Postgres, NAME=VALUE each, as in postgresql.conf; others ignore them
 }

@@ -1,7 +1,7 @@
 // Command gateway measures the gateway on real servers, beside the questions and the database that it stands in front of,
 // and checks every answer:
 //
-//	go run ./tests/cmd/servers --postgres --clickhouse --kafka -- go run ./tests/bench/gateway
+//	go run ./tests/cmd/servers --postgres --clickhouse --kafka --long -- go run ./tests/bench/gateway
 //
 // Requests come when they are due, whether or not earlier ones were answered, and latencies count from then; only for the most
 // that there is, each connection asks again at once. The client runs on the same machine and takes its share: take ratios,

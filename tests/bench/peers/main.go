@@ -1,7 +1,7 @@
 // Command peers measures the allocator beside what else could do its work, on the same servers, in rotation, and checks the
 // answers of each:
 //
-//	go run ./tests/cmd/servers --postgres --kafka -- go run ./tests/bench/peers
+//	go run ./tests/cmd/servers --postgres --kafka --long -- go run ./tests/bench/peers
 //
 // Each reads the same commands and publishes the same events, one a command. By hand and Watermill allocate in Postgres, in the
 // allocator's own tables; Kafka Streams keeps its state in RocksDB and in Kafka. Each has as many commands as it does in a few

@@ -1,6 +1,6 @@
 // Command projector measures the way from events to rows, on real servers, and checks what came out:
 //
-//	go run ./tests/cmd/servers --clickhouse --kafka -- go run ./tests/bench/projector
+//	go run ./tests/cmd/servers --clickhouse --kafka --long -- go run ./tests/bench/projector
 //
 // Three questions. How fast does a projector catch up with a full topic, as a share of what the same blocks take when a
 // bare loop writes them? How long after its publication is an event a row that can be read, at a steady rate? How

@@ -1,7 +1,7 @@
 // Command rebuild measures how fast `lotline rebuild --from=state` fills a generation, and what that does to the live
 // path, on real servers, and checks what came out:
 //
-//	go run ./tests/cmd/servers --postgres --clickhouse --kafka -- go run ./tests/bench/rebuild
+//	go run ./tests/cmd/servers --postgres --clickhouse --kafka --long -- go run ./tests/bench/rebuild
 //
 // Order lines are put into Postgres as allocators would have left them; ClickHouse has none of them. A whole pipeline runs
 // and gets commands at a steady rate: how long after a command was acknowledged by Kafka is its row there to be read, before

@@ -33,9 +33,11 @@ type Report struct {
 	// ClickHouseFiles is the type of the file system that has ClickHouse's files, as statfs tells it: tmpfs is memory, and
 	// any ext is ext2/ext3. It is empty if tests/cmd/servers started none
 	// for the benchmark.
-	ClickHouseFiles string    `json:"clickhouse_files,omitempty"`
-	Results         []*Result `json:"results"`
-	Plots           []Plot    `json:"-"` // of what Save draws, if it was measured
+	ClickHouseFiles string `json:"clickhouse_files,omitempty"`
+	// KafkaJVM are the options of Apache Kafka's JVM; empty as above.
+	KafkaJVM string    `json:"kafka_jvm,omitempty"`
+	Results  []*Result `json:"results"`
+	Plots    []Plot    `json:"-"` // of what Save draws, if it was measured
 }
 
 // Result is what one measure of one row came to.
@@ -67,6 +69,7 @@ func New(bench string, settings any, servers map[string]string) *Report {
 		if at, err := disk.Usage(os.Getenv("LOTLINE_TEST_CLICKHOUSE_DATA")); err == nil {
 			r.ClickHouseFiles = at.Fstype
 		}
+		r.KafkaJVM = os.Getenv("LOTLINE_TEST_KAFKA_JVM")
 	}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, m := range info.Deps {

@@ -30,6 +30,12 @@ func TestAReportSaysWhereClickHousesFilesAre(t *testing.T) {
 	require.Empty(t, New("rebuild", nil, map[string]string{"kafka": "4.3"}).ClickHouseFiles)
 }
 
+func TestAReportSaysHowKafkaWasRun(t *testing.T) {
+	t.Setenv("LOTLINE_TEST_KAFKA_JVM", "-Xmx1g")
+	require.Equal(t, "-Xmx1g", New("allocator", nil, map[string]string{"kafka": "4.3"}).KafkaJVM)
+	require.Empty(t, New("readmodels", nil, nil).KafkaJVM, "it has no Kafka")
+}
+
 func TestAReportIsPrintedAndStored(t *testing.T) {
 	r := New("allocator", struct{ Rounds int }{3}, map[string]string{"postgres": "18.1"})
 	for _, rate := range []float64{30_000, 20_000, 40_000} {

@@ -1,6 +1,6 @@
 // Command scale looks at shapes that no two cores can run, such as 1,000 partitions and 100 allocators:
 //
-//	go run ./tests/cmd/servers --kafka -- go run ./tests/bench/scale
+//	go run ./tests/cmd/servers --kafka --long -- go run ./tests/bench/scale
 //
 // How a group of so many members shares so many partitions is measured, on a real broker, with members that do nothing else.
 // How polls thin out, and how many transactions that makes, is simulated: sessions as the allocator's loop has them, with what

@@ -4,7 +4,7 @@
 //
 // The command finds them in LOTLINE_TEST_POSTGRES (a superuser's URL), LOTLINE_TEST_CLICKHOUSE and
 // LOTLINE_TEST_CLICKHOUSE_HTTP (host:port), LOTLINE_TEST_REDIS (host:port), and LOTLINE_TEST_KAFKA (brokers);
-// LOTLINE_TEST_CLICKHOUSE_DATA is the directory of ClickHouse's files. Its exit code is the command's. Without a command it prints the variables and waits for Ctrl-C.
+// LOTLINE_TEST_CLICKHOUSE_DATA is the directory of ClickHouse's files, and LOTLINE_TEST_KAFKA_JVM the options of Apache Kafka's JVM. Its exit code is the command's. Without a command it prints the variables and waits for Ctrl-C.
 package main
 
 import (
@@ -33,6 +33,7 @@ type flags struct {
 	Kafka      bool     `help:"Start Apache Kafka (needs a JVM)." xor:"kafka"`
 	Kfake      bool     `help:"Start kfake in its place: a Kafka in Go, without a JVM." xor:"kafka"`
 	Redis      bool     `help:"Start Redis."`
+	Long       bool     `help:"They are to run for long, as a deployment's or a benchmark's do: Apache Kafka's JVM compiles well what it does often, and has a larger heap. Otherwise it compiles quickly, for tests that take minutes."`
 	Data       string   `help:"Keep the servers' data in this directory instead of a temporary one." type:"path"`
 	Command    []string `arg:"" optional:"" passthrough:"" help:"What to run under them, after --."`
 }
@@ -77,6 +78,9 @@ func (f flags) run(ctx context.Context) (err error) {
 	if f.ClickHouse {
 		env = append(env, "LOTLINE_TEST_CLICKHOUSE_DATA="+filepath.Join(clickHouse, "clickhouse"))
 	}
+	if f.Kafka {
+		env = append(env, "LOTLINE_TEST_KAFKA_JVM="+strings.Join(servers.KafkaJVM(f.Long), " "))
+	}
 	if len(f.Command) == 0 {
 		for _, variable := range env {
 			name, value, _ := strings.Cut(variable, "=")
@@ -120,7 +124,7 @@ func (f flags) start(ctx context.Context, dir, clickHouse string) ([]*servers.Se
 			continue
 		}
 		group.Go(func() error {
-			s, err := kind.start(ctx, servers.Options{DataDir: filepath.Join(kind.dir, kind.name), Settings: f.Setting})
+			s, err := kind.start(ctx, servers.Options{DataDir: filepath.Join(kind.dir, kind.name), Settings: f.Setting, Long: f.Long})
 			if err != nil {
 				return err
 			}
