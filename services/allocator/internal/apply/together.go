@@ -22,25 +22,36 @@ var ErrApart = errors.New("the partitions cannot be applied together")
 // ApplyTogether decides the parts and commits all of them in one transaction: two round trips and one commit, however many
 // partitions there are. It returns the segments of each part, as Apply does.
 //
+// decided, unless it is nil, is called with those segments before they are committed, so that something can be done with them
+// meanwhile that is of no effect before it is ended; its error ends the attempt with nothing written.
+//
 // It is for what is normal, and tries once. Partitions that have a SKU in common, SKUs that were shared lately and cuts are
 // left to Apply (ErrApart), and so is what becomes of any other error: the caller reads the next offsets of all parts again,
 // and applies them one by one. Then nothing that is wrong with one partition holds up another.
-func (a *Applier) ApplyTogether(ctx context.Context, parts []Part) ([][]outbox.Segment, error) {
+func (a *Applier) ApplyTogether(ctx context.Context, parts []Part, decided func([][]outbox.Segment) error) ([][]outbox.Segment, error) {
 	chunks, need, err := a.planTogether(parts)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.attemptTogether(ctx, chunks, need); err != nil {
+	segments, err := a.attemptTogether(ctx, chunks, need, decided)
+	if err != nil {
 		if errors.Is(err, ErrRefused) {
 			a.Counters.Refusals++
 		}
 		a.Forget()
 		return nil, fmt.Errorf("apply commands of %d partitions: %w", len(parts), err)
 	}
-	segments, bytes := make([][]outbox.Segment, len(chunks)), 0
-	for i, c := range chunks {
+	for _, c := range chunks {
 		a.keep(c)
 		a.count(c)
+	}
+	return segments, nil
+}
+
+// segments are those that each chunk decided, or none of any if they are better read from the outbox in parts.
+func (a *Applier) segments(chunks []*chunk) [][]outbox.Segment {
+	segments, bytes := make([][]outbox.Segment, len(chunks)), 0
+	for i, c := range chunks {
 		for _, segment := range c.write.Segments {
 			segment.DependsOn = c.write.DependsOn
 			bytes += len(segment.Data)
@@ -48,9 +59,9 @@ func (a *Applier) ApplyTogether(ctx context.Context, parts []Part) ([][]outbox.S
 		}
 	}
 	if bytes > a.keptBytesMax {
-		return make([][]outbox.Segment, len(chunks)), nil
+		return make([][]outbox.Segment, len(chunks))
 	}
-	return segments, nil
+	return segments
 }
 
 // planTogether makes a chunk of each part, and names what all of them need.
@@ -76,10 +87,10 @@ func (a *Applier) planTogether(parts []Part) (chunks []*chunk, need Need, err er
 	return chunks, need, nil
 }
 
-func (a *Applier) attemptTogether(ctx context.Context, chunks []*chunk, need Need) error {
+func (a *Applier) attemptTogether(ctx context.Context, chunks []*chunk, need Need, decided func([][]outbox.Segment) error) ([][]outbox.Segment, error) {
 	loaded, err := a.store.Load(ctx, need)
 	if err != nil {
-		return fmt.Errorf("load what they need: %w", err)
+		return nil, fmt.Errorf("load what they need: %w", err)
 	}
 	rows := make(map[string]Row, len(loaded.Products))
 	for _, row := range loaded.Products {
@@ -94,12 +105,18 @@ func (a *Applier) attemptTogether(ctx context.Context, chunks []*chunk, need Nee
 		}
 		next := c.next
 		if err := a.decideFrom(c, loaded.Facts, a.products.Get); err != nil {
-			return err
+			return nil, err
 		}
 		if c.next < next {
-			return fmt.Errorf("%w: they decided very many events", ErrApart)
+			return nil, fmt.Errorf("%w: they decided very many events", ErrApart)
 		}
 		writes[i] = c.write
 	}
-	return a.store.Commit(ctx, writes...)
+	segments := a.segments(chunks)
+	if decided != nil {
+		if err := decided(segments); err != nil {
+			return nil, err
+		}
+	}
+	return segments, a.store.Commit(ctx, writes...)
 }

@@ -17,7 +17,7 @@ func TestTogether(t *testing.T) {
 	f := newFakeStore()
 	a := newApplier(t, f)
 	in := [][]Input{at(0, create("S", "b1", 10), allocate("S", "o1", 3)), at(0, create("T", "b1", 5), allocate("U", "o1", 1))}
-	segments, err := a.ApplyTogether(t.Context(), []Part{{0, 0, 2, in[0]}, {1, 0, 2, in[1]}})
+	segments, err := a.ApplyTogether(t.Context(), []Part{{0, 0, 2, in[0]}, {1, 0, 2, in[1]}}, nil)
 	require.NoError(t, err)
 	require.Equal(t, 1, f.transactions)
 	require.Len(t, f.needs, 1)
@@ -33,12 +33,12 @@ func TestTogether(t *testing.T) {
 	}
 	require.Equal(t, apart.rows(), f.rows())
 
-	_, err = a.ApplyTogether(t.Context(), []Part{{0, 2, 3, at(2, allocate("S", "o2", 1))}, {1, 2, 3, at(2, allocate("T", "o2", 1))}})
+	_, err = a.ApplyTogether(t.Context(), []Part{{0, 2, 3, at(2, allocate("S", "o2", 1))}, {1, 2, 3, at(2, allocate("T", "o2", 1))}}, nil)
 	require.NoError(t, err)
 	require.Empty(t, f.needs[1].Products)
 
 	a.keptBytesMax = 1
-	segments, err = a.ApplyTogether(t.Context(), []Part{{0, 3, 4, at(3, allocate("S", "o3", 1))}, {1, 3, 4, at(3, allocate("T", "o3", 1))}})
+	segments, err = a.ApplyTogether(t.Context(), []Part{{0, 3, 4, at(3, allocate("S", "o3", 1))}, {1, 3, 4, at(3, allocate("T", "o3", 1))}}, nil)
 	require.NoError(t, err)
 	require.Len(t, segments, 2)
 	require.Empty(t, segments[0], "they are read from the outbox, in parts")
@@ -62,7 +62,7 @@ func TestApart(t *testing.T) {
 	loads, commits := len(f.needs), f.transactions
 	apart := func(first, second allocation.Command) {
 		t.Helper()
-		_, err := a.ApplyTogether(t.Context(), []Part{{0, f.next[0], f.next[0] + 1, at(f.next[0], first)}, {1, f.next[1], f.next[1] + 1, at(f.next[1], second)}})
+		_, err := a.ApplyTogether(t.Context(), []Part{{0, f.next[0], f.next[0] + 1, at(f.next[0], first)}, {1, f.next[1], f.next[1] + 1, at(f.next[1], second)}}, nil)
 		require.ErrorIs(t, err, ErrApart)
 		require.Len(t, f.needs, loads)
 		require.Equal(t, commits, f.transactions)
@@ -84,10 +84,10 @@ func TestApart(t *testing.T) {
 func TestNothingOfWhatIsRefusedTogetherRemains(t *testing.T) {
 	f := newFakeStore()
 	a := newApplier(t, f)
-	_, err := a.ApplyTogether(t.Context(), []Part{{0, 0, 1, at(0, create("S", "b1", 1))}, {1, 0, 1, at(0, create("T", "b1", 1))}})
+	_, err := a.ApplyTogether(t.Context(), []Part{{0, 0, 1, at(0, create("S", "b1", 1))}, {1, 0, 1, at(0, create("T", "b1", 1))}}, nil)
 	require.NoError(t, err)
 	f.next[1] = 9
-	_, err = a.ApplyTogether(t.Context(), []Part{{0, 1, 2, at(1, allocate("S", "o1", 1))}, {1, 1, 2, at(1, allocate("T", "o1", 1))}})
+	_, err = a.ApplyTogether(t.Context(), []Part{{0, 1, 2, at(1, allocate("S", "o1", 1))}, {1, 1, 2, at(1, allocate("T", "o1", 1))}}, nil)
 	require.ErrorIs(t, err, ErrRefused)
 	require.EqualValues(t, 1, f.next[0])
 	require.EqualValues(t, 1, a.Counters.Refusals)
@@ -122,7 +122,7 @@ func TestTogetherOrApartDoesNotMatter(t *testing.T) {
 		a = newApplier(t, rough, limits, func(l *Limits) { l.ProductsCachedMax = rapid.IntRange(1, 5).Draw(t, "cached") })
 		for _, poll := range polls {
 			if len(poll) > 1 {
-				if _, err := a.ApplyTogether(t.Context(), poll); err == nil {
+				if _, err := a.ApplyTogether(t.Context(), poll, nil); err == nil {
 					together++
 					continue
 				}

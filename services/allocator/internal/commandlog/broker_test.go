@@ -24,7 +24,7 @@ const inflateMax = 1 << 16
 func onKfake(t *testing.T) (*session, *kfake.Cluster) {
 	t.Helper()
 	set := topics.Declared("t")
-	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, set.Commands.Name, set.Events.Name),
+	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, set.Commands.Name, set.Events.Name, set.DeadLetters.Name),
 		kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"}))
 	require.NoError(t, err)
 	t.Cleanup(fake.Close)
@@ -37,7 +37,7 @@ func onKfake(t *testing.T) (*session, *kfake.Cluster) {
 	require.NoError(t, err)
 	log := slog.New(slog.DiscardHandler)
 	s := &session{
-		Worker: New(Config{Topics: set, Group: "g", TransactionalID: "t"}, nil, applier, kadm.NewClient(kafka.Client()),
+		Worker: New(Config{Topics: set, Group: "g", TransactionalID: "t", GracePeriod: time.Minute, TransactionTimeout: time.Minute}, nil, applier, kadm.NewClient(kafka.Client()),
 			&admin.Health{}, NewMetrics(prometheus.NewRegistry()), noop.NewTracerProvider().Tracer(""), log),
 		kafka: kafka, parts: map[int32]*part{0: {applied: unknown}}, paused: map[int32]bool{}, waits: map[int32]*wait{},
 		elsewhere: map[int32]int64{}, newest: map[int32]time.Time{}, recordsMax: 1,

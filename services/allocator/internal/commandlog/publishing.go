@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/lotline/lotline/pkg/kafkaclient"
 )
@@ -29,9 +30,7 @@ const (
 func (s *session) publish(ctx context.Context, q *queue, generation int32) error {
 	for {
 		if ready := q.take(s.publishedBelow); len(ready) > 0 {
-			sending, span := s.sending(ctx, ready)
-			committed, err := s.transact(sending, q, ready, generation)
-			sent(span, ready, committed, err)
+			committed, err := s.transact(ctx, q, ready, generation)
 			if err != nil || !committed {
 				s.dropWaits()
 				return err
@@ -47,29 +46,64 @@ func (s *session) publish(ctx context.Context, q *queue, generation int32) error
 	}
 }
 
+// transaction is a Kafka transaction that is open, with the pieces that it publishes.
+type transaction struct {
+	generation int32 // of the group, when what it publishes was polled
+	polled     []int32
+	ready      []piece
+	failed     producing
+	span       trace.Span
+	taken      func() // ends what names the wait for Kafka
+}
+
 // transact publishes pieces in one Kafka transaction: their records and the group's offsets become visible together, or
 // not at all.
 func (s *session) transact(ctx context.Context, q *queue, ready []piece, generation int32) (committed bool, err error) {
 	finishing, cancel := s.grace(ctx)
 	defer cancel()
-	taken := s.nameWait()
-	defer taken()
-	if err := s.settled(finishing); err != nil {
+	t, err := s.open(finishing, q.partitions, ready, generation)
+	if err != nil {
 		return false, err
 	}
-	if err := s.kafka.Begin(); err != nil {
-		return false, fmt.Errorf("begin the Kafka transaction: %w", err)
+	return s.commit(finishing, ctx, t)
+}
+
+// open begins a transaction and sends its records. ctx must be one of grace. The caller ends the transaction: by commit, or by
+// giving up the poll.
+func (s *session) open(ctx context.Context, polled []int32, ready []piece, generation int32) (*transaction, error) {
+	t := &transaction{generation: generation, polled: polled, ready: ready}
+	ctx, t.span = s.sending(ctx, ready)
+	t.taken = s.nameWait()
+	err := s.settled(ctx)
+	if err == nil {
+		err = s.kafka.Begin()
 	}
-	var failed producing
+	if err != nil {
+		t.drop(err)
+		return nil, fmt.Errorf("begin the Kafka transaction: %w", err)
+	}
 	for i := range ready {
 		for _, r := range ready[i].records {
-			s.kafka.Produce(finishing, r, failed.note)
+			s.kafka.Produce(ctx, r, t.failed.note)
 		}
 	}
+	return t, nil
+}
+
+// drop ends what is said of a transaction that is not committed.
+func (t *transaction) drop(why error) {
+	t.taken()
+	sent(t.span, t.ready, false, why)
+}
+
+// commit ends an open transaction: once its records are taken, with the group's offsets. finishing must be one of grace; ctx
+// bounds what need not be done when the worker is told to stop.
+func (s *session) commit(finishing, ctx context.Context, t *transaction) (committed bool, err error) {
+	defer func() { sent(t.span, t.ready, committed, err) }()
 	want := kgo.TryCommit
 	flushed := s.kafka.Client().Flush(finishing)
-	taken()
-	if err := errors.Join(flushed, failed.first()); err != nil {
+	t.taken()
+	if err := errors.Join(flushed, t.failed.first()); err != nil {
 		// An event that did not arrive must not be counted as published: abort, and publish from the outbox.
 		s.log.WarnContext(finishing, "aborting: not every record was taken", "error", kafkaclient.Explain(err))
 		want = kgo.TryAbort
@@ -79,14 +113,14 @@ func (s *session) transact(ctx context.Context, q *queue, ready []piece, generat
 		s.aborts = 0
 		s.setHealth("publishing", nil)
 	}
-	if _, now := s.kafka.Client().GroupMetadata(); now != generation {
+	if _, now := s.kafka.Client().GroupMetadata(); now != t.generation {
 		want = kgo.TryAbort
 	}
-	upTo := s.upTo(ready)
+	upTo := s.upTo(t.ready)
 	finishing = kgo.PreTxnCommitFnContext(finishing, func(req *kmsg.TxnOffsetCommitRequest) error {
-		return s.offsets(req, generation, q.partitions, upTo)
+		return s.offsets(req, t.generation, t.polled, upTo)
 	})
-	return s.end(finishing, want, ready)
+	return s.end(finishing, want, t.ready)
 }
 
 // nameWait says in /readyz that events wait for Kafka, once they have for a while, until taken is called: the client

@@ -1,6 +1,7 @@
 package commandlog
 
 import (
+	"context"
 	"sync/atomic"
 	"testing"
 
@@ -43,24 +44,26 @@ func TestOthersOpenTransactionsAreNoFault(t *testing.T) {
 	require.EqualValues(t, 7, s.parts[0].published)
 }
 
-// Whether the last transaction has all its markers is asked while the next poll is applied, so that nothing waits for the answer.
-func TestTheLastTransactionIsSettledBesideApplying(t *testing.T) {
+// Whether the last transaction has all its markers is asked while the next commands are waited for, so that nothing waits for the
+// answer.
+func TestTheLastTransactionIsSettledBesidePolling(t *testing.T) {
 	s, fake := onKfake(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	var asked atomic.Int32
 	fake.ControlKey(int16(kmsg.DescribeTransactions), func(kmsg.Request) (kmsg.Response, error, bool) {
 		fake.KeepControl()
 		asked.Add(1)
+		cancel() // the polling, for which nothing comes
 		return nil, nil, false
 	})
 	_, generation := s.kafka.Client().GroupMetadata()
 	s.parts[0] = &part{applied: 3, published: 3}
 	first := &polled{partition: 0, state: s.parts[0], next: 3}
-	require.NoError(t, s.applyAll(t.Context(), []*polled{first}, generation))
 	require.NoError(t, s.publish(t.Context(), newQueue([]piece{{poll: first, next: 3}}), generation))
 	require.True(t, s.last.pending)
 	require.Zero(t, asked.Load(), "there was none before")
-	behind := &polled{partition: 1, state: &part{applied: 1, position: 5}, next: 6}
-	require.ErrorIs(t, s.applyAll(t.Context(), []*polled{behind}, generation), errBehind)
+	require.NoError(t, s.step(ctx))
 	s.settling.Wait()
 	require.False(t, s.last.pending, "before the next one begins")
 	require.Positive(t, asked.Load())

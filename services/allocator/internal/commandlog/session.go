@@ -37,6 +37,9 @@ type session struct {
 
 	settling sync.WaitGroup // of settleBeside
 
+	earlyFrom  time.Time     // before that, events are sent after the commit in Postgres
+	earlyPause time.Duration // before that; zero = the last were not sent early in vain
+
 	haltsChecked time.Time // when halted partitions were last looked after
 
 	elsewhere map[int32]int64 // published below, as last seen in the group's offsets, of partitions of others too
@@ -90,6 +93,7 @@ func (s *session) step(ctx context.Context) error {
 	}
 	s.unpark(ctx)
 	s.nudge()
+	s.settleBeside(ctx)
 	polls, err := s.poll(ctx)
 	defer abandon(polls)
 	if err != nil {
@@ -101,38 +105,53 @@ func (s *session) step(ctx context.Context) error {
 	if len(polls) == 0 {
 		return s.idle(ctx)
 	}
-	start := time.Now()
-	if err := s.applyAll(ctx, polls, generation); err != nil {
+	if err := s.through(ctx, polls, generation); err != nil {
 		return s.giveUp(ctx, err)
 	}
-	applied := time.Now()
-	queue, err := s.collect(ctx, polls)
-	if err != nil {
-		return s.giveUp(ctx, err)
-	}
-	if err := s.publish(ctx, queue, generation); err != nil {
-		return s.giveUp(ctx, err)
-	}
-	s.metrics.stepSeconds.WithLabelValues(stepApply).Observe(applied.Sub(start).Seconds())
-	s.metrics.stepSeconds.WithLabelValues(stepPublish).Observe(time.Since(applied).Seconds())
 	s.health.Set(s.name, nil)
 	s.trim(ctx)
 	return nil
 }
 
+// through applies a poll, and publishes what it became.
+func (s *session) through(ctx context.Context, polls []*polled, generation int32) error {
+	start := time.Now()
+	open, err := s.applyAll(ctx, polls, generation)
+	if err != nil {
+		return err
+	}
+	applied := time.Now()
+	if open != nil {
+		finishing, cancel := s.grace(ctx)
+		defer cancel()
+		_, err = s.commit(finishing, ctx, open)
+	} else {
+		var queue *queue
+		if queue, err = s.collect(ctx, polls); err == nil {
+			err = s.publish(ctx, queue, generation)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	s.metrics.stepSeconds.WithLabelValues(stepApply).Observe(applied.Sub(start).Seconds())
+	s.metrics.stepSeconds.WithLabelValues(stepPublish).Observe(time.Since(applied).Seconds())
+	return nil
+}
+
 // applyAll brings a poll to its end in Postgres: all at once if nothing is in the way of that, and partition by partition
-// otherwise.
-func (s *session) applyAll(ctx context.Context, polls []*polled, generation int32) error {
-	s.settleBeside(ctx)
-	if s.applyTogether(ctx, polls, generation) {
-		return nil
+// otherwise. If it returns a transaction, the events are in that already.
+func (s *session) applyAll(ctx context.Context, polls []*polled, generation int32) (*transaction, error) {
+	done, open, err := s.applyTogether(ctx, polls, generation)
+	if done || err != nil {
+		return open, err
 	}
 	for _, p := range polls {
 		if err := s.apply(ctx, p, generation); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // errStale says that this poll must not be published: the group has a new generation, or a partition was halted.

@@ -236,7 +236,7 @@ type ending struct {
 }
 
 // settled waits until the last transaction has its markers. It is the price of a request a transaction, normally beside
-// applying: that the coordinator takes the next one proves only that it noted the last as complete. A marker is forgotten only
+// polling: that the coordinator takes the next one proves only that it noted the last as complete. A marker is forgotten only
 // by a broker that restarts or has lost a partition's leader, so it looks no further where the connections lasted and it was
 // quick.
 func (s *session) settled(ctx context.Context) error {
@@ -279,8 +279,8 @@ func (s *session) awaitMarkers(ctx context.Context) error {
 	return nil
 }
 
-// settleBeside asks for the markers of the last transaction while something else is done, which takes longer than the answer:
-// the next transaction then begins at once. What goes wrong is left to that, where it goes wrong again.
+// settleBeside asks for the markers of the last transaction while the next commands are polled, loaded and decided: the next
+// transaction then begins at once, or nearly. What goes wrong is left to that, where it goes wrong again.
 func (s *session) settleBeside(ctx context.Context) {
 	s.settling.Wait()
 	s.settling.Go(func() {

@@ -56,8 +56,11 @@ func TestWhatIsAppliedTogetherHasNoPastAnyMore(t *testing.T) {
 	}
 	s.setHealth("postgres", errPast)
 	s.setHealth(pastComponent, errPast)
+	s.earlyFrom = time.Now().Add(time.Hour)
 	_, generation := s.kafka.Client().GroupMetadata()
-	require.True(t, s.applyTogether(t.Context(), polls, generation))
+	done, _, err := s.applyTogether(t.Context(), polls, generation)
+	require.NoError(t, err)
+	require.True(t, done)
 	require.Empty(t, s.health.Ready())
 	for _, p := range polls {
 		require.EqualValues(t, 5, p.state.applied)
