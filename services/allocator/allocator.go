@@ -38,8 +38,8 @@ type Config struct {
 	Kafka                   kafkaclient.Config `embed:"" prefix:"kafka-"`
 	postgresclient.Settings `embed:""`
 	InstanceID              string           `help:"Names this process among the allocators, stable over restarts: a restart settles at once what the last life left open. Two processes must not share it. Empty = the host's name." placeholder:"NAME"`
-	Sessions                int              `help:"Members of the consumer group in this process; each has its own Postgres connection and works alone." default:"4"`
-	PollRecordsMax          int              `help:"Commands decided in one transaction at the most." default:"2500"`
+	Sessions                int              `help:"Members of the consumer group in this process; each has its own Postgres connection and works alone." default:"2"`
+	PollRecordsMax          int              `help:"Commands decided in one transaction at the most." default:"10000"`
 	ProductsCachedMax       int              `help:"SKUs kept in memory, an equal share by each session; the least recently used leave." default:"100000"`
 	SegmentBytesMax         int              `help:"Size at which an outbox row is closed and the next one begun." default:"4194304"`
 	EventContentType        schemas.Encoding `help:"How events are written: json or protobuf. Both mean the same, and a topic may hold both." default:"json" placeholder:"json|protobuf"`

@@ -1,8 +1,8 @@
 // Command allocator measures how many commands a second allocators decide and publish, on real servers, and checks
 // everything that came out:
 //
-//	go run ./tests/cmd/servers --postgres --kafka -- go run ./tests/bench/allocator
-//	go run ./tests/cmd/servers --postgres --kafka -- go run ./tests/bench/allocator --only='4 partitions' --rounds=1 --profile=cpu.pprof
+//	go run ./tests/cmd/servers --postgres --kafka --long -- go run ./tests/bench/allocator
+//	go run ./tests/cmd/servers --postgres --kafka --long -- go run ./tests/bench/allocator --only='4 partitions' --rounds=1 --profile=cpu.pprof
 //
 // A round of a row: commands lie in Kafka, in a transaction that has not ended, so that nobody can read them. It is
 // committed; the allocator's processes decide them against Postgres; the time is over when a read_committed consumer has
@@ -38,7 +38,7 @@ type flags struct {
 	Commands      int           `default:"100000" help:"Commands of a round."`
 	SKUs          int           `name:"skus" default:"10000" help:"SKUs of the rows that do not name another number."`
 	Allocators    int           `default:"1" help:"Processes; rows of mixed producers have two at the least."`
-	Sessions      int           `default:"4" help:"Sessions of each."`
+	Sessions      int           `default:"2" help:"Sessions of each."`
 	AllocatorArg  []string      `sep:"none" help:"Another argument for the allocators, such as --poll-records-max=20000; may be repeated." placeholder:"ARG"`
 	Rates         []int         `default:"100,1000,5000,20000" help:"Commands a second at which latencies are measured."`
 	Duration      time.Duration `default:"10s" help:"How long at each rate; 0 leaves latencies out, and so does --only."`

@@ -134,7 +134,7 @@ func buildStreams(ctx context.Context, g *trial.Ground) error {
 	return nil
 }
 
-// streams starts Kafka Streams with a commit interval, in ms, and four threads, as the allocator has four sessions.
+// streams starts Kafka Streams with a commit interval, in ms, and two threads, as the allocator has two sessions.
 func streams(interval string) func(context.Context, *trial.Site) (running, error) {
 	return func(ctx context.Context, s *trial.Site) (running, error) {
 		path, err := classpath(ctx, s.Ground)
@@ -146,7 +146,7 @@ func streams(interval string) func(context.Context, *trial.Site) (running, error
 			return nil, err
 		}
 		p, err := s.Start(java, "-Xms256m", "-Xmx1g", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-cp", path, "Allocate",
-			strings.Join(s.Kafka, ","), s.Config.TopicPrefix, interval, "4", filepath.Join(s.Dir, "state"))
+			strings.Join(s.Kafka, ","), s.Config.TopicPrefix, interval, "2", filepath.Join(s.Dir, "state"))
 		if err != nil {
 			return nil, err
 		}
