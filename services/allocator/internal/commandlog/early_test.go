@@ -85,6 +85,15 @@ func TestEventsAreOnTheirWayWhileTheyAreCommitted(t *testing.T) {
 	require.EqualValues(t, 1, s.parts[0].published)
 }
 
+// Postgres may be done before the broker has taken anything, as with the first events of a session, whose topic the client asks
+// about first. They are waited for, not taken back.
+func TestEventsAreNotTakenBackWherePostgresIsFaster(t *testing.T) {
+	s, fake, polls, generation := unreadable(t, func(context.Context) error { return nil })
+	require.NoError(t, s.through(t.Context(), polls, generation))
+	require.EqualValues(t, 1, s.parts[0].published)
+	require.Equal(t, 1, deadLetters(t, s, fake, kgo.ReadCommitted(), soon))
+}
+
 // Postgres refuses while the events are on their way: they are taken back, their commands come again, and are published once,
 // after the commit this time.
 func TestEventsOfWhatIsRefusedAreTakenBack(t *testing.T) {

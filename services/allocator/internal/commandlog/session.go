@@ -115,15 +115,15 @@ func (s *session) step(ctx context.Context) error {
 
 // through applies a poll, and publishes what it became.
 func (s *session) through(ctx context.Context, polls []*polled, generation int32) error {
+	finishing, cancel := s.grace(ctx) // a stop lets the running transactions finish
+	defer cancel()
 	start := time.Now()
-	open, err := s.applyAll(ctx, polls, generation)
+	open, err := s.applyAll(finishing, ctx, polls, generation)
 	if err != nil {
 		return err
 	}
 	applied := time.Now()
 	if open != nil {
-		finishing, cancel := s.grace(ctx)
-		defer cancel()
 		_, err = s.commit(finishing, ctx, open)
 	} else {
 		var queue *queue
@@ -140,9 +140,9 @@ func (s *session) through(ctx context.Context, polls []*polled, generation int32
 }
 
 // applyAll brings a poll to its end in Postgres: all at once if nothing is in the way of that, and partition by partition
-// otherwise. If it returns a transaction, the events are in that already.
-func (s *session) applyAll(ctx context.Context, polls []*polled, generation int32) (*transaction, error) {
-	done, open, err := s.applyTogether(ctx, polls, generation)
+// otherwise. If it returns a transaction, the events are in that already, and finishing must last until it is ended.
+func (s *session) applyAll(finishing, ctx context.Context, polls []*polled, generation int32) (*transaction, error) {
+	done, open, err := s.applyTogether(finishing, polls, generation)
 	if done || err != nil {
 		return open, err
 	}

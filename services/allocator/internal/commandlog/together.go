@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sort"
 	"time"
@@ -37,21 +38,24 @@ const (
 //
 // It is for what is normal. Where it did not apply the poll, nothing is known of what became of it, and all partitions are left to
 // apply, which reads where they are, and tries, waits, compares and halts for each of them by itself.
-func (s *session) applyTogether(ctx context.Context, polls []*polled, generation int32) (done bool, open *transaction, err error) {
+//
+// finishing must be one of grace, and last until the transaction is ended: the client drops records whose context has ended
+// before it sent them, and Postgres may be done first.
+func (s *session) applyTogether(finishing context.Context, polls []*polled, generation int32) (done bool, open *transaction, err error) {
 	parts := s.together(polls)
 	if _, now := s.kafka.Client().GroupMetadata(); len(parts) == 0 || now != generation {
 		return false, nil, nil
 	}
-	finishing, cancel := s.grace(ctx) // a stop lets the running transaction finish
-	defer cancel()
 	working, span := applying(finishing, polls...)
 	defer span.End()
 	working, giveUp := context.WithCancel(working)
 	defer giveUp()
+	late := time.AfterFunc(math.MaxInt64, giveUp)
+	defer late.Stop()
 	segments, err := s.applier.ApplyTogether(working, parts, func(segments [][]outbox.Segment) (err error) {
 		if s.mayOpen(polls, segments) {
+			late.Reset(s.config.TransactionTimeout / 2)
 			open, err = s.openEarly(finishing, polls, segments, generation)
-			time.AfterFunc(s.config.TransactionTimeout/2, giveUp)
 		}
 		return err
 	})
