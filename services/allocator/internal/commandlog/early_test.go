@@ -94,6 +94,19 @@ func TestEventsAreNotTakenBackWherePostgresIsFaster(t *testing.T) {
 	require.Equal(t, 1, deadLetters(t, s, fake, kgo.ReadCommitted(), soon))
 }
 
+// What takes long is named as what it is: while Postgres commits, events do not wait for Kafka.
+func TestASlowCommitIsNotNamedAsKafka(t *testing.T) {
+	var s *session
+	s, _, polls, generation := unreadable(t, func(context.Context) error {
+		s.setHealth("publishing", nil)
+		time.Sleep(4 * s.publishSlow) // what must not happen has so long to happen
+		require.Empty(t, s.health.Ready())
+		return nil
+	})
+	s.publishSlow = 25 * time.Millisecond
+	require.NoError(t, s.through(t.Context(), polls, generation))
+}
+
 // Postgres refuses while the events are on their way: they are taken back, their commands come again, and are published once,
 // after the commit this time.
 func TestEventsOfWhatIsRefusedAreTakenBack(t *testing.T) {

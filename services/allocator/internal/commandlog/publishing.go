@@ -53,7 +53,6 @@ type transaction struct {
 	ready      []piece
 	failed     producing
 	span       trace.Span
-	taken      func() // ends what names the wait for Kafka
 }
 
 // transact publishes pieces in one Kafka transaction: their records and the group's offsets become visible together, or
@@ -73,7 +72,7 @@ func (s *session) transact(ctx context.Context, q *queue, ready []piece, generat
 func (s *session) open(ctx context.Context, polled []int32, ready []piece, generation int32) (*transaction, error) {
 	t := &transaction{generation: generation, polled: polled, ready: ready}
 	ctx, t.span = s.sending(ctx, ready)
-	t.taken = s.nameWait()
+	defer s.nameWait()()
 	err := s.settled(ctx)
 	if err == nil {
 		err = s.kafka.Begin()
@@ -92,7 +91,6 @@ func (s *session) open(ctx context.Context, polled []int32, ready []piece, gener
 
 // drop ends what is said of a transaction that is not committed.
 func (t *transaction) drop(why error) {
-	t.taken()
 	sent(t.span, t.ready, false, why)
 }
 
@@ -101,8 +99,9 @@ func (t *transaction) drop(why error) {
 func (s *session) commit(finishing, ctx context.Context, t *transaction) (committed bool, err error) {
 	defer func() { sent(t.span, t.ready, committed, err) }()
 	want := kgo.TryCommit
+	taken := s.nameWait()
 	flushed := s.kafka.Client().Flush(finishing)
-	t.taken()
+	taken()
 	if err := errors.Join(flushed, t.failed.first()); err != nil {
 		// An event that did not arrive must not be counted as published: abort, and publish from the outbox.
 		s.log.WarnContext(finishing, "aborting: not every record was taken", "error", kafkaclient.Explain(err))
@@ -131,7 +130,7 @@ func (s *session) nameWait() (taken func()) {
 	naming.Go(func() {
 		select {
 		case <-ctx.Done():
-		case <-time.After(publishSlow):
+		case <-time.After(s.publishSlow):
 			s.setHealth("publishing", errNotTaken)
 		}
 	})

@@ -37,6 +37,8 @@ type session struct {
 
 	settling sync.WaitGroup // of settleBeside
 
+	publishSlow time.Duration // see nameWait
+
 	earlyFrom  time.Time     // before that, events are sent after the commit in Postgres
 	earlyPause time.Duration // before that; zero = the last were not sent early in vain
 

@@ -97,7 +97,7 @@ func (w *Worker) session(ctx context.Context) error {
 	if err := w.settle(ctx); err != nil {
 		return err
 	}
-	s := &session{Worker: w, parts: make(map[int32]*part), paused: make(map[int32]bool), waits: make(map[int32]*wait), elsewhere: make(map[int32]int64), newest: make(map[int32]time.Time), recordsMax: w.config.PollRecordsMax, sinceMax: sinceMax, generation: -1, lostGeneration: -1}
+	s := &session{Worker: w, parts: make(map[int32]*part), paused: make(map[int32]bool), waits: make(map[int32]*wait), elsewhere: make(map[int32]int64), newest: make(map[int32]time.Time), recordsMax: w.config.PollRecordsMax, sinceMax: sinceMax, publishSlow: publishSlow, generation: -1, lostGeneration: -1}
 	kafka, err := kgo.NewGroupTransactSession(append(slices.Clone(w.config.Client),
 		kgo.WithHooks(&s.cuts),
 		kgo.ConsumerGroup(w.config.Group),
