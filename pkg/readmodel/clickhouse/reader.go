@@ -18,7 +18,7 @@ import (
 
 const (
 	readDialTimeout    = time.Second
-	readConnectionsMax = 8
+	readConnectionsMax = 16
 	resultRowsMax      = 1_000_000 // of one query, for all its keys
 )
 

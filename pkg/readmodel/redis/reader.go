@@ -17,7 +17,7 @@ import (
 	"github.com/lotline/lotline/pkg/readmodel"
 )
 
-const readConnectionsMax = 8
+const readConnectionsMax = 16
 
 // Reader asks the read model in Redis. It is a readmodel.Reader.
 type Reader struct {

@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	connectionsMax = 8
+	connectionsMax = 16
 	dialTimeout    = time.Second
 )
 

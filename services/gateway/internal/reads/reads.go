@@ -60,6 +60,11 @@ func New(store readmodel.Reader, cache *Cache, timeout time.Duration, metrics *M
 	r.outcomes = newLoader(store.Name(), "outcome", timeout, metrics, store.Outcomes)
 	r.skus = newLoader(store.Name(), "skus", timeout, metrics, store.SKUs)
 	r.availability = newLoader(store.Name(), "availability", timeout, metrics, r.filling(store.Availability))
+	if cache != nil {
+		// Of two at once about one SKU the first may come home last, with an older version than the second was answered and the
+		// cache has dropped since; it would be kept, and the version go back for whoever asks next.
+		r.availability.atOnce = 1
+	}
 	return r
 }
 

@@ -112,6 +112,49 @@ func (s *slow) Availability(ctx context.Context, _ []string) (map[string]readmod
 	return nil, ctx.Err()
 }
 
+// alone is asked about availability by one query at a time, or says by how many.
+type alone struct {
+	store
+	running, most int // guarded by mu
+}
+
+func (a *alone) Availability(_ context.Context, skus []string) (map[string]readmodel.Availability, error) {
+	a.mu.Lock()
+	a.running++
+	a.most = max(a.most, a.running)
+	a.mu.Unlock()
+	time.Sleep(time.Millisecond)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.running--
+	return map[string]readmodel.Availability{skus[0]: {SKU: skus[0], Version: 1}}, nil
+}
+
+// Two answers of the store about one SKU could come home in the wrong order, and the older one be kept. Where nothing is kept,
+// each goes to those who asked before it.
+func TestWhatIsKeptIsAskedForByOneQueryAtATime(t *testing.T) {
+	for name, c := range map[string]struct {
+		cache *Cache
+		most  int
+	}{
+		"kept":     {NewCache(1<<20, NewMetrics(prometheus.NewRegistry())), 1},
+		"not kept": {nil, queriesAtOnce},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := &alone{}
+				r := New(a, c.cache, time.Second, NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
+				var group errgroup.Group
+				for i := range 20 {
+					group.Go(func() error { _, err := r.Availability(t.Context(), fmt.Sprint("S", i)); return err })
+				}
+				require.NoError(t, group.Wait())
+				require.Equal(t, c.most, a.most)
+			})
+		})
+	}
+}
+
 // Who asks while a query hangs would have to wait for that one and then for his own.
 func TestAvailabilityIsWaitedForNoLongerThanAQueryMayTake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
