@@ -24,8 +24,9 @@ type Generations interface {
 	// refused.
 	Settle(ctx context.Context) error
 	// Load adds rows to a generation. A row that is not newer than the one of its key, by version, changes no answer, so
-	// rows may be loaded again, and beside blocks that have the same. It may be called concurrently.
-	Load(ctx context.Context, generation int, rows *State) error
+	// rows may be loaded again, and beside blocks that have the same. If it fails, some of them may be there. The parts must
+	// come as fast as they are taken: a store may have all of them in one statement. It may be called concurrently.
+	Load(ctx context.Context, generation int, rows Parts) error
 	// Read hands over what a generation has, in parts, each only until the next: of some SKUs, or of all if skus is nil.
 	// Rows that were deleted are not among them. Parts may be from different moments.
 	Read(ctx context.Context, generation int, skus []string, each func(*State) error) error
@@ -81,6 +82,9 @@ type State struct {
 	Lines   []LineRow
 }
 
+// Parts hands rows over, in parts, and returns what kept it from it, or the first error of add. A part is good until add returns.
+type Parts func(add func(*State) error) error
+
 // SKURow is what is left of a SKU in all.
 type SKURow struct {
 	SKU       string
@@ -106,6 +110,9 @@ type LineRow struct {
 	CommandID string    // of the command that made the change
 	EventTime time.Time // of that command
 }
+
+// Whole hands all rows over as one part. It is Parts for those who have them in memory.
+func (s *State) Whole(add func(*State) error) error { return add(s) }
 
 // Len is how many rows there are.
 func (s *State) Len() int { return len(s.SKUs) + len(s.Batches) + len(s.Refs) + len(s.Lines) }

@@ -61,6 +61,8 @@ func NewGenerations(cfg clickhouseclient.Config) (*Generations, error) {
 		return nil, err
 	}
 	opts.ReadTimeout = ddlTimeout // filling a table from another takes long
+	opts.Compression = nil        // of rows by the hundred thousand a second it takes more than it saves: they are some 100 bytes each
+	opts.MaxOpenConns = loadConnectionsMax
 	opts.DialContext = boundWrites(opts, insertTimeout)
 	conn, err := clickhouse.Open(opts)
 	if err != nil {

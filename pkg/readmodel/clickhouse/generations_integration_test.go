@@ -4,16 +4,19 @@ package clickhouse
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/fstest"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/lotline/lotline/pkg/clickhouseclient"
 	"github.com/lotline/lotline/pkg/readmodel"
@@ -219,4 +222,30 @@ func TestAColumnIsAddedByARebuild(t *testing.T) {
 	require.NoError(t, <-failed)
 	requireTables(t, cfg, h)
 	require.Equal(t, []string{"/test"}, lines(t, conn, "SELECT DISTINCT commandsource FROM order_lines FINAL"))
+}
+
+// Each of 32 loads has begun to insert batches before any of them begins with the references: none may wait for the connection
+// of another that waits as well.
+func TestManyLoadsOfTwoTables(t *testing.T) {
+	g := newGenerations(t, migrated(t))
+	require.NoError(t, g.Begin(t.Context(), 2))
+	group, ctx := errgroup.WithContext(t.Context())
+	var begun sync.WaitGroup
+	const loads = 32
+	begun.Add(loads)
+	for i := range loads {
+		ref := fmt.Sprintf("b-%d", i)
+		group.Go(func() error {
+			return g.Load(ctx, 2, func(add func(*readmodel.State) error) error {
+				err := add(&readmodel.State{Batches: []readmodel.BatchRow{{SKU: "LAMP", Batch: readmodel.Batch{Ref: ref, Version: 1, Qty: 1, Available: 1}, EventTime: time.Now()}}})
+				begun.Done()
+				begun.Wait()
+				return errors.Join(err, add(&readmodel.State{Refs: []readmodel.RefRow{{Ref: ref, SKU: "LAMP"}}}))
+			})
+		})
+	}
+	require.NoError(t, group.Wait())
+	all, err := g.Sums(t.Context(), 2)
+	require.NoError(t, err)
+	require.EqualValues(t, 2*loads, all["LAMP"].Rows)
 }

@@ -2,6 +2,7 @@ package clickhouse
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -24,37 +25,51 @@ var loadSettings = func() clickhouse.Settings {
 	return settings
 }()
 
-// sendRows is how many rows are sent at once. ClickHouse makes one part of what an insert has all the same.
-const sendRows = 16_384
+// loadTimeout bounds a Load, whose rows come as fast as they are read. A write that is stuck fails after insertTimeout.
+const loadTimeout = 10 * time.Minute
 
-// Load inserts rows into a generation's tables: those of order lines last, as the most.
-func (g *Generations) Load(ctx context.Context, generation int, rows *readmodel.State) error {
-	ctx, cancel := context.WithTimeout(ctx, insertTimeout)
+// loadConnectionsMax is enough for 32 loads at once, of two tables each, and a mark: a load that has one connection and waits
+// for its second must not wait for others that do the same.
+const loadConnectionsMax = 65
+
+// Load inserts rows into a generation's tables, while they come: ClickHouse makes one part of all that an insert has, as far as
+// that has room in its blocks. Those of order lines end last, as the most.
+func (g *Generations) Load(ctx context.Context, generation int, rows readmodel.Parts) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
-	days := new(block)
-	if err := load(ctx, g.writer, of(tableSKUs, generation), rows.SKUs, days, skuColumns); err != nil {
+	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(loadSettings))
+	into := func(table string) *insert { return &insert{writer: g.writer, table: of(table, generation)} }
+	skus, batches, refs, lines := into(tableSKUs), into(tableStock), into(tableRefs), into(tableLines)
+	all := []*insert{skus, batches, refs, lines}
+	defer func() {
+		for _, i := range all {
+			err = errors.Join(err, i.abort())
+		}
+	}()
+	days, columns := new(block), new(lineColumns)
+	if err := rows(func(part *readmodel.State) error {
+		return errors.Join(load(ctx, skus, part.SKUs, days, skuColumns), load(ctx, batches, part.Batches, days, stockColumns),
+			load(ctx, refs, part.Refs, days, refColumns), load(ctx, lines, part.Lines, days, columns.of))
+	}); err != nil {
 		return err
 	}
-	if err := load(ctx, g.writer, of(tableStock, generation), rows.Batches, days, stockColumns); err != nil {
-		return err
+	for _, i := range all {
+		if err := i.send(); err != nil {
+			return err
+		}
 	}
-	if err := load(ctx, g.writer, of(tableRefs, generation), rows.Refs, days, refColumns); err != nil {
-		return err
-	}
-	return load(ctx, g.writer, of(tableLines, generation), rows.Lines, days, lineColumns)
+	return nil
 }
 
-func load[R any](ctx context.Context, w *Writer, table string, rows []R, days *block, columns func([]R, *block) ([]column, error)) error {
+func load[R any](ctx context.Context, into *insert, rows []R, days *block, columns func([]R, *block) ([]column, error)) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	return w.insertColumns(ctx, table, len(rows), loadSettings, func(yield func([]column, error) bool) {
-		for part := range slices.Chunk(rows, sendRows) {
-			if !yield(columns(part, days)) {
-				return
-			}
-		}
-	})
+	values, err := columns(rows, days)
+	if err != nil {
+		return err
+	}
+	return into.add(ctx, values)
 }
 
 // values returns a field of each row.
@@ -102,29 +117,45 @@ func refColumns(rows []readmodel.RefRow, _ *block) ([]column, error) {
 	}, nil
 }
 
-func lineColumns(rows []readmodel.LineRow, days *block) ([]column, error) {
-	etas := make([]*time.Time, len(rows))
+// lineColumns are rows of order_lines. Their memory is used again for each part.
+type lineColumns struct {
+	orderID, sku, batchRef, commandID []string
+	version                           []uint64
+	deleted                           []uint8
+	qty                               []int32
+	eta                               []*time.Time
+	eventTime                         []time.Time
+}
+
+func (c *lineColumns) of(rows []readmodel.LineRow, days *block) ([]column, error) {
+	*c = lineColumns{
+		orderID: c.orderID[:0], sku: c.sku[:0], batchRef: c.batchRef[:0], commandID: c.commandID[:0],
+		version: c.version[:0], deleted: c.deleted[:0], qty: c.qty[:0], eta: c.eta[:0], eventTime: c.eventTime[:0],
+	}
 	for i := range rows {
-		var err error
-		if etas[i], err = days.eta(rows[i].ETA); err != nil {
-			return nil, fmt.Errorf("the eta of order line %q of SKU %q: %w", rows[i].OrderID, rows[i].SKU, err)
+		r := &rows[i]
+		eta, err := days.eta(r.ETA)
+		if err != nil {
+			return nil, fmt.Errorf("the eta of order line %q of SKU %q: %w", r.OrderID, r.SKU, err)
 		}
+		deleted := uint8(0)
+		if r.BatchRef == "" {
+			deleted = 1
+		}
+		c.orderID, c.sku, c.batchRef, c.commandID = append(c.orderID, r.OrderID), append(c.sku, r.SKU), append(c.batchRef, r.BatchRef), append(c.commandID, r.CommandID)
+		c.version, c.deleted, c.qty = append(c.version, r.Version), append(c.deleted, deleted), append(c.qty, r.Qty)
+		c.eta, c.eventTime = append(c.eta, eta), append(c.eventTime, r.EventTime)
 	}
 	return []column{
-		{"orderid", values(rows, func(r *readmodel.LineRow) string { return r.OrderID })},
-		{"sku", values(rows, func(r *readmodel.LineRow) string { return r.SKU })},
-		{"version", values(rows, func(r *readmodel.LineRow) uint64 { return r.Version })},
-		{"is_deleted", values(rows, func(r *readmodel.LineRow) uint8 {
-			if r.BatchRef == "" {
-				return 1
-			}
-			return 0
-		})},
-		{"batchref", values(rows, func(r *readmodel.LineRow) string { return r.BatchRef })},
-		{"qty", values(rows, func(r *readmodel.LineRow) int32 { return r.Qty })},
-		{"eta", etas},
-		{"commandid", values(rows, func(r *readmodel.LineRow) string { return r.CommandID })},
-		{"event_time", values(rows, func(r *readmodel.LineRow) time.Time { return r.EventTime })},
+		{"orderid", c.orderID},
+		{"sku", c.sku},
+		{"version", c.version},
+		{"is_deleted", c.deleted},
+		{"batchref", c.batchRef},
+		{"qty", c.qty},
+		{"eta", c.eta},
+		{"commandid", c.commandID},
+		{"event_time", c.eventTime},
 	}, nil
 }
 

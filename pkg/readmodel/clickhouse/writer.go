@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"strings"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -74,73 +73,84 @@ func (w *Writer) Apply(ctx context.Context, records []readmodel.Record) error {
 	defer cancel()
 	// The outcome last: whoever finds a command's outcome finds what it did.
 	if rows := len(w.block.events.sku); rows > 0 {
-		if err := w.insertColumns(ctx, tableEvents, rows, insertSettings, whole(w.block.events.columns())); err != nil {
+		if err := w.insertColumns(ctx, tableEvents, rows, w.block.events.columns()); err != nil {
 			return err
 		}
 	}
 	if rows := len(w.block.outcomes.commandID); rows > 0 {
-		return w.insertColumns(ctx, tableOutcomes, rows, insertSettings, whole(w.block.outcomes.columns()))
+		return w.insertColumns(ctx, tableOutcomes, rows, w.block.outcomes.columns())
 	}
 	return nil
 }
 
-// insertColumns inserts blocks that have the same columns, as one: what is not the last is sent when the next one comes, so
-// that their memory may be used again.
-func (w *Writer) insertColumns(ctx context.Context, table string, rows int, settings clickhouse.Settings, blocks iter.Seq2[[]column, error]) (err error) {
+func (w *Writer) insertColumns(ctx context.Context, table string, rows int, columns []column) (err error) {
 	ctx, span := telemetry.Child(ctx, "INSERT "+table, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
 		semconv.DBSystemNameClickHouse, semconv.DBNamespace(w.database), semconv.DBOperationName("INSERT"),
 		semconv.DBCollectionName(table), semconv.DBOperationBatchSize(rows)))
 	defer func() { telemetry.End(span, err) }()
-	options := []clickhouse.QueryOption{clickhouse.WithSettings(settings)}
+	options := []clickhouse.QueryOption{clickhouse.WithSettings(insertSettings)}
 	if span.IsRecording() { // then ClickHouse's own spans hang on it
 		options = append(options, clickhouse.WithSpan(span.SpanContext()))
 	}
-	ctx = clickhouse.Context(ctx, options...)
-	var batch driver.Batch
-	for columns, err := range blocks {
-		switch {
-		case err != nil:
-		case batch == nil:
-			batch, err = w.prepare(ctx, table, columns)
-		default:
-			err = batch.Flush()
+	into := &insert{writer: w, table: table}
+	if err := into.add(clickhouse.Context(ctx, options...), columns); err != nil {
+		return errors.Join(err, into.abort())
+	}
+	return into.send()
+}
+
+// insert is rows on their way into a table, in blocks that have the same columns. It begins with the first of them, and ends
+// with send or abort.
+type insert struct {
+	writer *Writer
+	table  string
+	batch  driver.Batch // nil before it began and after it ended
+}
+
+// add adds a block; the one before it is sent first. The client copies what it is given, so the memory of columns may be used
+// again. The first one's ctx is the insert's.
+func (i *insert) add(ctx context.Context, columns []column) (err error) {
+	if i.batch == nil {
+		names := make([]string, len(columns))
+		for n, c := range columns {
+			names[n] = c.name
 		}
-		if err == nil {
-			err = fill(batch, table, columns)
-		}
-		if err != nil {
-			if batch != nil {
-				err = errors.Join(err, batch.Abort())
-			}
-			return classify(fmt.Errorf("insert into %s: %w", table, err))
+		i.batch, err = i.writer.conn.PrepareBatch(ctx, "INSERT INTO "+i.table+" ("+strings.Join(names, ", ")+")")
+	} else {
+		err = i.batch.Flush()
+	}
+	if err != nil {
+		return classify(fmt.Errorf("insert into %s: %w", i.table, err))
+	}
+	for n, c := range columns {
+		if err := i.batch.Column(n).Append(c.values); err != nil {
+			return &readmodel.RefusedError{Err: fmt.Errorf("fill column %s of %s: %w", c.name, i.table, err)}
 		}
 	}
+	return nil
+}
+
+// send returns nil once ClickHouse has acknowledged every row.
+func (i *insert) send() error {
+	if i.batch == nil {
+		return nil
+	}
+	batch := i.batch
+	i.batch = nil
 	if err := batch.Send(); err != nil {
-		return classify(fmt.Errorf("insert into %s: %w", table, err))
+		return classify(fmt.Errorf("insert into %s: %w", i.table, err))
 	}
 	return nil
 }
 
-func (w *Writer) prepare(ctx context.Context, table string, columns []column) (driver.Batch, error) {
-	names := make([]string, len(columns))
-	for i, c := range columns {
-		names[i] = c.name
+// abort ends an insert that was not sent; some of its rows may be there.
+func (i *insert) abort() error {
+	if i.batch == nil {
+		return nil
 	}
-	return w.conn.PrepareBatch(ctx, "INSERT INTO "+table+" ("+strings.Join(names, ", ")+")")
-}
-
-func fill(batch driver.Batch, table string, columns []column) error {
-	for i, c := range columns {
-		if err := batch.Column(i).Append(c.values); err != nil {
-			return &readmodel.RefusedError{Err: fmt.Errorf("fill column %s of %s: %w", c.name, table, err)}
-		}
-	}
-	return nil
-}
-
-// whole is one block.
-func whole(columns []column) iter.Seq2[[]column, error] {
-	return func(yield func([]column, error) bool) { yield(columns, nil) }
+	batch := i.batch
+	i.batch = nil
+	return batch.Abort()
 }
 
 // Check refuses tables older than this build's: rows written before a view exists would never reach the

@@ -111,17 +111,19 @@ func run(ctx context.Context, tx pgx.Tx, statements string, generation int) erro
 }
 
 // Load keeps rows a transaction a statement: a block that has rows of the same keys waits for one at the most.
-func (g *Generations) Load(ctx context.Context, generation int, rows *readmodel.State) error {
-	sorted := readmodel.State{SKUs: slices.Clone(rows.SKUs), Batches: slices.Clone(rows.Batches), Lines: slices.Clone(rows.Lines)}
-	sorted.Sort() // the order in which blocks lock them
-	b := &pgx.Batch{}
-	queue(b, generation, &sorted)
-	for _, q := range b.QueuedQueries {
-		if _, err := g.pool.Exec(ctx, q.SQL, q.Arguments...); err != nil {
-			return fmt.Errorf("load %d rows into generation %d: %w", rows.Len(), generation, err)
+func (g *Generations) Load(ctx context.Context, generation int, rows readmodel.Parts) error {
+	return rows(func(part *readmodel.State) error {
+		sorted := readmodel.State{SKUs: slices.Clone(part.SKUs), Batches: slices.Clone(part.Batches), Lines: slices.Clone(part.Lines)}
+		sorted.Sort() // the order in which blocks lock them
+		b := &pgx.Batch{}
+		queue(b, generation, &sorted)
+		for _, q := range b.QueuedQueries {
+			if _, err := g.pool.Exec(ctx, q.SQL, q.Arguments...); err != nil {
+				return fmt.Errorf("load %d rows into generation %d: %w", part.Len(), generation, err)
+			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // readRowsMax is how many rows Read hands over at once.

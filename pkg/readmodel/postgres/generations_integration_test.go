@@ -175,7 +175,7 @@ func TestLoadIsInSmallTransactions(t *testing.T) {
 	for i := range 2*statementRowsMax + 1 {
 		rows.Lines = append(rows.Lines, readmodel.LineRow{Line: readmodel.Line{OrderID: fmt.Sprintf("o%06d", i), SKU: "LAMP", BatchRef: "b", Qty: 1, Version: 1}, EventTime: time.Now()})
 	}
-	require.NoError(t, g.Load(t.Context(), 2, &rows))
+	require.NoError(t, g.Load(t.Context(), 2, rows.Whole))
 	var transactions int
 	require.NoError(t, connect(t, cfg).QueryRow(t.Context(), "SELECT count(DISTINCT xmin::text) FROM order_lines_g2").Scan(&transactions))
 	require.Equal(t, 3, transactions)

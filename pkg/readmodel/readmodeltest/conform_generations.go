@@ -2,6 +2,7 @@ package readmodeltest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -57,6 +58,21 @@ func foldedSums(history []readmodel.Record) map[string]readmodel.Sum {
 	return all.Sums
 }
 
+// inParts hands rows over in several parts, in memory that is used again.
+func inParts(rows readmodel.State) readmodel.Parts {
+	return func(add func(*readmodel.State) error) error {
+		var part readmodel.State
+		for lines := range slices.Chunk(rows.Lines, 100) {
+			part.Lines = append(part.Lines[:0], lines...)
+			if err := add(&part); err != nil {
+				return err
+			}
+		}
+		rows.Lines = nil
+		return add(&rows)
+	}
+}
+
 func requireList(t *testing.T, g readmodel.Generations, live int, all ...int) {
 	t.Helper()
 	listed, asked, err := g.List(t.Context())
@@ -83,19 +99,32 @@ func (s Store) besideTheLiveOne(t *testing.T) {
 	require.NotEqual(t, sums(t, g, 1), sums(t, g, 2), "it has not caught up yet")
 
 	state := readmodel.Fold(early).State
-	require.NoError(t, g.Load(t.Context(), 2, &state))
-	require.NoError(t, g.Load(t.Context(), 2, &state), "again, as after a crash")
-	require.NoError(t, g.Settle(t.Context()))
-	for _, generation := range []int{1, 2} {
-		require.Equal(t, foldedSums(h.Records), sums(t, g, generation))
-		require.Equal(t, foldedSums(h.Records), added(t, g, generation, nil), "as a store adds up, or who reads it")
+	broken, given := errors.New("the write side is away"), 0
+	require.ErrorIs(t, g.Load(t.Context(), 2, func(add func(*readmodel.State) error) error {
+		return inParts(state)(func(part *readmodel.State) error {
+			if given++; given > 2 {
+				return broken
+			}
+			return add(part)
+		})
+	}), broken, "some of it may be there, and it is loaded again")
+	require.Equal(t, 3, given)
+	require.NotEqual(t, foldedSums(h.Records), sums(t, g, 2))
+	for _, rows := range []readmodel.Parts{inParts(state), state.Whole} { // the second as after a crash
+		require.NoError(t, g.Load(t.Context(), 2, rows))
+		require.NoError(t, g.Settle(t.Context()))
+		for _, generation := range []int{1, 2} {
+			require.Equal(t, foldedSums(h.Records), sums(t, g, generation))
+			require.Equal(t, foldedSums(h.Records), added(t, g, generation, nil), "as a store adds up, or who reads it")
+		}
 	}
 	some := added(t, g, 2, []string{"SKU-03", "SKU-07", "NO-SUCH"})
 	require.Equal(t, map[string]readmodel.Sum{"SKU-03": foldedSums(h.Records)["SKU-03"], "SKU-07": foldedSums(h.Records)["SKU-07"]}, some)
 	require.Empty(t, added(t, g, 2, []string{}))
 
 	// Something that only the first has, by which a switch can be told.
-	require.NoError(t, g.Load(t.Context(), 1, &readmodel.State{SKUs: []readmodel.SKURow{{SKU: "FIRST", Version: 7, Available: 1, EventTime: h.Records[0].Time}}}))
+	first := readmodel.State{SKUs: []readmodel.SKURow{{SKU: "FIRST", Version: 7, Available: 1, EventTime: h.Records[0].Time}}}
+	require.NoError(t, g.Load(t.Context(), 1, first.Whole))
 	requireFirst := func(there bool) {
 		t.Helper()
 		found, err := p.Reader.Availability(t.Context(), []string{"FIRST"})
@@ -128,7 +157,7 @@ func (s Store) neverExisted(t *testing.T) {
 	g := p.Generations(t)
 	require.NoError(t, g.Begin(t.Context(), 2))
 	state := readmodel.Fold(h.Records).State
-	require.NoError(t, g.Load(t.Context(), 2, &state))
+	require.NoError(t, g.Load(t.Context(), 2, state.Whole))
 	require.NoError(t, g.Switch(t.Context(), 2))
 	require.NoError(t, g.Drop(t.Context(), 1))
 	requireList(t, g, 2, 2)
@@ -154,7 +183,7 @@ func (s Store) loadedByVersion(t *testing.T) {
 		w, g := p.Writer(t), p.Generations(t)
 		require.NoError(t, g.Begin(t.Context(), 2))
 		for _, rows := range order {
-			require.NoError(t, g.Load(t.Context(), 2, rows))
+			require.NoError(t, g.Load(t.Context(), 2, rows.Whole))
 			require.NoError(t, w.Apply(t.Context(), h.records[1:3])) // a zombie's
 		}
 		require.Equal(t, foldedSums(h.records), sums(t, g, 2))
@@ -186,7 +215,7 @@ func (s Store) planted(t *testing.T) {
 		}
 	}
 	rows.Lines = append(rows.Lines, readmodel.LineRow{Line: readmodel.Line{OrderID: "ghost", SKU: "MANY", BatchRef: "b1", Qty: 1, Version: 2}, EventTime: at})
-	require.NoError(t, g.Load(t.Context(), 2, &rows))
+	require.NoError(t, g.Load(t.Context(), 2, rows.Whole))
 	is, should := sums(t, g, 2), foldedSums(h.records)
 	require.Len(t, is, 4)
 	for sku, want := range should {
@@ -314,7 +343,7 @@ func (s Store) switchedUnderLoad(t *testing.T) {
 	write(5)
 	require.NoError(t, g.Begin(t.Context(), 2))
 	state := readmodel.Fold(h.records).State
-	require.NoError(t, g.Load(t.Context(), 2, &state))
+	require.NoError(t, g.Load(t.Context(), 2, state.Whole))
 	for _, generation := range []int{2, 1, 2} {
 		write(5)
 		require.NoError(t, g.Switch(t.Context(), generation))

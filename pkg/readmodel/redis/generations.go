@@ -96,11 +96,13 @@ func (g *Generations) applying(ctx context.Context) ([]string, error) {
 }
 
 // Load writes rows as Apply does, to one generation.
-func (g *Generations) Load(ctx context.Context, generation int, rows *readmodel.State) error {
-	if err := g.writer.run(ctx, strconv.Itoa(generation), "", partsOf(rows)); err != nil {
-		return fmt.Errorf("load %d rows into generation %d: %w", rows.Len(), generation, err)
-	}
-	return nil
+func (g *Generations) Load(ctx context.Context, generation int, rows readmodel.Parts) error {
+	return rows(func(part *readmodel.State) error {
+		if err := g.writer.run(ctx, strconv.Itoa(generation), "", partsOf(part)); err != nil {
+			return fmt.Errorf("load %d rows into generation %d: %w", part.Len(), generation, err)
+		}
+		return nil
+	})
 }
 
 // Read reads SKUs before order lines, so that what a line says is not older than its SKU. Keys are found by going through all

@@ -64,7 +64,7 @@ func TestADropThatWasBrokenOff(t *testing.T) {
 	require.Equal(t, 1, live)
 	require.ErrorContains(t, g.Switch(t.Context(), 2), "there is no generation 2")
 	rows := readmodel.Fold(h.Records[50:])
-	require.ErrorContains(t, g.Load(t.Context(), 2, &rows.State), "there is no generation 2")
+	require.ErrorContains(t, g.Load(t.Context(), 2, rows.Whole), "there is no generation 2")
 	require.NoError(t, g.Drop(t.Context(), 2))
 	names, err := w.client.Keys(t.Context(), k.rows()+"*").Result()
 	require.NoError(t, err)

@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/lotline/lotline/pkg/readmodel"
 )
@@ -83,6 +84,9 @@ func (a *Adder) Add(rows *readmodel.State) {
 }
 
 func (a *Adder) add(sku string, version, checksum uint64) {
-	s := a.Sums[sku]
+	s, known := a.Sums[sku]
+	if !known {
+		sku = strings.Clone(sku) // who reads rows may have cut it out of a text of thousands, which would be kept with it
+	}
 	a.Sums[sku] = readmodel.Sum{Version: max(s.Version, version), Rows: s.Rows + 1, Checksum: s.Checksum ^ checksum}
 }

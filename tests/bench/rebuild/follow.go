@@ -17,6 +17,9 @@ const (
 	perSecond = 50 // commands for the SKU that is looked at
 	probeSKU  = "PROBE"
 	otherSKUs = 20
+	// probeEvery is between two questions for the probe, as in the projector's benchmark: asked more often they take from what is
+	// measured.
+	probeEvery = 10 * time.Millisecond
 )
 
 // live is commands at a steady rate, and how long each of the probe's took to be a row.
@@ -141,7 +144,7 @@ func (s *site) await(ctx context.Context, version uint64) (uint64, error) {
 		if newest >= version {
 			return newest, nil
 		}
-		if err := pause(ctx, 2*time.Millisecond); err != nil {
+		if err := pause(ctx, probeEvery); err != nil {
 			return 0, err
 		}
 	}

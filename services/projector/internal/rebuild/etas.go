@@ -6,8 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/lotline/lotline/pkg/readmodel"
 )
 
@@ -25,9 +23,9 @@ func batchKey(buf []byte, sku, ref string) []byte {
 	return append(append(append(buf, sku...), 0), ref...)
 }
 
-// fill sets the eta of lines that have a batch; those of batches that it does not know yet it reads, in tx, which is where
-// the lines come from.
-func (e *etas) fill(ctx context.Context, tx pgx.Tx, lines []readmodel.LineRow) error {
+// fill sets the eta of lines that have a batch. Those of batches that it does not know yet it reads from a connection that is not
+// busy with the lines, and after them: then the batches are there.
+func (e *etas) fill(ctx context.Context, from querier, lines []readmodel.LineRow) error {
 	unknown := e.known(lines)
 	if len(unknown) == 0 {
 		return nil
@@ -43,9 +41,10 @@ func (e *etas) fill(ctx context.Context, tx pgx.Tx, lines []readmodel.LineRow) e
 		}
 	}
 	found, days := make(map[string]string, len(skus)), make(days)
-	if err := scan(ctx, tx, `SELECT b.sku, b.ref, b.eta FROM unnest($1::text[], $2::text[]) AS k (sku, ref) JOIN batches b USING (sku, ref)`,
-		[]any{skus, refs}, func(v [][]byte) {
+	if err := scan(ctx, from, `SELECT b.sku, b.ref, b.eta FROM unnest($1::text[], $2::text[]) AS k (sku, ref) JOIN batches b USING (sku, ref)`,
+		[]any{skus, refs}, func(v [][]byte) error {
 			found[string(batchKey(nil, string(v[0]), string(v[1])))] = days.of(v[2])
+			return nil
 		}); err != nil {
 		return fmt.Errorf("read the etas of %d batches: %w", len(skus), err)
 	}
@@ -55,6 +54,15 @@ func (e *etas) fill(ctx context.Context, tx pgx.Tx, lines []readmodel.LineRow) e
 	}
 	e.remember(found)
 	return nil
+}
+
+// learn remembers the etas of batches that were read anyway.
+func (e *etas) learn(batches []readmodel.BatchRow) {
+	found := make(map[string]string, len(batches))
+	for i := range batches {
+		found[string(batchKey(nil, batches[i].SKU, batches[i].Ref))] = batches[i].ETA
+	}
+	e.remember(found)
 }
 
 // known sets the etas that are remembered, and returns which lines are left.

@@ -55,11 +55,12 @@ func (w *writeSide) totals(ctx context.Context, workers int) (totals, error) {
 		group.Go(func() error {
 			var own rowsum.Adder
 			for c := range left {
-				rows, err := w.readChunk(ctx, c, false)
-				if err != nil {
+				if err := w.readChunk(ctx, c, false, func(part *readmodel.State) error {
+					own.Add(part)
+					return nil
+				}); err != nil {
 					return err
 				}
-				own.Add(rows)
 			}
 			mu.Lock()
 			defer mu.Unlock()

@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -17,9 +15,13 @@ import (
 	"github.com/lotline/lotline/pkg/readmodel"
 )
 
-// chunkPages is how much of a table is read at once, in pages: about 250,000 order lines. With half of it ClickHouse merges
-// parts for half as long as it writes them.
-const chunkPages = 4096
+const (
+	// chunkPages is how much of a table is loaded at once, in pages: about 250,000 order lines, which ClickHouse makes one part of.
+	// With half of it ClickHouse merges parts for half as long as it writes them.
+	chunkPages = 4096
+	// partRows is how many rows are handed over at once.
+	partRows = 8192
+)
 
 // postgresEpoch is where Postgres begins to count, in its binary form.
 var postgresEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -39,7 +41,7 @@ func openWriteSide(ctx context.Context, url, commandsTopic string, workers int) 
 	if err != nil {
 		return nil, fmt.Errorf("read the Postgres URL %s: %w", postgresclient.Redacted(url), err)
 	}
-	cfg.MaxConns = int32(workers)
+	cfg.MaxConns = int32(2 * workers) // lines are read over one, and over another the etas of batches that are not known
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err == nil {
 		err = pool.Ping(ctx)
@@ -102,19 +104,18 @@ const (
 	commandSQL  = `CASE WHEN l.command_id <> '' THEN l.command_id ELSE 'TOPIC/' || l.command_partition || '/' || l.command_offset END`
 )
 
-// readChunk returns the rows of a chunk, in a snapshot of its own; of lines the commands only if they are wanted: they are
-// not compared, and who only compares may not read them.
-func (w *writeSide) readChunk(ctx context.Context, c chunk, commands bool) (*readmodel.State, error) {
-	rows := new(readmodel.State)
+// readChunk hands over the rows of a chunk, in a snapshot of its own; of lines the commands only if they are wanted: they are
+// not compared, and who only compares may not read them. add must not keep what it is given.
+func (w *writeSide) readChunk(ctx context.Context, c chunk, commands bool, add func(*readmodel.State) error) error {
 	err := w.snapshot(ctx, func(tx pgx.Tx, at time.Time) error {
 		var err error
 		switch c.table {
 		case "products":
-			err = w.products(ctx, tx, rows, at, c.where("p"))
+			err = w.products(ctx, tx, at, add, c.where("p"))
 		case "batches":
-			err = w.batches(ctx, tx, rows, at, c.where("b"))
+			err = w.batches(ctx, tx, at, add, c.where("b"))
 		default:
-			err = w.lines(ctx, tx, rows, commands, c.where("l"))
+			err = w.lines(ctx, tx, commands, add, c.where("l"))
 		}
 		if err != nil {
 			return err
@@ -130,19 +131,20 @@ func (w *writeSide) readChunk(ctx context.Context, c chunk, commands bool) (*rea
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read part %d of %s: %w", c.index, c.table, err)
+		return fmt.Errorf("read part %d of %s: %w", c.index, c.table, err)
 	}
-	return rows, nil
+	return nil
 }
 
 // readSKUs returns the rows of some SKUs, in one snapshot. Of the lines that have no batch any more it returns those that
 // are asked for by name: only lines with a batch are found by their SKU without reading the whole table.
 func (w *writeSide) readSKUs(ctx context.Context, skus []string, asked []readmodel.LineKey) (*readmodel.State, error) {
 	rows := new(readmodel.State)
+	add := gather(rows)
 	if err := w.snapshot(ctx, func(tx pgx.Tx, at time.Time) error {
-		if err := errors.Join(w.products(ctx, tx, rows, at, "p.sku = ANY ($1::text[])", skus),
-			w.batches(ctx, tx, rows, at, "b.sku = ANY ($1::text[])", skus),
-			w.lines(ctx, tx, rows, false, "l.batchref IS NOT NULL AND l.sku = ANY ($1::text[])", skus)); err != nil {
+		if err := errors.Join(w.products(ctx, tx, at, add, "p.sku = ANY ($1::text[])", skus),
+			w.batches(ctx, tx, at, add, "b.sku = ANY ($1::text[])", skus),
+			w.lines(ctx, tx, false, add, "l.batchref IS NOT NULL AND l.sku = ANY ($1::text[])", skus)); err != nil {
 			return err
 		}
 		known := make(map[readmodel.LineKey]bool, len(rows.Lines))
@@ -158,11 +160,20 @@ func (w *writeSide) readSKUs(ctx context.Context, skus []string, asked []readmod
 		if len(orders) == 0 {
 			return nil
 		}
-		return w.lines(ctx, tx, rows, false, "(l.orderid, l.sku) IN (SELECT * FROM unnest($1::text[], $2::text[]))", orders, of)
+		return w.lines(ctx, tx, false, add, "(l.orderid, l.sku) IN (SELECT * FROM unnest($1::text[], $2::text[]))", orders, of)
 	}); err != nil {
 		return nil, fmt.Errorf("read the rows of %d SKUs from Postgres: %w", len(skus), err)
 	}
 	return rows, nil
+}
+
+// gather returns what keeps the rows of all parts that it is given.
+func gather(rows *readmodel.State) func(*readmodel.State) error {
+	return func(part *readmodel.State) error {
+		rows.SKUs, rows.Batches = append(rows.SKUs, part.SKUs...), append(rows.Batches, part.Batches...)
+		rows.Refs, rows.Lines = append(rows.Refs, part.Refs...), append(rows.Lines, part.Lines...)
+		return nil
+	}
 }
 
 func (w *writeSide) snapshot(ctx context.Context, read func(tx pgx.Tx, at time.Time) error) error {
@@ -175,16 +186,23 @@ func (w *writeSide) snapshot(ctx context.Context, read func(tx pgx.Tx, at time.T
 	})
 }
 
-// scan hands over each row of a query in Postgres' binary form; args are those of the condition.
-func scan(ctx context.Context, tx pgx.Tx, sql string, args []any, keep func(row [][]byte)) error {
+// querier is a transaction, or whoever else asks Postgres.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+// scan hands over each row of a query in Postgres' binary form, only until keep returns; args are those of the condition.
+func scan(ctx context.Context, from querier, sql string, args []any, keep func(row [][]byte) error) error {
 	// Described anew each time: a chunk's condition is in the text, and would fill the cache of statements.
-	rows, err := tx.Query(ctx, sql, append([]any{pgx.QueryExecModeDescribeExec}, args...)...)
+	rows, err := from.Query(ctx, sql, append([]any{pgx.QueryExecModeDescribeExec}, args...)...)
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
-		keep(rows.RawValues())
+		if err := keep(rows.RawValues()); err != nil {
+			return err
+		}
 	}
 	return rows.Err()
 }
@@ -192,74 +210,37 @@ func scan(ctx context.Context, tx pgx.Tx, sql string, args []any, keep func(row 
 func int64Of(b []byte) int64 { return int64(binary.BigEndian.Uint64(b)) }
 func int32Of(b []byte) int32 { return int32(binary.BigEndian.Uint32(b)) }
 
-func (w *writeSide) products(ctx context.Context, tx pgx.Tx, to *readmodel.State, at time.Time, where string, args ...any) error {
-	return scan(ctx, tx, productsSQL+" WHERE "+where, args, func(v [][]byte) {
-		to.SKUs = append(to.SKUs, readmodel.SKURow{SKU: string(v[0]), Version: uint64(int64Of(v[1])), Available: int64Of(v[2]), EventTime: at})
-	})
+func (w *writeSide) products(ctx context.Context, tx pgx.Tx, at time.Time, add func(*readmodel.State) error, where string, args ...any) error {
+	var part readmodel.State
+	if err := scan(ctx, tx, productsSQL+" WHERE "+where, args, func(v [][]byte) error {
+		part.SKUs = append(part.SKUs, readmodel.SKURow{SKU: string(v[0]), Version: uint64(int64Of(v[1])), Available: int64Of(v[2]), EventTime: at})
+		return part.HandOver(partRows, add)
+	}); err != nil {
+		return err
+	}
+	return part.HandOver(1, add)
 }
 
 // batches takes the SKU's version for a batch's: the write side keeps none for a batch, and its state is the one at the
 // SKU's version as well.
-func (w *writeSide) batches(ctx context.Context, tx pgx.Tx, to *readmodel.State, at time.Time, where string, args ...any) error {
-	etas := make(days)
-	return scan(ctx, tx, batchesSQL+" WHERE "+where, args, func(v [][]byte) {
-		sku, ref := string(v[0]), string(v[1])
-		to.Batches = append(to.Batches, readmodel.BatchRow{SKU: sku, EventTime: at, Batch: readmodel.Batch{
-			Ref: ref, Version: uint64(int64Of(v[2])), Qty: int32Of(v[3]), Available: int32Of(v[4]), ETA: etas.of(v[5]),
-		}})
-		to.Refs = append(to.Refs, readmodel.RefRow{Ref: ref, SKU: sku})
-	})
-}
-
-// lineTexts is how many of a line's fields are texts, which come first.
-const lineTexts = 4
-
-// rawLine is a line as it is read, less its texts. It has no pointers: that, and one string for the texts of all lines,
-// makes reading many of them three times as cheap.
-type rawLine struct {
-	ends    [lineTexts]int // of its texts among those of all lines
-	version uint64
-	at      int64 // microseconds since postgresEpoch
-	qty     int32
-}
-
-type lineBuffer struct {
-	texts []byte
-	lines []rawLine
-}
-
-// lines makes a line that was deallocated one version newer than its last allocation: older than all that followed, and
-// newer than each event that allocated it.
-func (w *writeSide) lines(ctx context.Context, tx pgx.Tx, to *readmodel.State, commands bool, where string, args ...any) error {
-	buf := w.buffers.Get().(*lineBuffer)
-	defer w.buffers.Put(buf)
-	buf.texts, buf.lines = buf.texts[:0], buf.lines[:0]
-	command := "''"
-	if commands {
-		command = strings.ReplaceAll(commandSQL, "TOPIC", strings.ReplaceAll(w.topic, "'", "''"))
+func (w *writeSide) batches(ctx context.Context, tx pgx.Tx, at time.Time, add func(*readmodel.State) error, where string, args ...any) error {
+	var part readmodel.State
+	handOver := func(rows int) error {
+		return part.HandOver(rows, func(part *readmodel.State) error {
+			w.etas.learn(part.Batches)
+			return add(part)
+		})
 	}
-	sql := strings.ReplaceAll(linesSQL, "COMMAND", command)
-	if err := scan(ctx, tx, sql+" WHERE "+where, args, func(v [][]byte) {
-		l := rawLine{version: uint64(int64Of(v[4])), qty: int32Of(v[5]), at: int64Of(v[6])}
-		for i, text := range v[:lineTexts] {
-			buf.texts = append(buf.texts, text...)
-			l.ends[i] = len(buf.texts)
-		}
-		buf.lines = append(buf.lines, l)
+	days := make(days)
+	if err := scan(ctx, tx, batchesSQL+" WHERE "+where, args, func(v [][]byte) error {
+		sku, ref := string(v[0]), string(v[1])
+		part.Batches = append(part.Batches, readmodel.BatchRow{SKU: sku, EventTime: at, Batch: readmodel.Batch{
+			Ref: ref, Version: uint64(int64Of(v[2])), Qty: int32Of(v[3]), Available: int32Of(v[4]), ETA: days.of(v[5]),
+		}})
+		part.Refs = append(part.Refs, readmodel.RefRow{Ref: ref, SKU: sku})
+		return handOver(partRows)
 	}); err != nil {
 		return err
 	}
-	first, text, from := len(to.Lines), string(buf.texts), 0
-	to.Lines = slices.Grow(to.Lines, len(buf.lines))[:first+len(buf.lines)]
-	for i := range buf.lines {
-		r, l := &buf.lines[i], &to.Lines[first+i]
-		l.Version, l.Qty, l.EventTime = r.version, r.qty, postgresEpoch.Add(time.Duration(r.at)*time.Microsecond)
-		for j, field := range [lineTexts]*string{&l.OrderID, &l.SKU, &l.BatchRef, &l.CommandID} {
-			*field, from = text[from:r.ends[j]], r.ends[j]
-		}
-		if l.BatchRef == "" {
-			l.Version++
-		}
-	}
-	return w.etas.fill(ctx, tx, to.Lines[first:])
+	return handOver(1)
 }
