@@ -113,6 +113,6 @@ func (s *site) outage(t *testing.T) {
 	p.Picture("outage")
 	require.NoError(t, s.kafka.Restart(t.Context()))
 	p.Until(`document.querySelector(".troubles") === null`)
-	p.SeesIn(".station", "4 at work")
+	p.SeesIn(".station", atWork())
 	p.RequireQuiet()
 }

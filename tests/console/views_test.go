@@ -8,12 +8,17 @@ import (
 
 	"github.com/chromedp/chromedp/kb"
 	"github.com/stretchr/testify/require"
+
+	"github.com/lotline/lotline/services/allocator"
 )
+
+// atWork is what the allocator's station says of its sessions.
+func atWork() string { return fmt.Sprintf("%d at work", allocator.DefaultConfig().Sessions) }
 
 func (s *site) overview(t *testing.T) {
 	p := s.open(t, "")
 	p.SeesIn(".state", "live")
-	p.SeesIn(".station", "4 at work") // the allocator's sessions
+	p.SeesIn(".station", atWork())
 	p.Sees("Nothing is happening")
 	for i := range 6 {
 		s.post(t, "/allocate", map[string]any{"orderid": fmt.Sprint("seen-", i), "sku": "GREEN-CHAIR", "qty": 1})
