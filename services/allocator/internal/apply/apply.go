@@ -108,11 +108,8 @@ func (a *Applier) ApplyAgain(ctx context.Context, partition int32, from, next in
 			a.Forget()
 			return nil, fmt.Errorf("apply commands %d@%d..%d: %w", partition, from, next, err)
 		}
-		for _, segment := range c.write.Segments {
-			segment.DependsOn = c.write.DependsOn
-			bytes += len(segment.Data)
-			segments = append(segments, segment)
-		}
+		decided, size := c.segments()
+		segments, bytes = append(segments, decided...), bytes+size
 		if bytes > a.keptBytesMax {
 			segments = nil
 		}

@@ -7,6 +7,7 @@ import (
 	"sort"
 
 	"github.com/lotline/lotline/services/allocator/internal/allocation"
+	"github.com/lotline/lotline/services/allocator/internal/outbox"
 )
 
 // chunk is a run of consecutive commands of one partition that is decided and committed together. It starts as all
@@ -60,6 +61,16 @@ func (p *held) settle(partition int32) {
 // early, which stays: the rest follows in the next chunk.
 func (c *chunk) reset() {
 	*c = chunk{partition: c.partition, from: c.from, next: c.next, in: c.in, check: c.check}
+}
+
+// segments are what the chunk decided, with what each depends on, and how many bytes they have.
+func (c *chunk) segments() (segments []outbox.Segment, bytes int) {
+	for _, segment := range c.write.Segments {
+		segment.DependsOn = c.write.DependsOn
+		bytes += len(segment.Data)
+		segments = append(segments, segment)
+	}
+	return segments, bytes
 }
 
 // compare holds what is decided against what is known of the commands.

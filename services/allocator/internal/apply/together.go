@@ -52,11 +52,9 @@ func (a *Applier) ApplyTogether(ctx context.Context, parts []Part, decided func(
 func (a *Applier) segments(chunks []*chunk) [][]outbox.Segment {
 	segments, bytes := make([][]outbox.Segment, len(chunks)), 0
 	for i, c := range chunks {
-		for _, segment := range c.write.Segments {
-			segment.DependsOn = c.write.DependsOn
-			bytes += len(segment.Data)
-			segments[i] = append(segments[i], segment)
-		}
+		var size int
+		segments[i], size = c.segments()
+		bytes += size
 	}
 	if bytes > a.keptBytesMax {
 		return make([][]outbox.Segment, len(chunks))
