@@ -16,35 +16,22 @@ import (
 
 // decide answers the n-th command, from 0, with what the test says, until the test ends; it returns how many came.
 func (r *rig) decide(t *testing.T, answer func(n int) schemas.Event) (came func() int) {
-	client, err := kgo.NewClient(kgo.SeedBrokers(r.cluster.ListenAddrs()...), kgo.ConsumeTopics(commands),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(100*time.Millisecond), kgo.ProducerLinger(0))
-	require.NoError(t, err)
-	done, n, mu := make(chan struct{}), 0, new(sync.Mutex)
-	t.Cleanup(func() { client.Close(); <-done })
-	go func() {
-		defer close(done)
-		for {
-			fetches := client.PollFetches(context.Background())
-			if fetches.IsClientClosed() {
-				return
-			}
-			for record := range fetches.RecordsAll() {
-				mu.Lock()
-				event := answer(n)
-				n++
-				mu.Unlock()
-				if event.Type == 0 {
-					continue
-				}
-				if event.OrderID == "" && event.Type != schemas.EventBatchCreated {
-					event.OrderID = "o1"
-				}
-				envelope, _ := cloudevents.Parse(record.Headers)
-				event.SKU, event.CommandID, event.CommandSource, event.Last = string(record.Key), envelope.ID, envelope.Source, true
-				client.Produce(context.Background(), eventRecord(&event), nil)
-			}
+	n, mu := 0, new(sync.Mutex)
+	r.each(t, func(client *kgo.Client, record *kgo.Record) {
+		mu.Lock()
+		event := answer(n)
+		n++
+		mu.Unlock()
+		if event.Type == 0 {
+			return
 		}
-	}()
+		if event.OrderID == "" && event.Type != schemas.EventBatchCreated {
+			event.OrderID = "o1"
+		}
+		envelope, _ := cloudevents.Parse(record.Headers)
+		event.SKU, event.CommandID, event.CommandSource, event.Last = string(record.Key), envelope.ID, envelope.Source, true
+		client.Produce(context.Background(), eventRecord(&event), nil)
+	})
 	return func() int {
 		mu.Lock()
 		defer mu.Unlock()

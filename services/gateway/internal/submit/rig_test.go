@@ -103,9 +103,8 @@ func eventRecord(e *schemas.Event) *kgo.Record {
 	}
 }
 
-// allocate answers every command, until the test ends, with an event that is
-// not its last, one that is, and what others' events look like.
-func (r *rig) allocate(t *testing.T) {
+// each has every command answered, until the test ends, one after the other.
+func (r *rig) each(t *testing.T, answer func(*kgo.Client, *kgo.Record)) {
 	client, err := kgo.NewClient(kgo.SeedBrokers(r.cluster.ListenAddrs()...), kgo.ConsumeTopics(commands),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(100*time.Millisecond), kgo.ProducerLinger(0))
 	require.NoError(t, err)
@@ -119,17 +118,25 @@ func (r *rig) allocate(t *testing.T) {
 				return
 			}
 			for record := range fetches.RecordsAll() {
-				envelope, _ := cloudevents.Parse(record.Headers)
-				event := schemas.Event{Type: schemas.EventAllocated, SKU: string(record.Key), CommandID: envelope.ID, CommandSource: "/other", Last: true}
-				client.Produce(context.Background(), eventRecord(&event), nil)
-				event.CommandSource, event.Last = Source, false
-				client.Produce(context.Background(), eventRecord(&event), nil)
-				client.Produce(context.Background(), &kgo.Record{Topic: events, Key: record.Key, Value: []byte("\x00 no event")}, nil)
-				event.Type, event.Seq, event.Last, event.Qty = schemas.EventOutOfStock, 1, true, 7
-				client.Produce(context.Background(), eventRecord(&event), nil)
+				answer(client, record)
 			}
 		}
 	}()
+}
+
+// allocate answers every command, until the test ends, with an event that is
+// not its last, one that is, and what others' events look like.
+func (r *rig) allocate(t *testing.T) {
+	r.each(t, func(client *kgo.Client, record *kgo.Record) {
+		envelope, _ := cloudevents.Parse(record.Headers)
+		event := schemas.Event{Type: schemas.EventAllocated, SKU: string(record.Key), CommandID: envelope.ID, CommandSource: "/other", Last: true}
+		client.Produce(context.Background(), eventRecord(&event), nil)
+		event.CommandSource, event.Last = Source, false
+		client.Produce(context.Background(), eventRecord(&event), nil)
+		client.Produce(context.Background(), &kgo.Record{Topic: events, Key: record.Key, Value: []byte("\x00 no event")}, nil)
+		event.Type, event.Seq, event.Last, event.Qty = schemas.EventOutOfStock, 1, true, 7
+		client.Produce(context.Background(), eventRecord(&event), nil)
+	})
 }
 
 func command(sku string) schemas.Command {
