@@ -50,15 +50,14 @@ func mixedProducers(ctx context.Context, f *Field) error {
 			return err
 		}
 	}
-	for range mixedAgainMax {
-		if met, err := f.met(ctx); met || err != nil {
+	for again := 0; ; again++ {
+		if met, err := f.met(ctx); met || err != nil || again == mixedAgainMax {
 			return errors.Join(err, noDeadlocks(log, logged.Size()))
 		}
 		if err := f.mixed(ctx, "every SKU shared, again", f.options.Mixed, 100); err != nil {
 			return err
 		}
 	}
-	return noDeadlocks(log, logged.Size())
 }
 
 // met says whether allocators were in each other's way, and what that came to: few commands on a quick machine may be decided
