@@ -2,7 +2,6 @@ package clickhouse
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -102,13 +101,19 @@ func (r *Reader) Name() string { return name }
 func (r *Reader) Close() error { return r.conn.Close() }
 
 // Check asks every question once, about nothing: it fails where they would, be it that ClickHouse is away or that a
-// table is missing.
+// table is missing. The first that fails is named: mostly the others would fail for the same reason.
 func (r *Reader) Check(ctx context.Context) error {
-	_, orders := r.Orders(ctx, []string{})
-	_, availability := r.Availability(ctx, []string{})
-	_, outcomes := r.Outcomes(ctx, []string{})
-	_, skus := r.SKUs(ctx, []string{})
-	return errors.Join(orders, availability, outcomes, skus)
+	for _, ask := range []func() error{
+		func() error { _, err := r.Orders(ctx, []string{}); return err },
+		func() error { _, err := r.Availability(ctx, []string{}); return err },
+		func() error { _, err := r.Outcomes(ctx, []string{}); return err },
+		func() error { _, err := r.SKUs(ctx, []string{}); return err },
+	} {
+		if err := ask(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Orders returns the allocated lines of orders.
