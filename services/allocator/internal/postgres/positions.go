@@ -64,7 +64,7 @@ func (s *Store) Standing(ctx context.Context, partitions []int32) (map[int32]Pos
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read where partitions %v stand: %w", partitions, err)
+		return nil, fmt.Errorf("read where the partitions stand: %w", err)
 	}
 	return found, nil
 }
