@@ -36,8 +36,6 @@ type Store interface {
 	// so that no other allocator can change them before fn's Commit; the context it passes bounds all of it. It returns ErrRefused if the partition's
 	// next offset is not from.
 	Locked(ctx context.Context, partition int32, from int64, skus []string, fn func(context.Context, Session) error) error
-	// NextOffset reads up to where the partition is applied; -1 if the store has never seen the partition.
-	NextOffset(ctx context.Context, partition int32) (int64, error)
 }
 
 // Session loads what a chunk of commands needs, and writes what it decided.

@@ -149,7 +149,7 @@ func refusal(err error) error {
 	return err
 }
 
-// NextOffset implements apply.Store. A partition without a row, as after a restore from before it was first seen, is
+// NextOffset reads up to where the partition is applied. One without a row, as after a restore from before it was first seen, is
 // at -1: below any position, so that its reader starts anew, which adds the row.
 func (s *Store) NextOffset(ctx context.Context, partition int32) (int64, error) {
 	var next int64
