@@ -1,10 +1,11 @@
 // Package gateway is the service between HTTP and the rest of Lotline: a
 // request that changes something becomes a command on Kafka, one that asks
 // something becomes a query of the read model. It holds no truth of its own.
+// DESIGN.md beside this file says how, and which test holds what.
 //
-// Config and Run are all that others use: cmd/gateway ships them, tests and the
-// development stack boot the same. This package only wires: submit leads to
-// Kafka, reads to the store that --read-model names, httpapi to clients.
+// This package is wiring only: submit leads to Kafka, reads to the store that
+// --read-model names, httpapi to clients. It may import the service's adapters,
+// topics and pkg; cmd/gateway, the development stack and the tests call Run.
 package gateway
 
 import (

@@ -30,7 +30,7 @@ const (
 	recentShare = 4
 )
 
-// Cache keeps what is left of SKUs, and keeps it up to date by the events of the tail; see the package's comment. Its
+// Cache keeps what is left of SKUs, and keeps it up to date by the events of the tail; see DESIGN.md. Its
 // methods may be called concurrently; those that the tail calls (submit.Follower), one after the other.
 type Cache struct {
 	entries *otter.Cache[string, packed] // by SKU
