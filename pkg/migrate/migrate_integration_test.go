@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
 	"testing"
 	"testing/fstest"
@@ -18,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lotline/lotline/pkg/migrate"
+	"github.com/lotline/lotline/pkg/postgresclient/postgrestest"
 )
 
 // server returns an address that `make test` sets, for servers that it started.
@@ -43,31 +43,21 @@ func concurrently(t *testing.T, f func(ctx context.Context) error) {
 func file(sql string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(sql)} }
 
 func TestPostgres(t *testing.T) {
-	address := server(t, "LOTLINE_TEST_POSTGRES")
-	admin, err := pgx.Connect(t.Context(), address)
-	require.NoError(t, err)
-	defer admin.Close(t.Context())
-	name := uniqueName()
-	_, err = admin.Exec(t.Context(), "CREATE DATABASE "+name)
-	require.NoError(t, err)
-	defer admin.Exec(context.WithoutCancel(t.Context()), "DROP DATABASE "+name+" WITH (FORCE)")
-	dsn, err := url.Parse(address)
-	require.NoError(t, err)
-	dsn.Path = "/" + name
+	database := postgrestest.Database(t)
 
 	// Not repeatable: a second CREATE TABLE would fail.
 	files := fstest.MapFS{"00001_a.sql": file("-- +goose Up\nCREATE TABLE a (id int PRIMARY KEY);\nINSERT INTO a VALUES (1);")}
 	concurrently(t, func(ctx context.Context) error {
-		return migrate.Postgres(ctx, dsn.String(), files, slog.New(slog.DiscardHandler))
+		return migrate.Postgres(ctx, database, files, slog.New(slog.DiscardHandler))
 	})
 	files["00002_b.sql"] = file("-- +goose Up\nINSERT INTO a VALUES (2);")
-	require.NoError(t, migrate.Postgres(t.Context(), dsn.String(), files, slog.New(slog.DiscardHandler)))
-	require.NoError(t, migrate.Postgres(t.Context(), dsn.String(), files, slog.New(slog.DiscardHandler)), "nothing is pending")
+	require.NoError(t, migrate.Postgres(t.Context(), database, files, slog.New(slog.DiscardHandler)))
+	require.NoError(t, migrate.Postgres(t.Context(), database, files, slog.New(slog.DiscardHandler)), "nothing is pending")
 
 	files["00003_c.sql"] = file("-- +goose Up\nINSERT INTO a VALUES (3);\nINSERT INTO a VALUES (1);")
-	require.ErrorContains(t, migrate.Postgres(t.Context(), dsn.String(), files, slog.New(slog.DiscardHandler)), "00003_c.sql")
+	require.ErrorContains(t, migrate.Postgres(t.Context(), database, files, slog.New(slog.DiscardHandler)), "00003_c.sql")
 
-	conn, err := pgx.Connect(t.Context(), dsn.String())
+	conn, err := pgx.Connect(t.Context(), database)
 	require.NoError(t, err)
 	defer conn.Close(t.Context())
 	var rows int

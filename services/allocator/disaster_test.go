@@ -3,7 +3,6 @@
 package allocator_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -18,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/lotline/lotline/pkg/postgresclient/postgrestest"
 	"github.com/lotline/lotline/schemas"
 	"github.com/lotline/lotline/services/allocator"
 )
@@ -82,15 +82,12 @@ func (b *bench) awaitCommitted(commands int64) {
 // backup copies the database as it is; restore puts the copy, and what was changed in it, in its place. No allocator may run.
 func (b *bench) backup() (restore func(change ...string)) {
 	b.t.Helper()
-	database := b.config.Kafka.TopicPrefix
-	_, err := b.postgresAdmin().Exec(b.t.Context(), fmt.Sprintf(`CREATE DATABASE "%[1]s_backup" TEMPLATE "%[1]s"`, database))
-	require.NoError(b.t, err)
-	b.t.Cleanup(func() {
-		_, err := b.postgresAdmin().Exec(context.Background(), fmt.Sprintf(`DROP DATABASE "%s_backup" WITH (FORCE)`, database))
-		require.NoError(b.t, err)
-	})
+	config, _, _ := backupOf(b.t, b.config.PostgresURL)
+	owner, name, of := backupOf(b.t, b.owner)
+	postgrestest.Exec(b.t, "CREATE DATABASE "+name+" TEMPLATE "+of)
+	b.t.Cleanup(func() { postgrestest.Exec(b.t, "DROP DATABASE "+name+" WITH (FORCE)") })
 	return func(change ...string) {
-		b.config.PostgresURL, b.owner = backupURL(b.config.PostgresURL, database), backupURL(b.owner, database)
+		b.config.PostgresURL, b.owner = config, owner
 		for _, sql := range change {
 			_, err := b.postgres().Exec(b.t.Context(), sql)
 			require.NoError(b.t, err)

@@ -6,39 +6,12 @@ import (
 	"context"
 	"crypto/rand"
 	"net/url"
-	"os"
 	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 )
-
-// newDatabase makes a database for one test and drops it afterwards.
-func newDatabase(t *testing.T, name string) string {
-	t.Helper()
-	server := os.Getenv("LOTLINE_TEST_POSTGRES")
-	require.NotEmpty(t, server, "LOTLINE_TEST_POSTGRES must hold the URL of a Postgres superuser: run this through make test")
-	execute := func(ctx context.Context, sql string) error {
-		conn, err := pgx.Connect(ctx, server)
-		if err != nil {
-			return err
-		}
-		defer conn.Close(ctx)
-		_, err = conn.Exec(ctx, sql)
-		return err
-	}
-	require.NoError(t, execute(t.Context(), `CREATE DATABASE "`+name+`"`))
-	t.Cleanup(func() {
-		if err := execute(context.Background(), `DROP DATABASE "`+name+`" WITH (FORCE)`); err != nil {
-			t.Errorf("drop the test's database: %v", err)
-		}
-	})
-	u, err := url.Parse(server)
-	require.NoError(t, err)
-	u.Path = "/" + name
-	return u.String()
-}
 
 // leastPrivileged returns the URL of a new user who is a member of the allocator's role and of nothing else.
 func leastPrivileged(t *testing.T, owner string) string {
@@ -67,22 +40,15 @@ func (b *bench) postgres() *pgx.Conn {
 	return conn
 }
 
-func (b *bench) postgresAdmin() *pgx.Conn {
-	b.t.Helper()
-	conn, err := pgx.Connect(context.Background(), os.Getenv("LOTLINE_TEST_POSTGRES"))
-	require.NoError(b.t, err)
-	b.t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	return conn
-}
-
-// backupURL is url with the database of that name exchanged for its backup.
-func backupURL(pgURL, database string) string {
+// backupOf is the URL of a database's backup, with the names of both.
+func backupOf(t *testing.T, pgURL string) (backup, name, of string) {
+	t.Helper()
 	u, err := url.Parse(pgURL)
-	if err != nil {
-		panic(err)
-	}
-	u.Path = "/" + database + "_backup"
-	return u.String()
+	require.NoError(t, err)
+	of = u.Path[1:]
+	name = of + "_backup"
+	u.Path = "/" + name
+	return u.String(), name, of
 }
 
 // lines are the order lines as stored, without what differs between two lives of a database.

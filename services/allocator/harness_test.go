@@ -23,6 +23,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/lotline/lotline/pkg/cloudevents"
+	"github.com/lotline/lotline/pkg/postgresclient/postgrestest"
 	"github.com/lotline/lotline/schemas"
 	"github.com/lotline/lotline/services/allocator"
 	"github.com/lotline/lotline/topics"
@@ -63,7 +64,7 @@ func install(t *testing.T, brokers []string) *bench {
 	prefix := "t" + rand.Text()[:12]
 	b := &bench{t: t, config: allocator.DefaultConfig(), topics: topics.Declared(prefix)}
 	b.config.Kafka.Brokers, b.config.Kafka.TopicPrefix = brokers, prefix
-	b.owner = newDatabase(t, prefix)
+	b.owner = postgrestest.Database(t)
 	warning, err := allocator.Migrate(t.Context(), b.owner)
 	require.NoError(t, err)
 	require.Empty(t, warning)

@@ -16,12 +16,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/lotline/lotline/pkg/postgresclient"
+	"github.com/lotline/lotline/pkg/postgresclient/postgrestest"
 	"github.com/lotline/lotline/pkg/readmodel"
 	"github.com/lotline/lotline/pkg/readmodel/readmodeltest"
 	"github.com/lotline/lotline/pkg/readmodel/writeside"
 	"github.com/lotline/lotline/schemas"
 	"github.com/lotline/lotline/services/allocator"
-	"github.com/lotline/lotline/tests/internal/isolation"
 	"github.com/lotline/lotline/tests/stack"
 )
 
@@ -58,7 +58,7 @@ func TestCheckSaysWhoMayAsk(t *testing.T) {
 // writeSide returns the URLs of an allocator's database, for its owner and for a gateway.
 func writeSide(t *testing.T) (owner, gateway string) {
 	t.Helper()
-	owner = isolation.PostgresDatabase(t)
+	owner = postgrestest.Database(t)
 	warning, err := allocator.Migrate(t.Context(), owner)
 	require.NoError(t, err)
 	require.Empty(t, warning)
@@ -67,7 +67,7 @@ func writeSide(t *testing.T) (owner, gateway string) {
 	user := "user_" + u.Path[1:] + "_gateway"
 	gateway, err = stack.Login(t.Context(), owner, user, "lotline_gateway")
 	require.NoError(t, err)
-	t.Cleanup(func() { isolation.DropRole(t, user) })
+	t.Cleanup(func() { postgrestest.Exec(t, "DROP ROLE IF EXISTS "+user) })
 	return owner, gateway
 }
 

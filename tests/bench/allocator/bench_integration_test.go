@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/lotline/lotline/pkg/postgresclient/postgrestest"
 	"github.com/lotline/lotline/tests/bench/trial"
 	"github.com/lotline/lotline/tests/internal/isolation"
 	"github.com/lotline/lotline/tests/servers"
@@ -23,7 +24,7 @@ func TestMain(m *testing.M) {
 func TestARunIsMeasuredAndStored(t *testing.T) {
 	f := flags{
 		Name:    "allocator",
-		Servers: trial.Servers{Postgres: isolation.PostgresDatabase(t), Kafka: []string{isolation.Kfake(t)}}, Only: []string{"protobuf", "cold", "mixed producers with every SKU shared"},
+		Servers: trial.Servers{Postgres: postgrestest.Database(t), Kafka: []string{isolation.Kfake(t)}}, Only: []string{"protobuf", "cold", "mixed producers with every SKU shared"},
 		Rounds: 1, Commands: 200, SKUs: 50, FloorTimes: 3, Allocators: 1, Sessions: 2, ChunkMax: 50, Results: t.TempDir(),
 	}
 	ground, err := trial.NewGround(t.Context(), f.Servers, programs...) // once for both: linking takes longer than measuring

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/lotline/lotline/pkg/postgresclient/postgrestest"
 	"github.com/lotline/lotline/tests/bench/trial"
 	"github.com/lotline/lotline/tests/internal/isolation"
 	"github.com/lotline/lotline/tests/servers"
@@ -23,7 +24,7 @@ func TestMain(m *testing.M) {
 func TestPeersAreMeasuredAndChecked(t *testing.T) {
 	f := flags{
 		Name:    "peers",
-		Servers: trial.Servers{Postgres: isolation.PostgresDatabase(t), Kafka: []string{isolation.Kfake(t)}},
+		Servers: trial.Servers{Postgres: postgrestest.Database(t), Kafka: []string{isolation.Kfake(t)}},
 		Only:    []string{lotline, "by hand"}, Rounds: 1, Commands: 400, SKUs: 20, Rate: 100, Duration: time.Second, Results: t.TempDir(),
 	}
 	require.NoError(t, run(t.Context(), f))
@@ -33,7 +34,7 @@ func TestPeersAreMeasuredAndChecked(t *testing.T) {
 func TestWhatAKillLeavesIsCounted(t *testing.T) {
 	f := flags{
 		Name:    "kills",
-		Servers: trial.Servers{Postgres: isolation.PostgresDatabase(t), Kafka: []string{isolation.Kfake(t)}},
+		Servers: trial.Servers{Postgres: postgrestest.Database(t), Kafka: []string{isolation.Kfake(t)}},
 		Only:    []string{lotline}, Commands: 50_000, SKUs: 1000, Kills: 1, Results: t.TempDir(),
 	}
 	require.NoError(t, run(t.Context(), f))

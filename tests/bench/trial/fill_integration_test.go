@@ -9,13 +9,14 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/lotline/lotline/pkg/postgresclient/postgrestest"
 	"github.com/lotline/lotline/tests/internal/isolation"
 )
 
 // Order lines that took long to make are there for the next run, and nothing that work has left between them.
 func TestSeededLinesAreThereAgain(t *testing.T) {
 	ctx := t.Context()
-	g, err := NewGround(ctx, Servers{Postgres: isolation.PostgresDatabase(t), Kafka: []string{isolation.Kfake(t)}})
+	g, err := NewGround(ctx, Servers{Postgres: postgrestest.Database(t), Kafka: []string{isolation.Kfake(t)}})
 	t.Cleanup(func() { require.NoError(t, g.Close()) })
 	require.NoError(t, err)
 	const lines = 317

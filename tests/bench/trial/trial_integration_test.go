@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/lotline/lotline/pkg/postgresclient/postgrestest"
 	"github.com/lotline/lotline/tests/internal/isolation"
 	"github.com/lotline/lotline/tests/servers"
 )
@@ -27,7 +28,7 @@ func TestMain(m *testing.M) {
 // event explains, and one that all agree on but that the work does not come to.
 func TestCheckFindsWhatIsPlanted(t *testing.T) {
 	ctx := t.Context()
-	g, err := NewGround(ctx, Servers{Postgres: isolation.PostgresDatabase(t), Kafka: []string{isolation.Kfake(t)}}, AllocatorProgram)
+	g, err := NewGround(ctx, Servers{Postgres: postgrestest.Database(t), Kafka: []string{isolation.Kfake(t)}}, AllocatorProgram)
 	t.Cleanup(func() { require.NoError(t, g.Close()) })
 	require.NoError(t, err)
 	s, err := g.NewSite(ctx, 4)
@@ -75,7 +76,7 @@ func TestCheckFindsWhatIsPlanted(t *testing.T) {
 // Two transactions want each other's rows: Postgres ends one of them, and whoever it was may have tried again.
 func TestADeadlockIsSeen(t *testing.T) {
 	ctx := t.Context()
-	s := &Site{PostgresURL: isolation.PostgresDatabase(t)}
+	s := &Site{PostgresURL: postgrestest.Database(t)}
 	var conns [2]*pgx.Conn
 	for i := range conns {
 		var err error

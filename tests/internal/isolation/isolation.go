@@ -9,16 +9,14 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
-	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/lotline/lotline/pkg/postgresclient/postgrestest"
 	"github.com/lotline/lotline/tests/servers"
 	"github.com/lotline/lotline/tests/stack"
 	"github.com/lotline/lotline/topics"
@@ -82,13 +80,13 @@ func newServers(t *testing.T, broker string) stack.Servers {
 // brings its own Kafka.
 func Databases(t *testing.T) stack.Servers {
 	t.Helper()
-	database, err := url.Parse(PostgresDatabase(t))
+	database, err := url.Parse(postgrestest.Database(t))
 	require.NoError(t, err)
 	name, native := database.Path[1:], Setting(t, "LOTLINE_TEST_CLICKHOUSE")
 	t.Cleanup(func() {
 		ctx := context.WithoutCancel(t.Context())
 		for _, user := range stack.Users(name) {
-			DropRole(t, user)
+			postgrestest.Exec(t, "DROP ROLE IF EXISTS "+user)
 		}
 		ch, err := clickhouse.Open(&clickhouse.Options{Addr: []string{native}})
 		require.NoError(t, err)
@@ -96,32 +94,4 @@ func Databases(t *testing.T) stack.Servers {
 		require.NoError(t, ch.Close())
 	})
 	return stack.Servers{PostgresURL: database.String(), ClickHouse: native, Database: name}
-}
-
-// PostgresDatabase makes a database, removed after the test, and returns its URL for a superuser.
-func PostgresDatabase(t *testing.T) string {
-	t.Helper()
-	name := "test_" + strings.ReplaceAll(uuid.NewString(), "-", "")
-	onPostgres(t, "CREATE DATABASE "+name)
-	t.Cleanup(func() { onPostgres(t, "DROP DATABASE "+name+" WITH (FORCE)") })
-	database, err := url.Parse(Setting(t, "LOTLINE_TEST_POSTGRES"))
-	require.NoError(t, err)
-	database.Path = "/" + name
-	return database.String()
-}
-
-// DropRole removes a role of Postgres, if it is there. Its rights in databases have to be gone.
-func DropRole(t *testing.T, role string) {
-	t.Helper()
-	onPostgres(t, "DROP ROLE IF EXISTS "+role)
-}
-
-func onPostgres(t *testing.T, sql string) {
-	t.Helper()
-	ctx := context.WithoutCancel(t.Context())
-	conn, err := pgx.Connect(ctx, Setting(t, "LOTLINE_TEST_POSTGRES"))
-	require.NoError(t, err)
-	defer conn.Close(ctx)
-	_, err = conn.Exec(ctx, sql)
-	require.NoError(t, err)
 }

@@ -4,17 +4,15 @@ package postgres
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"log/slog"
-	"net/url"
-	"os"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/lotline/lotline/pkg/postgresclient/postgrestest"
 	"github.com/lotline/lotline/services/allocator/internal/allocation"
 	"github.com/lotline/lotline/services/allocator/internal/apply"
 	"github.com/lotline/lotline/services/allocator/internal/outbox"
@@ -28,31 +26,11 @@ type database struct {
 
 func newDatabase(t *testing.T) database {
 	t.Helper()
-	server := os.Getenv("LOTLINE_TEST_POSTGRES")
-	require.NotEmpty(t, server, "LOTLINE_TEST_POSTGRES must hold the URL of a Postgres superuser: run this through make test")
-	name := "t" + rand.Text()[:12]
-	administer := func(ctx context.Context, sql string) error {
-		conn, err := pgx.Connect(ctx, server)
-		if err != nil {
-			return err
-		}
-		defer conn.Close(ctx)
-		_, err = conn.Exec(ctx, sql)
-		return err
-	}
-	require.NoError(t, administer(t.Context(), `CREATE DATABASE "`+name+`"`))
-	t.Cleanup(func() {
-		if err := administer(context.Background(), `DROP DATABASE "`+name+`" WITH (FORCE)`); err != nil {
-			t.Errorf("drop the test's database: %v", err)
-		}
-	})
-	u, err := url.Parse(server)
-	require.NoError(t, err)
-	u.Path = "/" + name
-	warning, err := Migrate(t.Context(), u.String(), discard)
+	url := postgrestest.Database(t)
+	warning, err := Migrate(t.Context(), url, discard)
 	require.NoError(t, err)
 	require.Empty(t, warning)
-	return database{t: t, url: u.String()}
+	return database{t: t, url: url}
 }
 
 // store is a Store with partition 0 at its start.
