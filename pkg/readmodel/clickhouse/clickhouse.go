@@ -59,7 +59,7 @@ func Migrate(ctx context.Context, cfg clickhouseclient.Config, layout Layout, lo
 		return err
 	}
 	for _, host := range hosts {
-		log := log.With("hosts", host.Addr)
+		log := log.With("hosts", strings.Join(host.Addr, ","))
 		err := migrate.ClickHouse(ctx, host, files, log)
 		if err == nil {
 			err = layout.apply(ctx, host, layout.Cluster, log)
