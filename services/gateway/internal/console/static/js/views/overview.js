@@ -27,7 +27,7 @@ export function overview(_, update) {
           ${throughput(hover, (v) => { hover = v; update(); })}
           ${lag(now)}
           ${partitions(now)}
-          ${events(recent)}
+          ${events(now, recent)}
         </div>`;
     },
   };
@@ -58,7 +58,7 @@ function line(now) {
     { name: "Read model", tone: stale ? "bad" : now?.unprojected == null ? "unknown" : now.unprojected > 5000 ? "warn" : "ok",
       value: stale ? "away" : now?.unprojected === 0 ? "up to date" : now?.unprojected == null ? format.unknown
         : html`${format.duration(now.unprojected)} <span class="unit">behind</span>`,
-      note: live.info?.read_model ?? "" },
+      note: live.info?.read_model ?? "not known" },
   ];
   return html`
     <section aria-label="The pipeline now">
@@ -153,11 +153,11 @@ function partitions(now) {
   </section>`;
 }
 
-function events(recent) {
+function events(now, recent) {
   return html`<section class="card">
     <header><h2>Just decided</h2><p class="note">a few of the newest events</p></header>
     ${recent.length === 0
-      ? empty("Nothing is happening", html`<p>Send a command from the <a href=${route("send")}>Send</a> page, or from a terminal:</p>`,
+      ? !now ? html`<p class="note">not known</p>` : empty("Nothing is happening", html`<p>Send a command from the <a href=${route("send")}>Send</a> page, or from a terminal:</p>`,
         command(`echo '{"type":"CreateBatch","ref":"b-1","sku":"GREEN-CHAIR","qty":10,"eta":null}' | bin/lotline send -`))
       : html`<ol class="feed">${recent.map((e) => html`
         <li>${badge(e.type)}

@@ -97,16 +97,17 @@ export function sku({ id, query }, update) {
     const answer = !(Number.isInteger(qty) && qty >= 1) ? "a whole number, please" : !fits ? "no single batch has that many"
       : fits.eta ? html`from <b>${format.date(fits.eta)}</b>, batch <b class="id">${fits.ref}</b>` : html`<b>now</b>, batch <b class="id">${fits.ref}</b>`;
     const now = data.batches.filter((b) => !b.eta).reduce((n, b) => n + b.available, 0);
+    const figure = (n) => html`${format.count(n)} <span class="unit">${n === 1 ? "unit" : "units"}</span>`;
     return html`<section class="card hero" aria-label="Available to promise">
       <dl class="figures">
-        <div><dt>In stock</dt><dd>${format.count(now)} <span class="unit">units</span></dd></div>
-        <div><dt>On its way</dt><dd>${format.count(data.available - now)} <span class="unit">units</span></dd></div>
+        <div><dt>In stock</dt><dd>${figure(now)}</dd></div>
+        <div><dt>On its way</dt><dd>${figure(data.available - now)}</dd></div>
         <div><dt>Version</dt><dd>${format.count(data.version)}</dd></div>
       </dl>
       <div class="ask">
         <label for="qty">When can a line have</label>
         <input id="qty" type="number" min="1" max="1000000000" inputmode="numeric" value="1" @input=${(e) => { wanted = e.target.value; update(); }}>
-        <span>units?</span><output for="qty">${answer}</output>
+        <span>${qty === 1 ? "unit" : "units"}?</span><output for="qty">${answer}</output>
       </div>
       ${curve(now)}
     </section>`;
