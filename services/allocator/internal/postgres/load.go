@@ -16,36 +16,37 @@ func load(ctx context.Context, db batcher, need apply.Need) (apply.Loaded, error
 	l := loader{facts: make(map[string]*allocation.Facts), rows: make(map[string]int)}
 	b := &pgx.Batch{}
 	if len(need.Products) > 0 {
-		b.Queue(`SELECT sku, version, coalesce(command_partition, -1), coalesce(command_offset, -1) FROM products WHERE sku = ANY ($1)`, need.Products).Query(l.products)
-		b.Queue(`SELECT sku, `+batchColumns+` FROM batches b WHERE open AND sku = ANY ($1)`, need.Products).Query(l.open)
+		products := arguments(skuNames(need.Products))
+		b.Queue(`SELECT sku, version, coalesce(command_partition, -1), coalesce(command_offset, -1) FROM products WHERE sku = ANY ($1)`, products...).Query(l.products)
+		b.Queue(`SELECT sku, `+batchColumns+` FROM batches b WHERE open AND sku = ANY ($1)`, products...).Query(l.open)
 	}
 	if len(need.Lines) > 0 {
-		skus, orders := make([]string, len(need.Lines)), make([]string, len(need.Lines))
-		for i, k := range need.Lines {
-			skus[i], orders[i] = k.SKU, k.OrderID
-		}
+		keys := arguments(
+			texts(need.Lines, func(k *apply.LineKey) string { return k.SKU }),
+			texts(need.Lines, func(k *apply.LineKey) string { return k.OrderID }),
+		)
 		b.Queue(`SELECT l.sku, `+lineColumns+`, b.ref IS NOT NULL, `+batchColumnsOrNothing+`
 			FROM unnest($1::text[], $2::text[]) AS k (sku, orderid)
 			JOIN order_lines l ON l.orderid = k.orderid AND l.sku = k.sku
-			LEFT JOIN batches b ON b.sku = l.sku AND b.ref = l.batchref`, skus, orders).Query(l.lines)
+			LEFT JOIN batches b ON b.sku = l.sku AND b.ref = l.batchref`, keys...).Query(l.lines)
 	}
 	if len(need.Batches) > 0 {
-		skus, refs := make([]string, len(need.Batches)), make([]string, len(need.Batches))
-		for i, k := range need.Batches {
-			skus[i], refs[i] = k.SKU, k.Ref
-		}
+		keys := arguments(
+			texts(need.Batches, func(k *apply.BatchKey) string { return k.SKU }),
+			texts(need.Batches, func(k *apply.BatchKey) string { return k.Ref }),
+		)
 		b.Queue(`SELECT b.sku, `+batchColumns+` FROM unnest($1::text[], $2::text[]) AS k (sku, ref)
-			JOIN batches b ON b.sku = k.sku AND b.ref = k.ref`, skus, refs).Query(l.batches)
+			JOIN batches b ON b.sku = k.sku AND b.ref = k.ref`, keys...).Query(l.batches)
 	}
 	if len(need.Seen) > 0 {
-		skus, sources, ids := make([]string, len(need.Seen)), make([]string, len(need.Seen)), make([]string, len(need.Seen))
-		for i, k := range need.Seen {
-			skus[i], sources[i], ids[i] = k.SKU, k.Command.Source, k.Command.ID
-		}
+		keys := arguments(
+			texts(need.Seen, func(k *apply.SeenKey) string { return k.SKU }),
+			texts(need.Seen, func(k *apply.SeenKey) string { return k.Command.Source }),
+			texts(need.Seen, func(k *apply.SeenKey) string { return k.Command.ID }),
+		)
 		b.Queue(`SELECT s.sku, s.command_source, s.command_id, s.body, s.command_partition, s.command_offset, s.command_time
 			FROM unnest($1::text[], $2::text[], $3::text[]) AS k (sku, source, id)
-			JOIN command_seen s ON s.sku = k.sku AND s.command_source = k.source AND s.command_id = k.id`,
-			skus, sources, ids).Query(l.seen)
+			JOIN command_seen s ON s.sku = k.sku AND s.command_source = k.source AND s.command_id = k.id`, keys...).Query(l.seen)
 	}
 	if len(need.Cuts) > 0 {
 		l.queueCuts(b, need.Cuts)
@@ -163,13 +164,16 @@ func (l *loader) seen(rows pgx.Rows) error {
 // queueCuts reads the newest lines of batches that are cut. At least one unit leaves with each line, so as many
 // lines as there are units too many always suffice.
 func (l *loader) queueCuts(b *pgx.Batch, cuts []apply.Cut) {
-	n := len(cuts)
-	skus, refs, qtys, most := make([]string, n), make([]string, n), make([]int32, n), make([]int32, n)
-	wanted := make(map[apply.BatchKey]apply.Cut, n)
-	for i, c := range cuts {
-		skus[i], refs[i], qtys[i], most[i] = c.SKU, c.Ref, c.Qty, int32(c.LinesMax)
+	wanted := make(map[apply.BatchKey]apply.Cut, len(cuts))
+	for _, c := range cuts {
 		wanted[c.BatchKey] = c
 	}
+	keys := arguments(
+		texts(cuts, func(c *apply.Cut) string { return c.SKU }),
+		texts(cuts, func(c *apply.Cut) string { return c.Ref }),
+		integers(cuts, func(c *apply.Cut) int32 { return c.Qty }),
+		integers(cuts, func(c *apply.Cut) int32 { return int32(c.LinesMax) }),
+	)
 	// In bigint: qty is any number that a command may hold, and the domain refuses it only after this.
 	b.Queue(`SELECT b.sku, b.allocated::bigint - k.qty, `+lineColumns+`
 		FROM unnest($1::text[], $2::text[], $3::integer[], $4::integer[]) AS k (sku, ref, qty, most)
@@ -177,7 +181,7 @@ func (l *loader) queueCuts(b *pgx.Batch, cuts []apply.Cut) {
 		CROSS JOIN LATERAL (
 			SELECT * FROM order_lines l WHERE l.sku = k.sku AND l.batchref = k.ref
 			ORDER BY l.allocated_version DESC LIMIT least(k.most, b.allocated::bigint - k.qty)) l
-		ORDER BY b.sku, b.ref, l.allocated_version DESC`, skus, refs, qtys, most).Query(func(rows pgx.Rows) error {
+		ORDER BY b.sku, b.ref, l.allocated_version DESC`, keys...).Query(func(rows pgx.Rows) error {
 		sums := make(map[apply.BatchKey]int64)
 		excess := make(map[apply.BatchKey]int64)
 		var sku string

@@ -113,6 +113,7 @@ func (s *Store) connect(ctx context.Context) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to Postgres: %w", err)
 	}
+	takeColumns(conn.TypeMap())
 	return conn, nil
 }
 
@@ -195,7 +196,7 @@ func (s *Store) locked(ctx context.Context, partition int32, from int64, skus []
 			lock.Queue(`SELECT refuse_unless(EXISTS (SELECT FROM partitions WHERE partition = $1 AND next_offset = $2 FOR NO KEY UPDATE), 'the partition moved')`,
 				partition, from)
 			held := make(map[string]bool, len(skus))
-			lock.Queue(`SELECT sku FROM products WHERE sku = ANY ($1) ORDER BY sku FOR UPDATE`, skus).Query(func(rows pgx.Rows) error {
+			lock.Queue(`SELECT sku FROM products WHERE sku = ANY ($1) ORDER BY sku FOR UPDATE`, skuNames(skus)).Query(func(rows pgx.Rows) error {
 				var sku string
 				_, err := pgx.ForEachRow(rows, []any{&sku}, func() error { held[sku] = true; return nil })
 				return err

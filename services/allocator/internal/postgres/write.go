@@ -19,7 +19,11 @@ import (
 // all of the SKUs that were there when it began.
 func write(ctx context.Context, db batcher, writes []apply.Write, held bool) error {
 	b := &pgx.Batch{}
-	var products []moved
+	n := 0
+	for _, w := range writes {
+		n += len(w.Products)
+	}
+	products := make([]moved, 0, n)
 	var changes []apply.Changed
 	// A paused allocator that wakes has the rows of its old partitions to lock, and its successors the same ones, in the order
 	// that each fetched them: in one order they wait, and are refused; in two, both are a deadlock.
@@ -52,6 +56,13 @@ type moved struct {
 
 	partition int32
 }
+
+func skuOf(m *moved) string      { return m.SKU }
+func oldOf(m *moved) int64       { return int64(m.Old) }
+func versionOf(m *moved) int64   { return int64(m.New) }
+func availableOf(m *moved) int64 { return m.Available }
+func offsetOf(m *moved) int64    { return m.Offset }
+func partitionOf(m *moved) int32 { return m.partition }
 
 // queuePartition moves a partition on.
 func queuePartition(b *pgx.Batch, w apply.Write) {
@@ -112,36 +123,28 @@ const insertWaitMax = 100 * time.Millisecond
 // row, and A to read it, while B is between two statements, or waits there for another key. So that wait is short
 // (insertWaitMax), and then refused: unless B has held what A wants for most of a second, Postgres has not looked for circles yet.
 func queueProducts(b *pgx.Batch, products []moved, held bool) {
-	var known, created struct {
-		skus                                []string
-		olds, versions, availables, offsets []int64
-		partitions                          []int32
-	}
-	skus, unknown := make([]string, len(products)), []string(nil)
-	for i, p := range products {
-		skus[i] = p.SKU
-		to := &known
-		if p.Old == 0 {
-			to, unknown = &created, append(unknown, p.SKU)
-			if p.New == 0 {
-				continue
-			}
+	known := make([]moved, 0, len(products)) // nearly all are
+	var created []moved
+	var unknown []string
+	for _, p := range products {
+		if p.Old != 0 {
+			known = append(known, p)
+			continue
 		}
-		to.skus = append(to.skus, p.SKU)
-		to.olds = append(to.olds, int64(p.Old))
-		to.versions = append(to.versions, int64(p.New))
-		to.availables = append(to.availables, p.Available)
-		to.offsets, to.partitions = append(to.offsets, p.Offset), append(to.partitions, p.partition)
+		unknown = append(unknown, p.SKU)
+		if p.New != 0 {
+			created = append(created, p)
+		}
 	}
 	switch {
 	case len(unknown) == 0:
 	case held:
-		b.Queue(`SELECT refuse_unless(NOT EXISTS (SELECT FROM products WHERE sku = ANY ($1)), 'a SKU was created')`, unknown)
+		b.Queue(`SELECT refuse_unless(NOT EXISTS (SELECT FROM products WHERE sku = ANY ($1)), 'a SKU was created')`, skuNames(unknown))
 	default:
 		b.Queue(`SELECT refuse_unless(coalesce(array_agg(sku), '{}') = coalesce($2::text[], '{}'), 'a SKU was created')
-			FROM (SELECT sku FROM products WHERE sku = ANY ($1) ORDER BY sku FOR UPDATE) AS locked`, skus, known.skus)
+			FROM (SELECT sku FROM products WHERE sku = ANY ($1) ORDER BY sku FOR UPDATE) AS locked`, texts(products, skuOf), texts(known, skuOf))
 	}
-	if len(known.skus) > 0 {
+	if len(known) > 0 {
 		b.Queue(`WITH moved AS (UPDATE products p SET version = k.version, available = k.available,
 				command_partition = CASE WHEN k.version = k.old THEN p.command_partition ELSE k.command_partition END,
 				command_offset = CASE WHEN k.version = k.old THEN p.command_offset ELSE k.command_offset END
@@ -149,151 +152,122 @@ func queueProducts(b *pgx.Batch, products []moved, held bool) {
 					AS k (sku, old, version, available, command_offset, command_partition)
 				WHERE p.sku = k.sku AND p.version = k.old RETURNING 1)
 			SELECT refuse_unless((SELECT count(*) FROM moved) = cardinality($1::text[]), 'a SKU moved')`,
-			known.skus, known.olds, known.versions, known.availables, known.offsets, known.partitions)
+			arguments(texts(known, skuOf), bigints(known, oldOf), bigints(known, versionOf), bigints(known, availableOf),
+				bigints(known, offsetOf), integers(known, partitionOf))...)
 	}
-	if len(created.skus) > 0 {
+	if len(created) > 0 {
 		b.Queue(`SELECT set_config('lock_timeout', $1, true)`, strconv.FormatInt(insertWaitMax.Milliseconds(), 10))
 		b.Queue(`WITH created AS (INSERT INTO products (sku, version, available, command_offset, command_partition)
 				SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[]) ON CONFLICT DO NOTHING RETURNING 1)
 			SELECT refuse_unless((SELECT count(*) FROM created) = cardinality($1::text[]), 'a SKU was created')`,
-			created.skus, created.versions, created.availables, created.offsets, created.partitions)
-	}
-}
-
-// batches are columns of rows of batches.
-type batches struct {
-	skus, refs, etas             []string
-	createdVersions              []int64
-	createdQtys, qtys, allocated []int32
-}
-
-func (c *batches) add(sku string, rows []allocation.Batch) {
-	for i := range rows {
-		r := &rows[i]
-		c.skus, c.refs, c.etas = append(c.skus, sku), append(c.refs, r.Ref), append(c.etas, r.ETA)
-		c.createdVersions, c.createdQtys = append(c.createdVersions, int64(r.CreatedVersion)), append(c.createdQtys, r.CreatedQty)
-		c.qtys, c.allocated = append(c.qtys, r.Qty), append(c.allocated, r.Qty-r.Available)
+			arguments(texts(created, skuOf), bigints(created, versionOf), bigints(created, availableOf),
+				bigints(created, offsetOf), integers(created, partitionOf))...)
 	}
 }
 
 // queueBatches inserts the batches that are new and updates the others: an INSERT that looks for conflicts first costs half
 // as much again.
 func queueBatches(b *pgx.Batch, changes []apply.Changed) {
-	var created, changed batches
-	for _, c := range changes {
-		created.add(c.SKU, c.NewBatches)
-		changed.add(c.SKU, c.Batches)
-	}
-	if len(created.skus) > 0 {
+	type row = keyed[allocation.Batch]
+	sku, ref := func(r *row) string { return r.sku }, func(r *row) string { return r.row.Ref }
+	qty, allocated := func(r *row) int32 { return r.row.Qty }, func(r *row) int32 { return r.row.Qty - r.row.Available }
+	if rows := rowsOf(changes, func(c *apply.Changed) []allocation.Batch { return c.NewBatches }); len(rows) > 0 {
 		b.Queue(`INSERT INTO batches (sku, ref, eta, created_version, created_qty, qty, allocated)
 			SELECT sku, ref, nullif(eta, '')::date, created_version, created_qty, qty, allocated
 			FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::integer[], $6::integer[], $7::integer[])
-				AS k (sku, ref, eta, created_version, created_qty, qty, allocated)`,
-			created.skus, created.refs, created.etas, created.createdVersions, created.createdQtys, created.qtys, created.allocated)
+				AS k (sku, ref, eta, created_version, created_qty, qty, allocated)`, arguments(
+			texts(rows, sku),
+			texts(rows, ref),
+			texts(rows, func(r *row) string { return r.row.ETA }),
+			bigints(rows, func(r *row) int64 { return int64(r.row.CreatedVersion) }),
+			integers(rows, func(r *row) int32 { return r.row.CreatedQty }),
+			integers(rows, qty),
+			integers(rows, allocated),
+		)...)
 	}
-	if len(changed.skus) > 0 {
+	if rows := rowsOf(changes, func(c *apply.Changed) []allocation.Batch { return c.Batches }); len(rows) > 0 {
 		b.Queue(`WITH changed AS (UPDATE batches b SET qty = k.qty, allocated = k.allocated
 				FROM unnest($1::text[], $2::text[], $3::integer[], $4::integer[]) AS k (sku, ref, qty, allocated)
 				WHERE b.sku = k.sku AND b.ref = k.ref RETURNING 1)
 			SELECT contradict_unless((SELECT count(*) FROM changed) = cardinality($1::text[]), 'a batch is gone')`,
-			changed.skus, changed.refs, changed.qtys, changed.allocated)
+			arguments(texts(rows, sku), texts(rows, ref), integers(rows, qty), integers(rows, allocated))...)
 	}
-}
-
-// commands are the columns that name the command behind a row.
-type commands struct {
-	sources, ids []string
-	partitions   []int32
-	offsets      []int64
-	times        []time.Time
-}
-
-func (c *commands) grow(n int) {
-	c.sources, c.ids = slices.Grow(c.sources, n), slices.Grow(c.ids, n)
-	c.partitions, c.offsets = slices.Grow(c.partitions, n), slices.Grow(c.offsets, n)
-	c.times = slices.Grow(c.times, n)
-}
-
-func (c *commands) add(id allocation.CommandID, at allocation.Position, when time.Time) {
-	c.sources, c.ids = append(c.sources, id.Source), append(c.ids, id.ID)
-	c.partitions, c.offsets = append(c.partitions, at.Partition), append(c.offsets, at.Offset)
-	c.times = append(c.times, when)
-}
-
-// lines are columns of rows of order lines.
-type lines struct {
-	orders, skus, refs []string
-	qtys               []int32
-	versions           []int64
-	by                 commands
-}
-
-func (c *lines) grow(n int) {
-	c.orders, c.skus, c.refs = slices.Grow(c.orders, n), slices.Grow(c.skus, n), slices.Grow(c.refs, n)
-	c.qtys, c.versions = slices.Grow(c.qtys, n), slices.Grow(c.versions, n)
-	c.by.grow(n)
-}
-
-func (c *lines) add(sku string, rows []allocation.Line) {
-	for i := range rows {
-		l := &rows[i]
-		c.orders, c.skus, c.refs = append(c.orders, l.OrderID), append(c.skus, sku), append(c.refs, l.BatchRef)
-		c.qtys, c.versions = append(c.qtys, l.Qty), append(c.versions, int64(l.AllocatedVersion))
-		c.by.add(l.Command, l.Position, l.CommandTime)
-	}
-}
-
-// arguments are those of a statement that reads linesGiven.
-func (c *lines) arguments() []any {
-	return []any{c.orders, c.skus, c.qtys, c.refs, c.versions, c.by.sources, c.by.ids, c.by.partitions, c.by.offsets, c.by.times}
 }
 
 const linesGiven = `unnest($1::text[], $2::text[], $3::integer[], $4::text[], $5::bigint[],
 		$6::text[], $7::text[], $8::integer[], $9::bigint[], $10::timestamptz[])
 	AS k (orderid, sku, qty, ref, version, source, id, partition, "offset", time)`
 
+// linesOf are the parameters of a statement that reads linesGiven.
+func linesOf(rows []keyed[allocation.Line]) []any {
+	type row = keyed[allocation.Line]
+	return arguments(
+		texts(rows, func(r *row) string { return r.row.OrderID }),
+		texts(rows, func(r *row) string { return r.sku }),
+		integers(rows, func(r *row) int32 { return r.row.Qty }),
+		texts(rows, func(r *row) string { return r.row.BatchRef }),
+		bigints(rows, func(r *row) int64 { return int64(r.row.AllocatedVersion) }),
+		texts(rows, func(r *row) string { return r.row.Command.Source }),
+		texts(rows, func(r *row) string { return r.row.Command.ID }),
+		integers(rows, func(r *row) int32 { return r.row.Position.Partition }),
+		bigints(rows, func(r *row) int64 { return r.row.Position.Offset }),
+		timestamps(rows, func(r *row) time.Time { return r.row.CommandTime }),
+	)
+}
+
 // queueLines inserts the lines that are new, which nearly all are, and updates the others.
 func queueLines(b *pgx.Batch, changes []apply.Changed) {
-	var created, changed lines
-	n := 0
-	for _, c := range changes {
-		n += len(c.NewLines)
-	}
-	created.grow(n)
-	for _, c := range changes {
-		created.add(c.SKU, c.NewLines)
-		changed.add(c.SKU, c.Lines)
-	}
-	if len(created.orders) > 0 {
+	if rows := rowsOf(changes, func(c *apply.Changed) []allocation.Line { return c.NewLines }); len(rows) > 0 {
 		b.Queue(`INSERT INTO order_lines (orderid, sku, qty, batchref, allocated_version,
 				command_source, command_id, command_partition, command_offset, command_time)
-			SELECT orderid, sku, qty, nullif(ref, ''), version, source, id, partition, "offset", time FROM `+linesGiven, created.arguments()...)
+			SELECT orderid, sku, qty, nullif(ref, ''), version, source, id, partition, "offset", time FROM `+linesGiven, linesOf(rows)...)
 	}
-	if len(changed.orders) > 0 {
+	if rows := rowsOf(changes, func(c *apply.Changed) []allocation.Line { return c.Lines }); len(rows) > 0 {
 		b.Queue(`WITH changed AS (UPDATE order_lines l SET qty = k.qty, batchref = nullif(k.ref, ''), allocated_version = k.version,
 				command_source = k.source, command_id = k.id, command_partition = k.partition, command_offset = k."offset", command_time = k.time
 				FROM `+linesGiven+` WHERE l.orderid = k.orderid AND l.sku = k.sku RETURNING 1)
-			SELECT contradict_unless((SELECT count(*) FROM changed) = cardinality($1::text[]), 'an order line is gone')`, changed.arguments()...)
+			SELECT contradict_unless((SELECT count(*) FROM changed) = cardinality($1::text[]), 'an order line is gone')`, linesOf(rows)...)
 	}
 }
 
 func queueSeen(b *pgx.Batch, changes []apply.Changed) {
-	var skus []string
-	var bodies [][]byte
-	var by commands
-	for _, c := range changes {
-		for i := range c.Seen {
-			s := &c.Seen[i]
-			skus, bodies = append(skus, c.SKU), append(bodies, s.Body[:])
-			by.add(s.Command, s.Position, s.Time)
-		}
-	}
-	if len(skus) == 0 {
+	type row = keyed[allocation.Seen]
+	rows := rowsOf(changes, func(c *apply.Changed) []allocation.Seen { return c.Seen })
+	if len(rows) == 0 {
 		return
 	}
 	b.Queue(`INSERT INTO command_seen (sku, command_source, command_id, body, command_partition, command_offset, command_time)
 		SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::integer[], $6::bigint[], $7::timestamptz[])
 		ON CONFLICT (sku, command_source, command_id) DO UPDATE SET (body, command_partition, command_offset, command_time)
-			= (excluded.body, excluded.command_partition, excluded.command_offset, excluded.command_time)`,
-		skus, by.sources, by.ids, bodies, by.partitions, by.offsets, by.times)
+			= (excluded.body, excluded.command_partition, excluded.command_offset, excluded.command_time)`, arguments(
+		texts(rows, func(r *row) string { return r.sku }),
+		texts(rows, func(r *row) string { return r.row.Command.Source }),
+		texts(rows, func(r *row) string { return r.row.Command.ID }),
+		texts(rows, func(r *row) []byte { return r.row.Body[:] }),
+		integers(rows, func(r *row) int32 { return r.row.Position.Partition }),
+		bigints(rows, func(r *row) int64 { return r.row.Position.Offset }),
+		timestamps(rows, func(r *row) time.Time { return r.row.Time }),
+	)...)
+}
+
+// keyed is a row and its SKU.
+type keyed[R any] struct {
+	sku string
+	row *R
+}
+
+// rowsOf gathers rows of one kind.
+func rowsOf[R any](changes []apply.Changed, kind func(*apply.Changed) []R) []keyed[R] {
+	n := 0
+	for i := range changes {
+		n += len(kind(&changes[i]))
+	}
+	all := make([]keyed[R], 0, n)
+	for i := range changes {
+		rows := kind(&changes[i])
+		for at := range rows {
+			all = append(all, keyed[R]{changes[i].SKU, &rows[at]})
+		}
+	}
+	return all
 }
