@@ -88,6 +88,9 @@ func (s *session) toPublish(ctx context.Context, p *polled, bytesMax int) (out [
 		return nil, 0, errTooMuch
 	}
 	out, err = s.match(p, topicID, wanted, segments, floor)
+	if errors.Is(err, errStale) {
+		return nil, 0, err
+	}
 	if err != nil {
 		s.stop(p.partition, err)
 		return nil, 0, fmt.Errorf("%w: %w", errStale, err)
@@ -130,6 +133,9 @@ func (s *session) matchSegment(p *polled, topicID string, wanted []*kgo.Record, 
 			entries = entries[1:]
 		}
 		switch {
+		case len(entries) > 0 && entries[0].Offset == r.Offset && entries[0].DeadLetter != "" && !p.heavy(r):
+			// Another allocator, of a build that cannot read it, has decided it since this one looked how far it was applied.
+			return out, fmt.Errorf("%w: the command at offset %d was judged a dead letter meanwhile", errStale, r.Offset)
 		case len(entries) > 0 && entries[0].Offset == r.Offset && entries[0].DeadLetter != "":
 			out.records = append(out.records, deadLetter(s.config.Topics.DeadLetters.Name, r, entries[0].DeadLetter))
 			out.deadLetters++

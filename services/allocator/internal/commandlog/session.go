@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -76,6 +78,7 @@ type polled struct {
 	state     *part // as assigned when it was polled
 	records   []*kgo.Record
 	inputs    []apply.Input    // the records, decoded
+	light     int64            // from this offset on, records that could be read are without what they came as
 	next      int64            // past the last record
 	decided   []outbox.Segment // what this poll's commands became, as far as it was decided now
 
@@ -201,7 +204,8 @@ func (s *session) poll(ctx context.Context) ([]*polled, error) {
 			at := slices.IndexFunc(polls, func(p *polled) bool { return p.partition == f.Partition })
 			if at < 0 {
 				at = len(polls)
-				polls = append(polls, &polled{partition: f.Partition, state: s.parts[f.Partition]})
+				state := s.parts[f.Partition]
+				polls = append(polls, &polled{partition: f.Partition, state: state, light: lightFrom(state)})
 			}
 			s.decode(polls[at], f.Records)
 		}
@@ -275,7 +279,25 @@ func (s *session) decode(p *polled, records []*kgo.Record) {
 			s.warnOfKey(r, in.Command.SKU)
 		}
 		p.inputs = append(p.inputs, in)
+		if in.DeadLetter == "" && r.Offset >= p.light {
+			r.Key, r.Value, r.Headers = nil, nil, nil
+		}
 	}
+}
+
+// lightFrom is the offset from which on this poll decides: nobody will ask there what a record that could be read came as, and
+// what a fetch inflated to is held by each of its records. The caller holds mu.
+func lightFrom(state *part) int64 {
+	if state.applied == unknown {
+		return math.MaxInt64
+	}
+	return state.applied
+}
+
+// heavy says whether what a record came as is still there.
+func (p *polled) heavy(r *kgo.Record) bool {
+	at := sort.Search(len(p.inputs), func(i int) bool { return p.inputs[i].Offset >= r.Offset })
+	return r.Offset < p.light || p.inputs[at].DeadLetter != ""
 }
 
 // warnOfKey explains the first command whose key is not its SKU.
