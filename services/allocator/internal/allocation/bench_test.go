@@ -20,7 +20,7 @@ func BenchmarkAllocate(b *testing.B) {
 				batches[i] = Batch{Ref: fmt.Sprint("b", i), ETA: "2031-01-01", CreatedVersion: uint64(i) + 1, Qty: 1e9, Available: 1}
 			}
 			batches[open-1].Available = 1e9
-			p := NewProduct("SKU", uint64(open), batches, benchLimits)
+			p := NewProduct("SKU", uint64(open), batches, &benchLimits)
 			commands := make([]Command, 1000)
 			for i := range commands {
 				id := fmt.Sprint("o", i)
@@ -54,7 +54,7 @@ func BenchmarkCut(b *testing.B) {
 	var events []Event
 	b.ReportAllocs()
 	for b.Loop() {
-		p := NewProduct("SKU", 2+lines, []Batch{spare}, benchLimits)
+		p := NewProduct("SKU", 2+lines, []Batch{spare}, &benchLimits)
 		p.Learn(facts)
 		events, _ = p.Decide(Command{Kind: ChangeBatchQuantity, SKU: "SKU", Ref: cut.Ref}, events[:0])
 		p.Changes()

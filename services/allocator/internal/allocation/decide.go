@@ -87,7 +87,7 @@ func (p *Product) createBatch(c *Command, dst []Event) []Event {
 }
 
 func (p *Product) allocate(c *Command, dst []Event) []Event {
-	l := p.chunk.lines[c.OrderID]
+	l := p.chunk.lines.get(c.OrderID)
 	if l != nil && l.BatchRef != "" {
 		switch {
 		case l.Qty == c.Qty:
@@ -106,7 +106,7 @@ func (p *Product) allocate(c *Command, dst []Event) []Event {
 }
 
 func (p *Product) deallocate(c *Command, dst []Event) ([]Event, error) {
-	l := p.chunk.lines[c.OrderID]
+	l := p.chunk.lines.get(c.OrderID)
 	if l == nil || l.BatchRef == "" {
 		return p.reject(c, ReasonNotAllocated, fmt.Sprintf("Order line %s is not allocated", c.OrderID), dst), nil
 	}
@@ -134,7 +134,7 @@ func (p *Product) offer(l *line, now time.Time, dst []Event) []Event {
 	p.supply(b, -l.Qty)
 	dst = p.record(dst, ofLine(Allocated, l, b))
 	l.BatchRef, l.AllocatedVersion, l.changed = b.Ref, p.Version, true
-	p.chunk.lines[l.OrderID] = l
+	p.chunk.lines.put(l)
 	b.work.newest = append(b.work.newest, l)
 	return dst
 }

@@ -11,7 +11,7 @@ import (
 // loaded returns a product whose batch b1 has ten lines of 1, o1 to o10, of which
 // the newest are loaded.
 func loaded(newest int, complete bool, cutLinesMax int) *Product {
-	p := NewProduct("SKU", 11, nil, Limits{CutLinesMax: cutLinesMax, CommandIDRetention: time.Hour})
+	p := NewProduct("SKU", 11, nil, &Limits{CutLinesMax: cutLinesMax, CommandIDRetention: time.Hour})
 	var lines []Line
 	for i := 10; i > 10-newest; i-- {
 		lines = append(lines, Line{OrderID: fmt.Sprint("o", i), Qty: 1, BatchRef: "b1", AllocatedVersion: uint64(i) + 1})

@@ -18,6 +18,8 @@ type batch struct {
 	most        int32 // available in one batch of this subtree
 }
 
+func (n *batch) name() string { return n.Ref }
+
 // prefer orders batches: in stock first, then the earliest eta, then the one
 // created first. No two batches of a SKU are created at the same version.
 func prefer(a, b *batch) int {

@@ -23,16 +23,16 @@ type Product struct {
 	Version   uint64 // of the last event that changed it; 0 = unknown SKU
 	Available int64  // in all batches
 
-	limits  Limits
-	batches refs   // open, or known to the chunk
-	open    *batch // the tree of those with something available
-	chunk   chunk
+	limits  *Limits
+	batches named[*batch] // open, or known to the chunk
+	open    *batch        // the tree of those with something available
+	chunk   *chunk        // from Learn to Settle
 }
 
 // chunk is what is known until the next Settle.
 type chunk struct {
 	settled uint64 // the version before it
-	lines   map[string]*line
+	lines   named[*line]
 	seen    map[CommandID]*seen
 	touched []*batch // those with work
 }
@@ -51,6 +51,8 @@ type line struct {
 	changed bool
 }
 
+func (l *line) name() string { return l.OrderID }
+
 type seen struct {
 	Seen
 	changed bool
@@ -64,10 +66,9 @@ type work struct {
 }
 
 // NewProduct returns the product with its open batches, in any order. A SKU that
-// is not stored is version 0 without batches.
-func NewProduct(sku string, version uint64, open []Batch, limits Limits) *Product {
+// is not stored is version 0 without batches. The limits are the same for as long as there is the product.
+func NewProduct(sku string, version uint64, open []Batch, limits *Limits) *Product {
 	p := &Product{SKU: sku, Version: version, limits: limits}
-	p.chunk.settled = version
 	for _, b := range open {
 		p.add(b)
 	}
@@ -77,14 +78,14 @@ func NewProduct(sku string, version uint64, open []Batch, limits Limits) *Produc
 // Learn starts a chunk of consecutive commands with the rows that they need. It
 // comes before the chunk's first Decide, also if there is nothing to learn.
 func (p *Product) Learn(f Facts) {
+	p.chunk = &chunk{settled: p.Version}
 	for _, b := range f.Batches {
 		if p.batches.get(b.Ref) == nil {
 			p.work(p.add(b))
 		}
 	}
-	p.chunk.lines = make(map[string]*line, len(f.Lines))
 	for _, l := range f.Lines {
-		p.chunk.lines[l.OrderID] = &line{Line: l, stored: true}
+		p.chunk.lines.put(&line{Line: l, stored: true})
 	}
 	for _, s := range f.Seen {
 		p.chunk.see(&seen{Seen: s})
@@ -102,18 +103,23 @@ func (p *Product) learnNewest(b *batch, newest NewestLines) {
 	w.newest = make([]*line, 0, len(newest.Lines))
 	for _, row := range slices.Backward(newest.Lines) {
 		l := &line{Line: row, stored: true} // in the place of the same line, if a command names it too
-		p.chunk.lines[row.OrderID] = l
+		p.chunk.lines.put(l)
 		w.newest = append(w.newest, l)
 	}
 }
 
 // Dirty reports whether the chunk's commands changed the product: if not, there is
 // nothing to write.
-func (p *Product) Dirty() bool { return p.Version != p.chunk.settled }
+func (p *Product) Dirty() bool { return p.Version != p.SettledVersion() }
 
 // SettledVersion is the version before the chunk: the one that the stored row
 // still has.
-func (p *Product) SettledVersion() uint64 { return p.chunk.settled }
+func (p *Product) SettledVersion() uint64 {
+	if p.chunk == nil {
+		return p.Version
+	}
+	return p.chunk.settled
+}
 
 // Changes returns the rows that the chunk's commands changed.
 func (p *Product) Changes() Changes {
@@ -127,7 +133,7 @@ func (p *Product) Changes() Changes {
 			rows.Batches = append(rows.Batches, b.Batch)
 		}
 	}
-	for _, l := range p.chunk.lines {
+	for l := range p.chunk.lines.all() {
 		switch {
 		case !l.changed:
 		case l.stored:
@@ -166,7 +172,7 @@ func (p *Product) Settle() {
 			p.open = p.open.remove(b)
 		}
 	}
-	p.chunk = chunk{settled: p.Version}
+	p.chunk = nil
 }
 
 // work returns what the chunk knows of b; from now on it knows of b.
@@ -181,7 +187,7 @@ func (p *Product) work(b *batch) *work {
 // add makes row one of the product's batches.
 func (p *Product) add(row Batch) *batch {
 	b := &batch{Batch: row}
-	p.batches.add(b)
+	p.batches.put(b)
 	p.Available += int64(b.Available)
 	if b.Available > 0 {
 		p.open = p.open.insert(b)

@@ -157,7 +157,7 @@ func (w *world) chunk(t require.TestingT, commands []Command, events *[]Event) (
 		}
 		stored := w.tables[sku]
 		if w.cache[sku] == nil {
-			w.cache[sku] = NewProduct(sku, stored.version, stored.open(), w.limits)
+			w.cache[sku] = NewProduct(sku, stored.version, stored.open(), &w.limits)
 		}
 		w.cache[sku].Learn(stored.facts(chunk, commands[0], w.limits))
 	}

@@ -243,7 +243,7 @@ func (a *Applier) attempt(ctx context.Context, s Session, c *chunk, cached func(
 }
 
 func (a *Applier) stored(row Row) *held {
-	return &held{Product: allocation.NewProduct(row.SKU, row.Version, row.Open, a.limits.Limits), by: row.By}
+	return &held{Product: *allocation.NewProduct(row.SKU, row.Version, row.Open, &a.limits.Limits), by: row.By}
 }
 
 // decideFrom decides the chunk, whose products are those that were loaded; the others are cached, or unknown.

@@ -34,7 +34,8 @@ type chunk struct {
 // consumer would see the SKU's versions out of order. Who made the version is exact as long as the version is, and that
 // is compared when the chunk is committed.
 type held struct {
-	*allocation.Product
+	allocation.Product
+
 	by   allocation.Position // the command that made the settled version; Partition is -1 if that is not known
 	last int64               // offset of the chunk's last command that made a version
 }
