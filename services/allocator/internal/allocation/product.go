@@ -121,6 +121,9 @@ func (p *Product) SettledVersion() uint64 {
 	return p.chunk.settled
 }
 
+// Knows reports whether the chunk has this order's line: it was told of its row, or made it.
+func (p *Product) Knows(orderID string) bool { return p.chunk.lines.get(orderID) != nil }
+
 // Changes returns the rows that the chunk's commands changed.
 func (p *Product) Changes() Changes {
 	var rows Changes

@@ -46,6 +46,7 @@ type Applier struct {
 	limits    Limits
 	products  *simplelru.LRU[string, *held]
 	shared    *simplelru.LRU[string, int] // SKUs that another partition changed, and for how many chunks more that counts
+	presuming presuming
 	scratch   []byte
 	segment   outbox.Builder // grown anew each time, segments would be the most of what an applier leaves to the collector
 	eventsMax uint64
@@ -136,7 +137,7 @@ func (a *Applier) count(c *chunk) {
 // is refused again: with a busy A, B never gets through. Holding X's row from before the read ends the race.
 func (a *Applier) commit(ctx context.Context, c *chunk) error {
 	cached, lock := a.products.Get, a.shares(c)
-	c.plan(a.products.Contains, a.limits.CutLinesMax)
+	c.plan(a.products.Contains, a.limits.CutLinesMax, false)
 	for try := 0; ; try++ {
 		ours := true
 		var err error
@@ -161,7 +162,7 @@ func (a *Applier) commit(ctx context.Context, c *chunk) error {
 			a.products.Remove(sku)
 		}
 		c.reset()
-		c.plan(a.products.Contains, a.limits.CutLinesMax)
+		c.plan(a.products.Contains, a.limits.CutLinesMax, false)
 		lock = true
 	}
 	a.keep(c)

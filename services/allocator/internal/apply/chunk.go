@@ -20,6 +20,7 @@ type chunk struct {
 
 	skus     []string // of its commands, sorted
 	need     Need
+	presumed *Presumed // nil: everything is asked for
 	products map[string]*held
 
 	write       Write
@@ -123,13 +124,22 @@ func (d *difference) Is(target error) bool { return target == ErrDiffers }
 
 // plan names what the chunk's commands need. Products that the cache holds are not loaded again.
 //
+// Nearly all commands allocate a line that was never there before, so nothing is found by asking for it. Where that may be
+// presumed, it is not asked for, and the commit is refused if it is wrong: the index in which the new line is looked for is the
+// one that it goes into.
+//
 // The lines of cuts are what makes a load large, so they are bounded together: the first cut gets all the lines that
 // a decision can ever need, the others share a second such budget. A cut that finds too few ends the chunk and is
 // the first of the next one.
-func (c *chunk) plan(cached func(string) bool, cutLinesMax int) {
+func (c *chunk) plan(cached func(string) bool, cutLinesMax int, presume bool) {
 	c.products = make(map[string]*held)
 	// Nearly all commands allocate, and carry an id.
-	c.need.Lines, c.need.Seen = make([]LineKey, 0, len(c.in)), make([]SeenKey, 0, len(c.in))
+	lines, seen := make([]LineKey, 0, len(c.in)), make([]SeenKey, 0, len(c.in))
+	if presume {
+		c.presumed = &Presumed{Lines: lines, Seen: seen}
+	} else {
+		c.need.Lines, c.need.Seen = lines, seen
+	}
 	named := make(map[string]bool)
 	cuts := make(map[BatchKey]int)
 	for i := range c.in {
@@ -144,12 +154,16 @@ func (c *chunk) plan(cached func(string) bool, cutLinesMax int) {
 				c.need.Products = append(c.need.Products, cmd.SKU)
 			}
 		}
+		lines, seen := &c.need.Lines, &c.need.Seen
+		if presume && cmd.Kind == allocation.Allocate {
+			lines, seen = &c.presumed.Lines, &c.presumed.Seen
+		}
 		if cmd.ID.Given() {
-			c.need.Seen = append(c.need.Seen, SeenKey{SKU: cmd.SKU, Command: cmd.ID})
+			*seen = append(*seen, SeenKey{SKU: cmd.SKU, Command: cmd.ID})
 		}
 		switch cmd.Kind {
 		case allocation.Allocate, allocation.Deallocate:
-			c.need.Lines = append(c.need.Lines, LineKey{SKU: cmd.SKU, OrderID: cmd.OrderID})
+			*lines = append(*lines, LineKey{SKU: cmd.SKU, OrderID: cmd.OrderID})
 		case allocation.CreateBatch:
 			c.need.Batches = append(c.need.Batches, BatchKey{SKU: cmd.SKU, Ref: cmd.Ref})
 		case allocation.ChangeBatchQuantity:
@@ -176,6 +190,11 @@ func (c *chunk) plan(cached func(string) bool, cutLinesMax int) {
 // two allocators that share SKUs cannot deadlock.
 func (c *chunk) collect() {
 	c.write.Partition, c.write.From = c.partition, c.from
+	if c.presumed != nil {
+		c.write.Presumed = &Presumed{Seen: c.presumed.Seen, Lines: slices.DeleteFunc(c.presumed.Lines, func(k LineKey) bool {
+			return c.products[k.SKU].Knows(k.OrderID)
+		})}
+	}
 	for _, sku := range c.skus {
 		p := c.products[sku]
 		c.write.Products = append(c.write.Products, Moved{SKU: sku, Old: p.SettledVersion(), New: p.Version, Available: p.Available, Offset: p.last})

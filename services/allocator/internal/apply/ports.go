@@ -14,7 +14,7 @@ import (
 )
 
 // ErrRefused is returned by Session.Commit when a compare-and-set did not hold: another allocator moved the partition
-// or one of the SKUs, or is about to create one. Session.Load returns it too, in a locked session, for a SKU that another
+// or one of the SKUs, or is about to create one; or something is stored that a Write presumes not to be. Session.Load returns it too, in a locked session, for a SKU that another
 // created since the others were locked. Nothing was written.
 var ErrRefused = errors.New("refused: the partition or a SKU was changed by another allocator")
 
@@ -100,9 +100,18 @@ type Write struct {
 	Products   []Moved
 	Changes    []Changed
 	Segments   []outbox.Segment
+	// Presumed is what was decided without asking whether it is there; nil if everything was asked for. The write is refused if any of
+	// it is stored, or one of the new lines in Changes.
+	Presumed *Presumed
 	// DependsOn is what has to be published before any of Segments: events of other partitions' commands, below an
 	// offset each. The write is refused if one of them is not applied up to there.
 	DependsOn map[int32]int64
+}
+
+// Presumed names what must not be stored for a decision to be right.
+type Presumed struct {
+	Lines []LineKey // but for those that the write itself inserts
+	Seen  []SeenKey
 }
 
 // Moved is the compare-and-set of one SKU's version, in order of SKU. Old == New checks a SKU that was only read,

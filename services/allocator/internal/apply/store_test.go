@@ -172,6 +172,9 @@ func (f *fakeStore) check(w Write) error {
 			return ErrRefused
 		}
 	}
+	if w.Presumed != nil && !f.absent(w) {
+		return ErrRefused
+	}
 	for _, c := range w.Changes {
 		if !f.fits(c) {
 			return fmt.Errorf("%w: %+v in %+v", ErrBroken, c, f.products[c.SKU])
@@ -202,6 +205,25 @@ func (f *fakeStore) write(w Write) {
 		}
 	}
 	f.commits = append(f.commits, w)
+}
+
+// absent says whether what a write presumes not to be there is not.
+func (f *fakeStore) absent(w Write) bool {
+	line := func(sku, order string) bool { p := f.products[sku]; return p != nil && p.lines[order].OrderID != "" }
+	for _, c := range w.Changes {
+		if slices.ContainsFunc(c.NewLines, func(l allocation.Line) bool { return line(c.SKU, l.OrderID) }) {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(w.Presumed.Lines, func(k LineKey) bool { return line(k.SKU, k.OrderID) }) &&
+		!slices.ContainsFunc(w.Presumed.Seen, func(k SeenKey) bool {
+			p := f.products[k.SKU]
+			_, ok := map[allocation.CommandID]allocation.Seen(nil)[k.Command]
+			if p != nil {
+				_, ok = p.seen[k.Command]
+			}
+			return ok
+		})
 }
 
 // fits says whether the rows that are said to be new are, and the others are there.

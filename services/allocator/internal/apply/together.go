@@ -35,17 +35,56 @@ func (a *Applier) ApplyTogether(ctx context.Context, parts []Part, decided func(
 	}
 	segments, err := a.attemptTogether(ctx, chunks, need, decided)
 	if err != nil {
-		if errors.Is(err, ErrRefused) {
-			a.Counters.Refusals++
-		}
-		a.Forget()
+		a.undo(chunks, err)
 		return nil, fmt.Errorf("apply commands of %d partitions: %w", len(parts), err)
 	}
 	for _, c := range chunks {
 		a.keep(c)
 		a.count(c)
 	}
+	a.presuming.held()
 	return segments, nil
+}
+
+// undo forgets what an attempt that came to nothing has made of the SKUs, or all of them if it is not known what it came to.
+func (a *Applier) undo(chunks []*chunk, err error) {
+	if !errors.Is(err, ErrRefused) {
+		a.Forget()
+		return
+	}
+	a.Counters.Refusals++
+	for _, c := range chunks {
+		for _, sku := range c.skus {
+			a.products.Remove(sku)
+		}
+	}
+	a.presuming.refused()
+}
+
+// presuming is whether what commands name is presumed not to be there. Each time that a write is refused, what was decided is lost
+// with it, so then everything is asked for: for a number of polls that doubles where it goes on, as where a producer repeats much
+// of what it sends, and shrinks while it is right.
+type presuming struct{ not, pause int }
+
+const (
+	notPresumedMin = 16 // polls
+	notPresumedMax = 4096
+)
+
+func (p *presuming) may() bool {
+	p.not = max(0, p.not-1)
+	return p.not == 0
+}
+
+func (p *presuming) refused() {
+	p.pause = min(max(2*p.pause, notPresumedMin), notPresumedMax)
+	p.not = p.pause
+}
+
+func (p *presuming) held() {
+	if p.not == 0 {
+		p.pause /= 2
+	}
 }
 
 // segments are those that each chunk decided, or none of any if they are better read from the outbox in parts.
@@ -65,12 +104,13 @@ func (a *Applier) segments(chunks []*chunk) [][]outbox.Segment {
 // planTogether makes a chunk of each part, and names what all of them need.
 func (a *Applier) planTogether(parts []Part) (chunks []*chunk, need Need, err error) {
 	var skus []string
+	presume := a.presuming.may()
 	for _, p := range parts {
 		c := &chunk{partition: p.Partition, from: p.From, next: p.Next, in: p.In}
 		if a.shares(c) {
 			return nil, need, fmt.Errorf("%w: a SKU was shared lately", ErrApart)
 		}
-		c.plan(a.products.Contains, a.limits.CutLinesMax)
+		c.plan(a.products.Contains, a.limits.CutLinesMax, presume)
 		if len(c.need.Cuts) > 0 {
 			return nil, need, fmt.Errorf("%w: a cut may need very many lines", ErrApart)
 		}

@@ -45,6 +45,88 @@ func TestTogether(t *testing.T) {
 	require.Empty(t, segments[1])
 }
 
+// TestPresumed: that a line to allocate, and the id of its command, were never there is not asked for. Where that was wrong nothing is
+// written, and it is asked for again, for some polls.
+func TestPresumed(t *testing.T) {
+	f := newFakeStore()
+	a := newApplier(t, f)
+	var next int64
+	together := func(commands ...allocation.Command) error {
+		from := next
+		_, err := a.ApplyTogether(t.Context(), []Part{{0, from, from + int64(len(commands)), at(from, commands...)}}, nil)
+		if err == nil {
+			next += int64(len(commands))
+		}
+		return err
+	}
+	withID := func(c allocation.Command, id string) allocation.Command {
+		c.ID = allocation.CommandID{Source: "shop", ID: id}
+		return c
+	}
+	deallocate := allocation.Command{Kind: allocation.Deallocate, SKU: "S", OrderID: "o1"}
+	key := func(order string) LineKey { return LineKey{SKU: "S", OrderID: order} }
+	require.NoError(t, together(create("S", "b1", 10), create("T", "b1", 10)))
+
+	require.NoError(t, together(withID(allocate("S", "o1", 3), "c1"), withID(allocate("S", "o2", 8), "c2")))
+	require.Zero(t, f.needs[1], "nothing is asked for")
+	require.Equal(t, &Presumed{
+		Lines: []LineKey{key("o2")}, // out of stock; o1 is inserted
+		Seen: []SeenKey{
+			{SKU: "S", Command: allocation.CommandID{Source: "shop", ID: "c1"}}, {SKU: "S", Command: allocation.CommandID{Source: "shop", ID: "c2"}},
+		},
+	}, f.commits[1].Presumed)
+
+	for name, repeat := range map[string]allocation.Command{
+		"a line that would be inserted": allocate("S", "o1", 3),
+		"a line that would not be":      allocate("S", "o1", 100),
+		"an id":                         withID(allocate("S", "o2", 8), "c2"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			a.presuming = presuming{}
+			loads, commits := len(f.needs), len(f.commits)
+			require.ErrorIs(t, together(allocate("T", "new", 1), repeat), ErrRefused)
+			require.Len(t, f.commits, commits)
+			require.Zero(t, f.needs[loads].Lines)
+			require.False(t, a.products.Contains("S"), "what was decided is forgotten")
+
+			require.NoError(t, together(allocate("T", name, 1), repeat))
+			require.Equal(t, []LineKey{{SKU: "T", OrderID: name}, {SKU: "S", OrderID: repeat.OrderID}}, f.needs[loads+1].Lines)
+			require.Nil(t, f.commits[commits].Presumed)
+		})
+	}
+
+	a.presuming = presuming{}
+	require.NoError(t, together(allocate("S", "o3", 1), deallocate))
+	require.Equal(t, []LineKey{key("o1")}, f.needs[len(f.needs)-1].Lines, "others are asked for as ever")
+	require.NoError(t, together(allocate("S", "o4", 1), allocation.Command{Kind: allocation.Deallocate, SKU: "S", OrderID: "o3"}, allocate("S", "o3", 1)))
+	require.Empty(t, f.commits[len(f.commits)-1].Presumed.Lines, "o3 is known, since another command named it")
+}
+
+// TestPresumingRests: it rests longer the more often it is wrong, up to a bound, and as short as at first once it was right for long.
+func TestPresumingRests(t *testing.T) {
+	var p presuming
+	rest := func() (polls int) {
+		for !p.may() {
+			p.held()
+			polls++
+		}
+		return polls
+	}
+	require.Zero(t, rest())
+	var rests []int
+	for range 12 {
+		p.refused()
+		rests = append(rests, rest()+1)
+	}
+	require.Equal(t, []int{16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 4096, 4096, 4096}, rests)
+	for range 20 {
+		require.True(t, p.may())
+		p.held()
+	}
+	p.refused()
+	require.Equal(t, 16, rest()+1)
+}
+
 // TestApart: what is not normal is left to Apply before anything is read or written.
 func TestApart(t *testing.T) {
 	f := newFakeStore()
@@ -100,7 +182,7 @@ func TestNothingOfWhatIsRefusedTogetherRemains(t *testing.T) {
 // apart where it does not, with refused commits, commits whose outcome is not known, and lost caches. What becomes of them
 // is what becomes of the same polls apart and without bad luck.
 func TestTogetherOrApartDoesNotMatter(t *testing.T) {
-	together := 0
+	together, presumed := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		polls := anyPolls(t)
 		limits := func(l *Limits) { l.CutLinesMax, l.CommandIDRetention = 3, 10*time.Minute }
@@ -122,8 +204,14 @@ func TestTogetherOrApartDoesNotMatter(t *testing.T) {
 		a = newApplier(t, rough, limits, func(l *Limits) { l.ProductsCachedMax = rapid.IntRange(1, 5).Draw(t, "cached") })
 		for _, poll := range polls {
 			if len(poll) > 1 {
+				if rapid.Bool().Draw(t, "presumes") {
+					a.presuming = presuming{} // it would rest for longer than the test lasts
+				}
 				if _, err := a.ApplyTogether(t.Context(), poll, nil); err == nil {
 					together++
+					if rough.commits[len(rough.commits)-1].Presumed != nil {
+						presumed++
+					}
 					continue
 				}
 			}
@@ -144,6 +232,7 @@ func TestTogetherOrApartDoesNotMatter(t *testing.T) {
 		require.Equal(t, calm.rows(), rough.rows())
 	})
 	require.Positive(t, together)
+	require.Positive(t, presumed)
 }
 
 // anyPolls are polls of three partitions, whose SKUs are mostly their own.
@@ -163,6 +252,12 @@ func anyPolls(t *rapid.T) (polls [][]Part) {
 					commands = append(commands, create(sku, fmt.Sprint("b", rapid.IntRange(0, 3).Draw(t, "ref")), 3))
 				case 2:
 					commands = append(commands, cut(sku, fmt.Sprint("b", rapid.IntRange(0, 3).Draw(t, "ref")), 1))
+				case 3:
+					commands = append(commands, allocate(sku, fmt.Sprint("again", rapid.IntRange(0, 2).Draw(t, "order")), rapid.SampledFrom([]int32{1, 9}).Draw(t, "qty")))
+				case 4:
+					c := allocate(sku, "seen", 9) // more than there is
+					c.ID.ID = "seen"
+					commands = append(commands, c)
 				default:
 					commands = append(commands, allocate(sku, fmt.Sprint("o", p, next[p], i), 1))
 				}

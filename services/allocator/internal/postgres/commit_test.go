@@ -204,6 +204,54 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestWhatIsPresumedNotToBeThere: if it is there, the write is refused like one whose versions moved; if not, it is written.
+func TestWhatIsPresumedNotToBeThere(t *testing.T) {
+	line := func(order string) []apply.LineKey { return []apply.LineKey{{SKU: "CHAIR", OrderID: order}} }
+	seen := func(source, id string) []apply.SeenKey {
+		return []apply.SeenKey{{SKU: "CHAIR", Command: allocation.CommandID{Source: source, ID: id}}}
+	}
+	for name, c := range map[string]struct {
+		presumed apply.Presumed
+		inserted string
+		held     bool
+	}{
+		"nothing of it is there":                 {apply.Presumed{Lines: line("o98"), Seen: seen("shop", "c99")}, "o99", true},
+		"an id of another source":                {apply.Presumed{Seen: seen("till", "c4")}, "o99", true},
+		"its own line and id":                    {apply.Presumed{Seen: seen("shop", "c99")}, "o99", true},
+		"a line that it inserts":                 {apply.Presumed{}, "o1", false},
+		"a line without a batch that it inserts": {apply.Presumed{}, "o4", false},
+		"a line that it does not insert":         {apply.Presumed{Lines: line("o4")}, "o99", false},
+		"an id":                                  {apply.Presumed{Seen: seen("shop", "c4")}, "o99", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDatabase(t)
+			s := d.store(time.Minute)
+			require.NoError(t, s.Commit(t.Context(), filled("CHAIR", 0, 8)))
+			before, conn := d.contents(), s.conn
+
+			w := filled("CHAIR", 8, 9)
+			w.Products = []apply.Moved{{SKU: "CHAIR", Old: 7, New: 8, Available: 94}}
+			rows := &w.Changes[0].Changes
+			rows.NewBatches, rows.NewLines = nil, rows.NewLines[:1]
+			rows.NewLines[0].OrderID, rows.Seen[0].Command.ID = c.inserted, "c99"
+			w.Presumed = &c.presumed
+			err := s.Commit(t.Context(), w)
+			if c.held {
+				require.NoError(t, err)
+				require.NotEqual(t, before, d.contents())
+				return
+			}
+			require.ErrorIs(t, err, apply.ErrRefused)
+			require.NotErrorIs(t, err, apply.ErrBroken)
+			require.Equal(t, before, d.contents())
+			require.Same(t, conn, s.conn, "a refusal is an answer, not a broken connection")
+
+			w.Presumed, rows.NewLines[0].OrderID = nil, "o99"
+			require.NoError(t, s.Commit(t.Context(), w))
+		})
+	}
+}
+
 // TestCommitOfAnEmptyChunk: offsets without commands (markers of transactions) move the partition alone.
 func TestCommitOfAnEmptyChunk(t *testing.T) {
 	d := newDatabase(t)

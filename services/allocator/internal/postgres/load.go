@@ -21,10 +21,7 @@ func load(ctx context.Context, db batcher, need apply.Need) (apply.Loaded, error
 		b.Queue(`SELECT sku, `+batchColumns+` FROM batches b WHERE open AND sku = ANY ($1)`, products...).Query(l.open)
 	}
 	if len(need.Lines) > 0 {
-		keys := arguments(
-			texts(need.Lines, func(k *apply.LineKey) string { return k.SKU }),
-			texts(need.Lines, func(k *apply.LineKey) string { return k.OrderID }),
-		)
+		keys := lineKeys(need.Lines)
 		b.Queue(`SELECT l.sku, `+lineColumns+`, b.ref IS NOT NULL, `+batchColumnsOrNothing+`
 			FROM unnest($1::text[], $2::text[]) AS k (sku, orderid)
 			JOIN order_lines l ON l.orderid = k.orderid AND l.sku = k.sku
@@ -39,11 +36,7 @@ func load(ctx context.Context, db batcher, need apply.Need) (apply.Loaded, error
 			JOIN batches b ON b.sku = k.sku AND b.ref = k.ref`, keys...).Query(l.batches)
 	}
 	if len(need.Seen) > 0 {
-		keys := arguments(
-			texts(need.Seen, func(k *apply.SeenKey) string { return k.SKU }),
-			texts(need.Seen, func(k *apply.SeenKey) string { return k.Command.Source }),
-			texts(need.Seen, func(k *apply.SeenKey) string { return k.Command.ID }),
-		)
+		keys := seenKeys(need.Seen)
 		b.Queue(`SELECT s.sku, s.command_source, s.command_id, s.body, s.command_partition, s.command_offset, s.command_time
 			FROM unnest($1::text[], $2::text[], $3::text[]) AS k (sku, source, id)
 			JOIN command_seen s ON s.sku = k.sku AND s.command_source = k.source AND s.command_id = k.id`, keys...).Query(l.seen)
@@ -59,6 +52,23 @@ func load(ctx context.Context, db batcher, need apply.Need) (apply.Loaded, error
 			len(need.Products), len(need.Lines), len(need.Batches), len(need.Seen), len(need.Cuts), err)
 	}
 	return l.loaded(), nil
+}
+
+// lineKeys are the columns of keys of order lines: SKU and order.
+func lineKeys(keys []apply.LineKey) []any {
+	return arguments(
+		texts(keys, func(k *apply.LineKey) string { return k.SKU }),
+		texts(keys, func(k *apply.LineKey) string { return k.OrderID }),
+	)
+}
+
+// seenKeys are the columns of keys of commands that were seen: SKU, source and id.
+func seenKeys(keys []apply.SeenKey) []any {
+	return arguments(
+		texts(keys, func(k *apply.SeenKey) string { return k.SKU }),
+		texts(keys, func(k *apply.SeenKey) string { return k.Command.Source }),
+		texts(keys, func(k *apply.SeenKey) string { return k.Command.ID }),
+	)
 }
 
 const (

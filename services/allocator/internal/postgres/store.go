@@ -42,6 +42,7 @@ func Migrate(ctx context.Context, url string, log *slog.Logger) (warning string,
 const (
 	sqlstateRefused       = "LL001" // raised by the function refuse_unless of the migrations
 	sqlstateWaitedTooLong = "55P03" // lock_not_available: see insertWaitMax
+	sqlstateKeyDoubled    = "23505" // unique_violation
 )
 
 // Store is one worker's connection. It connects when first used. After an error it drops the connection, so that

@@ -41,10 +41,16 @@ func write(ctx context.Context, db batcher, writes []apply.Write, held bool) err
 		slices.SortFunc(products, func(a, b moved) int { return strings.Compare(a.SKU, b.SKU) })
 	}
 	queueProducts(b, products, held)
+	for _, w := range writes {
+		queuePresumed(b, w.Presumed)
+	}
 	queueBatches(b, changes)
 	queueLines(b, changes)
 	queueSeen(b, changes)
 	if err := db.SendBatch(ctx, b).Close(); err != nil {
+		if hasState(err, sqlstateKeyDoubled) && slices.ContainsFunc(writes, func(w apply.Write) bool { return w.Presumed != nil }) {
+			return fmt.Errorf("%w (an order line is there)", apply.ErrRefused)
+		}
 		return fmt.Errorf("commit %d SKUs of %d partitions: %w", len(products), len(writes), err)
 	}
 	return nil
@@ -162,6 +168,22 @@ func queueProducts(b *pgx.Batch, products []moved, held bool) {
 			SELECT refuse_unless((SELECT count(*) FROM created) = cardinality($1::text[]), 'a SKU was created')`,
 			arguments(texts(created, skuOf), bigints(created, versionOf), bigints(created, availableOf),
 				bigints(created, offsetOf), integers(created, partitionOf))...)
+	}
+}
+
+// queuePresumed refuses what was decided as if these were not there. It comes before the write's own rows. Nobody adds to them
+// meanwhile: that would move the SKU's version, and the SKUs are held by now.
+func queuePresumed(b *pgx.Batch, p *apply.Presumed) {
+	if p == nil {
+		return
+	}
+	if len(p.Lines) > 0 {
+		b.Queue(`SELECT refuse_unless(NOT EXISTS (SELECT FROM unnest($1::text[], $2::text[]) AS k (sku, orderid)
+			JOIN order_lines l ON l.orderid = k.orderid AND l.sku = k.sku), 'an order line is there')`, lineKeys(p.Lines)...)
+	}
+	if len(p.Seen) > 0 {
+		b.Queue(`SELECT refuse_unless(NOT EXISTS (SELECT FROM unnest($1::text[], $2::text[], $3::text[]) AS k (sku, source, id)
+			JOIN command_seen s ON s.sku = k.sku AND s.command_source = k.source AND s.command_id = k.id), 'a command was seen')`, seenKeys(p.Seen)...)
 	}
 }
 
