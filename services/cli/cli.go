@@ -41,7 +41,7 @@ const (
 // something can be given as LOTLINE_… too, by the same names as for the
 // services; what is asked for once (env:"-") cannot.
 type lotline struct {
-	Kafka    kafkaclient.Config `embed:"" prefix:"kafka-"`
+	Kafka    kafkaclient.Config `embed:"" prefix:"kafka-" group:"Kafka:"`
 	LogLevel slog.Level         `help:"What to log to stderr: debug, info, warn or error, and all above." default:"error"`
 
 	Send    sendCmd    `cmd:"" help:"Send commands from a file or stdin."`
@@ -79,7 +79,7 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	exited := -1
 	parser, err := kong.New(&cli, kong.Name("lotline"), kong.DefaultEnvars(lifecycle.EnvPrefix),
 		kong.Description("The operator's command of Lotline, which allocates stock to order lines."),
-		kong.ValueFormatter(lifecycle.FlagHelp), kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.ValueFormatter(lifecycle.FlagHelp), kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
 		kong.Writers(stdout, stderr), kong.Exit(func(code int) { exited = code }))
 	if err != nil {
 		fmt.Fprintln(stderr, "lotline:", err)

@@ -239,3 +239,22 @@ func TestHelp(t *testing.T) {
 	require.Empty(t, stderr)
 	require.Contains(t, stdout, "migrate ", "every command is there")
 }
+
+// What a command does is read before how it reaches its servers, which is the same for all of them.
+func TestHelpBeginsWithWhatTheCommandIsAbout(t *testing.T) {
+	for command, own := range map[string]string{
+		"send": "--skip-bad", "tail": "--from", "topics diff": "--principal", "dlq list": "--reason", "verify": "--repair", "rebuild": "--rollback",
+		"offsets skip": "--confirm",
+	} {
+		code, stdout, _ := run(t, "", append(strings.Fields(command), "--help")...)
+		require.Zero(t, code)
+		before, after, found := strings.Cut(stdout, "--kafka-brokers")
+		require.True(t, found, command)
+		require.Contains(t, before, own, command)
+		require.NotContains(t, before, "--postgres-url", command)
+		require.NotContains(t, after, own+"=", command)
+	}
+	_, stdout, _ := run(t, "")
+	before, _, _ := strings.Cut(stdout, "--kafka-brokers")
+	require.Contains(t, before, "migrate", "commands are listed before flags")
+}

@@ -13,8 +13,8 @@ import (
 // migrateCmd has the flags of the services whose databases it migrates.
 type migrateCmd struct {
 	What                    string `arg:"" optional:"" enum:"all,postgres,clickhouse,read-postgres" default:"all" help:"postgres (the write side), clickhouse or read-postgres (a read model), or all: the write side and the store of --read-model."`
-	postgresclient.Settings `embed:""`
-	stores.MigrateConfig    `embed:""`
+	postgresclient.Settings `embed:"" group:"Postgres:"`
+	stores.MigrateConfig    `embed:"" group:"Read model:"`
 }
 
 // readModel is the settings of the read model that is to be migrated.

@@ -15,7 +15,7 @@ import (
 
 // offsetsCmd has the flags of where the positions are.
 type offsetsCmd struct {
-	postgresclient.Settings `embed:""`
+	postgresclient.Settings `embed:"" group:"Postgres:"`
 
 	Show offsetsShowCmd `cmd:"" help:"Print where each partition of the commands stands. Exit code 1 if one is halted, 2 on errors."`
 	Skip offsetsSkipCmd `cmd:"" help:"Move partitions past what cannot be read. Shows what that gives up; does it with --confirm."`

@@ -21,8 +21,8 @@ const (
 
 // rebuildCmd has the flags of the services whose stores it reads and builds.
 type rebuildCmd struct {
-	postgresclient.Settings `embed:""`
-	stores.Config           `embed:""`
+	postgresclient.Settings `embed:"" group:"Postgres:"`
+	stores.Config           `embed:"" group:"Read model:"`
 	Model                   string        `env:"-" placeholder:"STORE" help:"The same as --read-model."`
 	From                    string        `env:"-" enum:"state,events," default:"" help:"What to fill the next generation from: state (what Postgres has) or events (the topic, and of ClickHouse what only its own log still has)."`
 	Rollback                bool          `env:"-" help:"Switch readers back to the generation that is kept beside the live one."`

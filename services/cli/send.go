@@ -39,7 +39,7 @@ type sendCmd struct {
 	ContentType schemas.Encoding `env:"-" default:"json" placeholder:"json|protobuf" help:"How the commands are written: json or protobuf. Both mean the same."`
 	Mode        string           `env:"-" enum:"binary,structured" default:"binary" help:"Where their CloudEvents attributes go: into headers (binary), or with the command into one JSON document (structured)."`
 	Trace       bool             `env:"-" help:"Have the services trace these commands, the first 128 of them, as one trace, and print its id. They need --otlp-endpoint for it, and so does this command for the trace's root, which is the send as a whole."`
-	Telemetry   telemetry.Config `embed:""`
+	Telemetry   telemetry.Config `embed:"" group:"Traces:"`
 	InFlightMax int              `env:"-" default:"10000" help:"Commands that wait for the broker's acknowledgement at most."`
 	Timeout     time.Duration    `env:"-" default:"2m" help:"Give up when the broker does not acknowledge a command for this long."`
 }

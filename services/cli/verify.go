@@ -21,8 +21,8 @@ import (
 
 // verifyCmd has the flags of the services whose stores it compares.
 type verifyCmd struct {
-	postgresclient.Settings `embed:""`
-	stores.Config           `embed:""`
+	postgresclient.Settings `embed:"" group:"Postgres:"`
+	stores.Config           `embed:"" group:"Read model:"`
 	Wait                    time.Duration `env:"-" default:"30s" help:"How long a store that is behind may take to catch up."`
 	SKUsMax                 int           `env:"-" name:"skus-max" default:"100" placeholder:"N" help:"Of how many SKUs that are wrong the rows are compared and listed."`
 	JSON                    bool          `env:"-" help:"Print one JSON object instead of text."`
