@@ -44,7 +44,7 @@ type Applier struct {
 	store     Store
 	encode    Encoder
 	limits    Limits
-	products  *simplelru.LRU[string, *held]
+	products  *cache
 	shared    *simplelru.LRU[string, int] // SKUs that another partition changed, and for how many chunks more that counts
 	presuming presuming
 	scratch   []byte
@@ -73,15 +73,11 @@ const keptBytesMax = 64 << 20
 
 // New makes an Applier with an empty cache. The limits must be positive.
 func New(store Store, encode Encoder, limits Limits) (*Applier, error) {
-	products, err := simplelru.NewLRU[string, *held](limits.ProductsCachedMax, nil)
+	shared, err := simplelru.NewLRU[string, int](limits.ProductsCachedMax, nil)
 	if err != nil {
 		return nil, fmt.Errorf("make a cache of %d SKUs: %w", limits.ProductsCachedMax, err)
 	}
-	shared, err := simplelru.NewLRU[string, int](limits.ProductsCachedMax, nil)
-	if err != nil {
-		return nil, fmt.Errorf("remember %d shared SKUs: %w", limits.ProductsCachedMax, err)
-	}
-	return &Applier{store: store, encode: encode, limits: limits, products: products, shared: shared, eventsMax: chunkEventsMax, keptBytesMax: keptBytesMax}, nil
+	return &Applier{store: store, encode: encode, limits: limits, products: newCache(limits.ProductsCachedMax), shared: shared, eventsMax: chunkEventsMax, keptBytesMax: keptBytesMax}, nil
 }
 
 // Forget drops every cached SKU. What is cached is true only as long as the store's connection lives and no commit
@@ -177,14 +173,14 @@ func (a *Applier) keep(c *chunk) {
 		if shared {
 			a.products.Remove(sku)
 		} else {
-			a.products.Add(sku, p)
+			a.products.Add(p)
 		}
 	}
 }
 
 // attemptLocked is attempt with the SKUs locked from before anything is read. The partition is not ours any more if it
 // was refused before that.
-func (a *Applier) attemptLocked(ctx context.Context, c *chunk, cached func(string) (*held, bool)) (ours bool, err error) {
+func (a *Applier) attemptLocked(ctx context.Context, c *chunk, cached func(string) *held) (ours bool, err error) {
 	err = a.store.Locked(ctx, c.partition, c.from, c.skus, func(ctx context.Context, s Session) error {
 		ours = true
 		return a.attempt(ctx, s, c, cached)
@@ -229,7 +225,7 @@ func contradictory(err error) bool {
 }
 
 // attempt loads, decides and commits the chunk through one session.
-func (a *Applier) attempt(ctx context.Context, s Session, c *chunk, cached func(string) (*held, bool)) error {
+func (a *Applier) attempt(ctx context.Context, s Session, c *chunk, cached func(string) *held) error {
 	loaded, err := s.Load(ctx, c.need)
 	if err != nil {
 		return fmt.Errorf("load what they need: %w", err)
@@ -248,11 +244,11 @@ func (a *Applier) stored(row Row) *held {
 }
 
 // decideFrom decides the chunk, whose products are those that were loaded; the others are cached, or unknown.
-func (a *Applier) decideFrom(c *chunk, facts map[string]allocation.Facts, cached func(string) (*held, bool)) error {
+func (a *Applier) decideFrom(c *chunk, facts map[string]allocation.Facts, cached func(string) *held) error {
 	for _, sku := range c.skus {
 		p := c.products[sku]
 		if p == nil {
-			if p, _ = cached(sku); p == nil {
+			if p = cached(sku); p == nil {
 				p = a.stored(Row{SKU: sku, By: allocation.Position{Partition: -1}})
 			}
 			c.products[sku] = p

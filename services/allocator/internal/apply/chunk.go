@@ -39,6 +39,8 @@ type held struct {
 
 	by   allocation.Position // the command that made the settled version; Partition is -1 if that is not known
 	last int64               // offset of the chunk's last command that made a version
+
+	prev, next *held // in the cache; nil = it is not there
 }
 
 func (p *held) decide(in *Input, dst []allocation.Event) ([]allocation.Event, error) {
@@ -195,6 +197,7 @@ func (c *chunk) collect() {
 			return c.products[k.SKU].Knows(k.OrderID)
 		})}
 	}
+	c.write.Products, c.write.Changes = make([]Moved, 0, len(c.skus)), make([]Changed, 0, len(c.skus))
 	for _, sku := range c.skus {
 		p := c.products[sku]
 		c.write.Products = append(c.write.Products, Moved{SKU: sku, Old: p.SettledVersion(), New: p.Version, Available: p.Available, Offset: p.last})
