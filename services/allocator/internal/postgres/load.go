@@ -47,7 +47,7 @@ func load(ctx context.Context, db batcher, need apply.Need) (apply.Loaded, error
 	if b.Len() == 0 {
 		return apply.Loaded{}, nil
 	}
-	if err := db.SendBatch(ctx, b).Close(); err != nil {
+	if err := send(ctx, db, b); err != nil {
 		return apply.Loaded{}, fmt.Errorf("load %d SKUs, %d lines, %d batches, %d ids, %d cuts: %w",
 			len(need.Products), len(need.Lines), len(need.Batches), len(need.Seen), len(need.Cuts), err)
 	}

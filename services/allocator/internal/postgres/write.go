@@ -47,7 +47,7 @@ func write(ctx context.Context, db batcher, writes []apply.Write, held bool) err
 	queueBatches(b, changes)
 	queueLines(b, changes)
 	queueSeen(b, changes)
-	if err := db.SendBatch(ctx, b).Close(); err != nil {
+	if err := send(ctx, db, b); err != nil {
 		if hasState(err, sqlstateKeyDoubled) && slices.ContainsFunc(writes, func(w apply.Write) bool { return w.Presumed != nil }) {
 			return fmt.Errorf("%w (an order line is there)", apply.ErrRefused)
 		}
