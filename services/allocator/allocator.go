@@ -150,6 +150,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if cfg.AdminProfiles {
 		more = append(more, admin.Profiles)
 	}
+	group.Go(func() error { cfg.followMemory(ctx); return nil })
 	group.Go(func() error { return admin.Serve(ctx, cfg.AdminAddr, health, registry, more...) })
 	log.Info("allocating", "sessions", cfg.Sessions, "instance_id", cfg.InstanceID, "postgres", postgresclient.Redacted(pgURL))
 	return group.Wait()
