@@ -41,9 +41,9 @@ crash: ## Inject faults of every kind into the pipeline, on real servers, and ve
 BENCH := allocator peers scale readmodels projector rebuild gateway
 ROUNDS := 3
 
-# Postgres as OPERATING.md has it for many order lines: a quarter of the memory, and checkpoints that come by time.
+# Postgres as OPERATING.md has it for many order lines: a quarter of the memory, checkpoints that come by time, log files used again.
 POSTGRES := --postgres-setting=shared_buffers=$(shell awk '/MemTotal/ {print int($$2 / 4096)}' /proc/meminfo)MB \
-	--postgres-setting=max_wal_size=16GB --postgres-setting=checkpoint_timeout=30min
+	--postgres-setting=max_wal_size=16GB --postgres-setting=min_wal_size=8GB --postgres-setting=checkpoint_timeout=30min
 
 bench: ## Measure all side by side, every answer checked (BENCH="allocator peers" only some; ROUNDS=1 quickly)
 	BENCH_ROUNDS=$(ROUNDS) BENCH_RESULTS=bin/results $(SERVERS) $(POSTGRES) --kafka --long -- bash -ec 'for bench in $(BENCH); do go run ./tests/bench/$$bench; done'

@@ -23,7 +23,7 @@ const (
 func (b *bench) curves(ctx context.Context) error {
 	for _, lines := range b.Lines {
 		row := trial.Base(b.SKUs)
-		row.Lines = lines
+		row.Lines, row.Ascending = lines, b.Ascending
 		if err := b.grown(ctx, row, fmt.Sprintf(linesRow, lines)); err != nil {
 			return err
 		}

@@ -44,6 +44,7 @@ type flags struct {
 	Duration      time.Duration `default:"10s" help:"How long at each rate; 0 leaves latencies out, and so does --only."`
 	ClickHouse    string        `name:"clickhouse" env:"LOTLINE_TEST_CLICKHOUSE" help:"host:port of ClickHouse's native protocol, for the latency until there is a row; empty leaves that out." json:"-"`
 	Lines         []int         `default:"10000,100000,1000000" help:"Order lines that Postgres has, of other SKUs, when the first row is measured again: how does it grow? make 50000000 beforehand, with --seed. None, as of all that follows, with --only."`
+	Ascending     bool          `help:"Orders' ids ascend in what is added to those lines, as numbers and UUIDs of version 7 do; otherwise they come in no order, as UUIDs of version 4."`
 	SKUCounts     []int         `name:"sku-counts" default:"100,10000,100000" help:"The same, for SKUs; 1000000 are created first, one command each."`
 	Cuts          []int         `default:"1,10,100,1000,10000" help:"Lines that one cut of a batch moves."`
 	Stages        time.Duration `default:"10s" help:"How long an allocator is profiled, from the first command on, for where its time goes and what it allocates; 0, and --only, leave that out."`

@@ -21,6 +21,7 @@ type Row struct {
 	Lines      int // order lines of other SKUs that Postgres has already
 	Encoding   schemas.Encoding
 	Cold       bool // nothing of a SKU is in the allocator's memory before its first command
+	Ascending  bool // orders' ids ascend, as numbers, ULIDs and UUIDs of version 7 do; otherwise they come in no order
 	Allocators int  // processes at the least
 	Mixed      *Mixed
 }
@@ -90,7 +91,7 @@ const (
 	ampleQty      = 1_000_000_000
 )
 
-// New makes a row's work: the same seed gives the same. Orders' ids come in no order.
+// New makes a row's work: the same seed gives the same.
 func (r Row) New(commands int, seed uint64) *Work {
 	w := &Work{Row: r, touched: make(map[string]int)}
 	for sku := range r.SKUs {
@@ -114,11 +115,16 @@ func (r Row) New(commands int, seed uint64) *Work {
 		zipf := rand.NewZipf(rng, zipfExponent, 1, uint64(r.SKUs-1))
 		next = func() int { return int(zipf.Uint64()) }
 	}
+	first := rng.Uint64() >> 8
 	for i := range commands {
 		sku := skuName(next())
 		w.touched[sku]++
+		order := fmt.Sprintf("order-%016x", rng.Uint64())
+		if r.Ascending {
+			order = fmt.Sprintf("order-g%015x", first+uint64(i)) // after all that are in no order
+		}
 		w.Commands = append(w.Commands, Command{schemas.Command{
-			Type: schemas.CommandAllocate, OrderID: fmt.Sprintf("order-%016x", rng.Uint64()), SKU: sku, Qty: lineQty,
+			Type: schemas.CommandAllocate, OrderID: order, SKU: sku, Qty: lineQty,
 		}, commandPrefix + strconv.Itoa(i)})
 	}
 	return w

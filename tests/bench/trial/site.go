@@ -113,7 +113,7 @@ func (g *Ground) Versions(ctx context.Context) (map[string]string, error) {
 	defer conn.Close(ctx)
 	var postgres string
 	if err := conn.QueryRow(ctx, `SELECT current_setting('server_version') || string_agg(', ' || name || ' ' || current_setting(name), '' ORDER BY name)
-		FROM pg_settings WHERE name IN ('fsync', 'shared_buffers', 'max_wal_size', 'checkpoint_timeout')`).Scan(&postgres); err != nil {
+		FROM pg_settings WHERE name IN ('fsync', 'shared_buffers', 'max_wal_size', 'min_wal_size', 'checkpoint_timeout')`).Scan(&postgres); err != nil {
 		return nil, err
 	}
 	return map[string]string{"postgres": postgres, "kafka": servers.KafkaVersion()}, nil
