@@ -62,7 +62,7 @@ func (s *site) bareInsert(ctx context.Context) (perSecond float64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := s.conn.Exec(ctx, "CREATE TABLE order_lines_bare AS order_lines_g1"); err != nil {
+	if err := s.conn.Exec(ctx, fmt.Sprintf("CREATE TABLE order_lines_bare AS order_lines_g%d", 1+s.Rounds)); err != nil {
 		return 0, err
 	}
 	conn, err := clickhouse.Open(&clickhouse.Options{

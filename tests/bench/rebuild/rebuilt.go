@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -28,6 +29,8 @@ type rebuilt struct {
 
 	cpu    []cost
 	memory int64 // the most that it had, in bytes
+	// before and meanwhile are how long the live path took.
+	before, meanwhile []time.Duration
 }
 
 // cost is the CPU time of a process.
@@ -51,11 +54,8 @@ func (s *site) rebuild(ctx context.Context) (*rebuilt, error) {
 		r.cpu = append(r.cpu, cost{p.Name, -used})
 	}
 	var out bytes.Buffer
-	c := exec.CommandContext(ctx, filepath.Join(s.dir, "lotline"), "rebuild", "--from=state", "--json", "--skus-max=5", fmt.Sprintf("--workers=%d", s.Workers),
-		"--kafka-brokers="+strings.Join(s.on.Kafka, ","), "--kafka-topic-prefix="+s.on.TopicPrefix,
-		"--clickhouse-addrs="+s.on.ClickHouse, "--clickhouse-database="+s.on.Database)
-	c.Env = append(os.Environ(), "LOTLINE_POSTGRES_URL="+s.on.PostgresURL)
-	c.Stdout, c.Stderr = &out, os.Stderr
+	c := s.lotline(ctx, "--from=state", "--json", "--skus-max=5", fmt.Sprintf("--workers=%d", s.Workers))
+	c.Stdout = &out
 	if err := c.Run(); err != nil {
 		return nil, fmt.Errorf("lotline rebuild: %w: %s", err, out.String())
 	}
@@ -79,6 +79,23 @@ func (s *site) rebuild(ctx context.Context) (*rebuilt, error) {
 		r.memory = usage.Maxrss << 10
 	}
 	return r, nil
+}
+
+// drop ends the generation that was asked before.
+func (s *site) drop(ctx context.Context) error {
+	if err := s.lotline(ctx, "--drop").Run(); err != nil {
+		return fmt.Errorf("lotline rebuild --drop: %w", err)
+	}
+	return nil
+}
+
+func (s *site) lotline(ctx context.Context, args ...string) *exec.Cmd {
+	c := exec.CommandContext(ctx, filepath.Join(s.dir, "lotline"), append([]string{"rebuild",
+		"--kafka-brokers=" + strings.Join(s.on.Kafka, ","), "--kafka-topic-prefix=" + s.on.TopicPrefix,
+		"--clickhouse-addrs=" + s.on.ClickHouse, "--clickhouse-database=" + s.on.Database}, args...)...)
+	c.Env = append(os.Environ(), "LOTLINE_POSTGRES_URL="+s.on.PostgresURL)
+	c.Stderr = os.Stderr
+	return c
 }
 
 // add compares the filling with reading and inserting alone, one after the other, in lines a second each.
@@ -108,4 +125,12 @@ func (done *rebuilt) add(r *report.Report, lines, read, insert float64) {
 	for _, c := range done.cpu {
 		r.Add(cpu, c.name, "a line", "us", float64(c.time.Microseconds())/lines)
 	}
+	const livePath, times = "live path: from Kafka's acknowledgement to a row that is read with FINAL", "p99, as a multiple of before"
+	r.AddLatencies(livePath, "before", done.before)
+	r.AddLatencies(livePath, "meanwhile", done.meanwhile)
+	r.Add(livePath, "meanwhile", times, "", p99(done.meanwhile)/p99(done.before))
+}
+
+func p99(took []time.Duration) float64 {
+	return report.Milliseconds(report.At(slices.Sorted(slices.Values(took)), 0.99))
 }
