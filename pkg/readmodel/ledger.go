@@ -24,8 +24,9 @@ func (e *OverloadedError) Unwrap() error { return e.Err }
 type Ledger interface {
 	// SetAside notes what is lacking, and returns once the note survives a crash. The same may be noted again.
 	SetAside(ctx context.Context, what []Aside) error
-	// Asides returns what is noted, in the order of SKU and version, at most limit, and how much there is.
-	Asides(ctx context.Context, limit int) (noted []Aside, all int, err error)
+	// Asides returns what is noted, in the order of SKU, version, event id and kind, at most limit, and how much there is in
+	// all. Those up to after are left out: with the last of one answer for it comes the next. The zero Aside is before all.
+	Asides(ctx context.Context, after Aside, limit int) (noted []Aside, all int, err error)
 	// Returned takes back some notes, which are told apart by What, SKU, Version and EventID: what they are about is there
 	// now. Others of the same SKUs stay, since nobody may have looked whether theirs is.
 	Returned(ctx context.Context, what []Aside) error

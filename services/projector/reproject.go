@@ -82,7 +82,7 @@ func Reproject(ctx context.Context, kafka kafkaclient.Config, to clickhouseclien
 	}); err != nil {
 		return events, fmt.Errorf("project what came for %d SKUs meanwhile: %w", len(skus), err)
 	}
-	noted, _, err := writer.Asides(ctx, returnedMax)
+	noted, _, err := writer.Asides(ctx, readmodel.Aside{}, returnedMax)
 	if err != nil {
 		return events, err
 	}

@@ -47,7 +47,7 @@ func (w *Writer) note(ctx context.Context, what []readmodel.Aside, deleted uint8
 }
 
 // Asides returns what is noted.
-func (w *Writer) Asides(ctx context.Context, limit int) (noted []readmodel.Aside, all int, err error) {
+func (w *Writer) Asides(ctx context.Context, after readmodel.Aside, limit int) (noted []readmodel.Aside, all int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, insertTimeout)
 	defer cancel()
 	var count uint64
@@ -55,7 +55,9 @@ func (w *Writer) Asides(ctx context.Context, limit int) (noted []readmodel.Aside
 		return nil, 0, fmt.Errorf("count the rows of %s: %w", tableSetAside, err)
 	}
 	rows, err := w.conn.Query(ctx, "SELECT sku, what, version, event_id, reason, event, event_time, kpartition, koffset FROM "+tableSetAside+
-		" FINAL ORDER BY sku, version, event_id LIMIT @limit", clickhouse.Named("limit", limit))
+		" FINAL WHERE (sku, version, event_id, what) > (@sku, @version, @event, @what) ORDER BY sku, version, event_id, what LIMIT @limit",
+		clickhouse.Named("sku", after.SKU), clickhouse.Named("version", after.Version), clickhouse.Named("event", after.EventID),
+		clickhouse.Named("what", after.What), clickhouse.Named("limit", limit))
 	if err != nil {
 		return nil, 0, fmt.Errorf("read %s: %w", tableSetAside, err)
 	}

@@ -50,14 +50,15 @@ func (w *Writer) SetAside(ctx context.Context, what []readmodel.Aside) error {
 }
 
 // Asides returns what is noted.
-func (w *Writer) Asides(ctx context.Context, limit int) (noted []readmodel.Aside, all int, err error) {
+func (w *Writer) Asides(ctx context.Context, after readmodel.Aside, limit int) (noted []readmodel.Aside, all int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
 	if err := w.pool.QueryRow(ctx, `SELECT count(*) FROM set_aside`).Scan(&all); err != nil {
 		return nil, 0, fmt.Errorf("count the rows of set_aside: %w", err)
 	}
 	rows, err := w.pool.Query(ctx, `SELECT sku, what, version, event_id, reason, event, event_time, kpartition, koffset
-		FROM set_aside ORDER BY sku, version, event_id LIMIT $1`, limit)
+		FROM set_aside WHERE (sku, version, event_id, what) > ($1, $2, $3, $4) ORDER BY sku, version, event_id, what LIMIT $5`,
+		after.SKU, int64(after.Version), after.EventID, after.What, limit)
 	if err != nil {
 		return nil, 0, fmt.Errorf("read set_aside: %w", err)
 	}

@@ -31,7 +31,7 @@ func (s Store) ledger(t *testing.T) {
 	require.Equal(t, []uint64{9, 10}, []uint64{asides[1].Version, asides[2].Version})
 	for range 2 { // noted again, by another, it is the same
 		require.NoError(t, p.ledger(t).SetAside(t.Context(), asides))
-		noted, all, err := p.ledger(t).Asides(t.Context(), 2)
+		noted, all, err := p.ledger(t).Asides(t.Context(), readmodel.Aside{}, 2)
 		require.NoError(t, err)
 		require.Equal(t, len(asides), all)
 		require.Equal(t, asides[:2], noted)
@@ -39,7 +39,7 @@ func (s Store) ledger(t *testing.T) {
 	// A note is taken back by itself: of the others some differ from it in one thing alone, and one was made by somebody
 	// else after the notes had been read.
 	ledger := p.ledger(t)
-	listed, _, err := ledger.Asides(t.Context(), 9)
+	listed, _, err := ledger.Asides(t.Context(), readmodel.Aside{}, 9)
 	require.NoError(t, err)
 	other, newer := asides[2], asides[2]
 	other.EventID = records[4].ID
@@ -49,18 +49,40 @@ func (s Store) ledger(t *testing.T) {
 	require.NoError(t, p.ledger(t).SetAside(t.Context(), []readmodel.Aside{other, newer, refused}))
 	left := func(want ...readmodel.Aside) {
 		t.Helper()
-		noted, all, err := ledger.Asides(t.Context(), 9)
+		noted, all, err := ledger.Asides(t.Context(), readmodel.Aside{}, 9)
 		require.NoError(t, err)
 		require.Equal(t, len(want), all)
 		require.ElementsMatch(t, want, noted)
 	}
 	require.NoError(t, ledger.Returned(t.Context(), []readmodel.Aside{listed[2], {What: readmodel.AsideRefused, SKU: "none", Version: 1}}))
 	left(asides[0], asides[1], asides[3], other, newer, refused)
+	inPages(t, ledger, asides[0], asides[1], refused, other, newer, asides[3])
 	require.NoError(t, ledger.Returned(t.Context(), nil))
 	require.NoError(t, ledger.Returned(t.Context(), listed))
 	left(other, newer, refused)
 	require.NoError(t, ledger.Returned(t.Context(), []readmodel.Aside{other, newer, refused}))
 	left()
+}
+
+// inPages asks for notes some at a time, as far as they go. Each comes once, in the order of SKU, version, event id and kind.
+func inPages(t *testing.T, ledger readmodel.Ledger, want ...readmodel.Aside) {
+	t.Helper()
+	for _, most := range []int{1, 2, len(want)} {
+		var got []readmodel.Aside
+		var after readmodel.Aside
+		for {
+			noted, all, err := ledger.Asides(t.Context(), after, most)
+			require.NoError(t, err)
+			require.Equal(t, len(want), all)
+			require.LessOrEqual(t, len(noted), most)
+			got = append(got, noted...)
+			if len(noted) < most {
+				break
+			}
+			after = noted[len(noted)-1]
+		}
+		require.Equal(t, want, got, "%d at a time", most)
+	}
 }
 
 // missing: the newest version of a SKU is there. One that nobody wrote is missing, and so is every one of a SKU that is not known.

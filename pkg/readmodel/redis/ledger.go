@@ -62,14 +62,14 @@ func (w *Writer) SetAside(ctx context.Context, what []readmodel.Aside) error {
 }
 
 // Asides returns what is noted.
-func (w *Writer) Asides(ctx context.Context, limit int) (noted []readmodel.Aside, all int, err error) {
+func (w *Writer) Asides(ctx context.Context, after readmodel.Aside, limit int) (noted []readmodel.Aside, all int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
 	count, err := w.client.ZCard(ctx, w.keys.asides()).Result()
 	if err != nil || count == 0 {
 		return nil, 0, wrap(err, "count what %s has", w.keys.asides())
 	}
-	names, err := w.client.ZRange(ctx, w.keys.asides(), 0, int64(limit)-1).Result()
+	names, err := w.client.ZRangeByLex(ctx, w.keys.asides(), &goredis.ZRangeBy{Min: "(" + asideOf(&after), Max: "+", Count: int64(limit)}).Result()
 	if err != nil || len(names) == 0 {
 		return nil, int(count), wrap(err, "read %s", w.keys.asides())
 	}

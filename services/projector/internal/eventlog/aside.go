@@ -81,7 +81,7 @@ func (c *Consumer) nameAsides(ctx context.Context) {
 	}
 	asking, cancel := context.WithTimeout(ctx, asidesTimeout)
 	defer cancel()
-	noted, all, err := ledger.Asides(asking, 1)
+	noted, all, err := ledger.Asides(asking, readmodel.Aside{}, 1)
 	if err != nil {
 		if ctx.Err() == nil {
 			c.log.WarnContext(ctx, "could not ask what is set aside", "error", err)
@@ -101,7 +101,8 @@ func (c *Consumer) nameAsides(ctx context.Context) {
 		c.writer.Name(), all, a.SKU, a.What, a.Version, c.cfg.Topic, a.Partition, a.Offset, a.Reason, todo))
 }
 
-// lookForMissing takes back what was noted as missing and is there now, however it came.
+// lookForMissing takes back what was noted as missing and is there now, however it came. It looks at as many notes as holesMax
+// each time, after those of the last time, and after all of them at the first ones again.
 func (c *Consumer) lookForMissing(ctx context.Context) {
 	ledger := c.ledger()
 	if ledger == nil {
@@ -109,32 +110,39 @@ func (c *Consumer) lookForMissing(ctx context.Context) {
 	}
 	asking, cancel := context.WithTimeout(ctx, asidesTimeout)
 	defer cancel()
-	there, err := noLongerMissing(asking, ledger)
-	if err == nil && len(there) > 0 {
-		err = ledger.Returned(asking, there)
+	noted, _, err := ledger.Asides(asking, c.looked, holesMax)
+	if err == nil {
+		err = takeBack(asking, ledger, noted)
 	}
-	if err != nil && ctx.Err() == nil {
-		c.log.WarnContext(ctx, "could not look for events that were missing", "error", err)
+	if err != nil {
+		if ctx.Err() == nil {
+			c.log.WarnContext(ctx, "could not look for events that were missing", "error", err)
+		}
+		return
+	}
+	c.looked = readmodel.Aside{}
+	if len(noted) == holesMax {
+		c.looked = noted[len(noted)-1]
 	}
 }
 
-// noLongerMissing returns the notes of what was missing and is not.
-func noLongerMissing(ctx context.Context, ledger readmodel.Ledger) ([]readmodel.Aside, error) {
-	noted, _, err := ledger.Asides(ctx, holesMax)
-	if err != nil {
-		return nil, err
+// takeBack takes back those notes of what was missing and is not.
+func takeBack(ctx context.Context, ledger readmodel.Ledger, noted []readmodel.Aside) error {
+	of := slices.DeleteFunc(slices.Clone(noted), func(a readmodel.Aside) bool { return a.What != readmodel.AsideMissing })
+	if len(of) == 0 {
+		return nil
 	}
-	noted = slices.DeleteFunc(slices.Clone(noted), func(a readmodel.Aside) bool { return a.What != readmodel.AsideMissing })
-	if len(noted) == 0 {
-		return nil, nil
-	}
-	still, err := ledger.Missing(ctx, noted, time.Time{})
+	still, err := ledger.Missing(ctx, of, time.Time{})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	missing := make(map[skuVersion]bool)
 	for _, a := range still {
 		missing[skuVersion{a.SKU, a.Version}] = true
 	}
-	return slices.DeleteFunc(noted, func(a readmodel.Aside) bool { return missing[skuVersion{a.SKU, a.Version}] }), nil
+	there := slices.DeleteFunc(of, func(a readmodel.Aside) bool { return missing[skuVersion{a.SKU, a.Version}] })
+	if len(there) == 0 {
+		return nil
+	}
+	return ledger.Returned(ctx, there)
 }

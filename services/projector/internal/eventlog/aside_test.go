@@ -1,6 +1,7 @@
 package eventlog
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,10 +42,15 @@ func (p *picky) SetAside(_ context.Context, what []readmodel.Aside) error {
 	return nil
 }
 
-func (p *picky) Asides(context.Context, int) ([]readmodel.Aside, int, error) {
+func (p *picky) Asides(_ context.Context, after readmodel.Aside, limit int) ([]readmodel.Aside, int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.noted, len(p.noted), nil
+	order := func(a, b readmodel.Aside) int {
+		return cmp.Or(strings.Compare(a.SKU, b.SKU), cmp.Compare(a.Version, b.Version), strings.Compare(a.EventID, b.EventID), strings.Compare(a.What, b.What))
+	}
+	noted := slices.SortedFunc(slices.Values(p.noted), order)
+	noted = slices.DeleteFunc(noted, func(a readmodel.Aside) bool { return order(a, after) <= 0 })
+	return noted[:min(limit, len(noted))], len(p.noted), nil
 }
 
 func (p *picky) Missing(context.Context, []readmodel.Aside, time.Time) ([]readmodel.Aside, error) {

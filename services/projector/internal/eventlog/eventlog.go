@@ -70,6 +70,8 @@ type Consumer struct {
 	pace       pace         // of write alone
 	holes      *holes       // nil if the store has no ledger
 	kafka      []kgo.Opt    // for a client that reads events again
+
+	looked readmodel.Aside // the note that was looked at last, of write alone
 }
 
 // New returns a consumer that reaches Kafka by opts (addresses, client id, security) and hands its blocks to writer. It

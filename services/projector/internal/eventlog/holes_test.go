@@ -88,6 +88,24 @@ func TestANoteThatIsMadeMeanwhileStays(t *testing.T) {
 	require.Equal(t, []string{"missing BED/8"}, k.missingNow())
 }
 
+// Of more notes than are looked at in one go, the last are looked at too, in their turn, and then the first once more.
+func TestEachOfManyNotesIsLookedAt(t *testing.T) {
+	k := newKeeper()
+	for version := range holesMax + 1 {
+		k.noted = append(k.noted, readmodel.Aside{What: readmodel.AsideMissing, SKU: "BED", Version: uint64(version + 1)})
+	}
+	c := &Consumer{writer: k, log: slog.New(slog.DiscardHandler)}
+	last := fmt.Sprintf("missing BED/%d", holesMax+1)
+	k.received = []string{fmt.Sprintf("BED/%d", holesMax+1)}
+	c.lookForMissing(t.Context())
+	require.True(t, slices.Contains(k.missingNow(), last), "so many are not looked at in one go")
+	c.lookForMissing(t.Context())
+	require.False(t, slices.Contains(k.missingNow(), last))
+	k.received = []string{"BED/1", fmt.Sprintf("BED/%d", holesMax)}
+	c.lookForMissing(t.Context())
+	require.Len(t, k.missingNow(), holesMax-2)
+}
+
 func (k *keeper) waitMissing(t *testing.T, want ...string) {
 	t.Helper()
 	eventually(t, func() bool { return slices.Equal(k.missingNow(), want) }, func() string { return fmt.Sprint(k.missingNow(), " and not ", want) })

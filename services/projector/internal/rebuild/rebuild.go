@@ -140,7 +140,7 @@ func (r *rebuild) lacking(ctx context.Context) (notes string, err error) {
 	if ledger == nil {
 		return "", nil
 	}
-	noted, _, err := ledger.Asides(ctx, lackingMax)
+	noted, _, err := ledger.Asides(ctx, readmodel.Aside{}, lackingMax)
 	if err != nil {
 		return "", fmt.Errorf("ask %s what it lacks: %w", r.Store.Name(), err)
 	}

@@ -40,7 +40,7 @@ type notes struct {
 	noted []readmodel.Aside
 }
 
-func (n *notes) Asides(context.Context, int) ([]readmodel.Aside, int, error) {
+func (n *notes) Asides(context.Context, readmodel.Aside, int) ([]readmodel.Aside, int, error) {
 	return slices.Clone(n.noted), len(n.noted), nil
 }
 
