@@ -76,7 +76,7 @@ func (w *writeSide) lines(ctx context.Context, tx pgx.Tx, commands bool, add fun
 		command = strings.ReplaceAll(commandSQL, "TOPIC", strings.ReplaceAll(w.topic, "'", "''"))
 	}
 	sql := strings.ReplaceAll(linesSQL, "COMMAND", command)
-	if err := scan(ctx, tx, sql+" WHERE "+where, args, func(v [][]byte) error {
+	if err := query(ctx, tx, sql+" WHERE "+where, args, func(v [][]byte) error {
 		buf.take(v)
 		if len(buf.lines) < partRows {
 			return nil

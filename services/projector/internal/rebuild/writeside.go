@@ -207,12 +207,20 @@ func scan(ctx context.Context, from querier, sql string, args []any, keep func(r
 	return rows.Err()
 }
 
+// query hands over each row of a query within a transaction, as scan does.
+func query(ctx context.Context, tx pgx.Tx, sql string, args []any, keep func(row [][]byte) error) error {
+	if len(args) > 0 {
+		return scan(ctx, tx, sql, args, keep)
+	}
+	return copyOut(ctx, tx, sql, keep)
+}
+
 func int64Of(b []byte) int64 { return int64(binary.BigEndian.Uint64(b)) }
 func int32Of(b []byte) int32 { return int32(binary.BigEndian.Uint32(b)) }
 
 func (w *writeSide) products(ctx context.Context, tx pgx.Tx, at time.Time, add func(*readmodel.State) error, where string, args ...any) error {
 	var part readmodel.State
-	if err := scan(ctx, tx, productsSQL+" WHERE "+where, args, func(v [][]byte) error {
+	if err := query(ctx, tx, productsSQL+" WHERE "+where, args, func(v [][]byte) error {
 		part.SKUs = append(part.SKUs, readmodel.SKURow{SKU: string(v[0]), Version: uint64(int64Of(v[1])), Available: int64Of(v[2]), EventTime: at})
 		return part.HandOver(partRows, add)
 	}); err != nil {
@@ -232,7 +240,7 @@ func (w *writeSide) batches(ctx context.Context, tx pgx.Tx, at time.Time, add fu
 		})
 	}
 	days := make(days)
-	if err := scan(ctx, tx, batchesSQL+" WHERE "+where, args, func(v [][]byte) error {
+	if err := query(ctx, tx, batchesSQL+" WHERE "+where, args, func(v [][]byte) error {
 		sku, ref := string(v[0]), string(v[1])
 		part.Batches = append(part.Batches, readmodel.BatchRow{SKU: sku, EventTime: at, Batch: readmodel.Batch{
 			Ref: ref, Version: uint64(int64Of(v[2])), Qty: int32Of(v[3]), Available: int32Of(v[4]), ETA: days.of(v[5]),
