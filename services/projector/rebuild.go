@@ -16,9 +16,6 @@ import (
 	"github.com/lotline/lotline/services/projector/internal/rebuild"
 )
 
-// compareWorkers is how many parts of Postgres' tables a comparison reads at once.
-const compareWorkers = 2
-
 // RebuildConfig is what an operator says about a rebuild of the read model.
 type RebuildConfig struct {
 	Kafka     kafkaclient.Config
@@ -111,7 +108,7 @@ func Compare(ctx context.Context, readModel stores.Config, from postgresclient.S
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, generations.Close()) }()
-	return rebuild.Compare(ctx, rebuild.Options{Store: generations, PostgresURL: url, Workers: compareWorkers, Wait: wait, SKUsMax: skusMax})
+	return rebuild.Compare(ctx, rebuild.Options{Store: generations, PostgresURL: url, Wait: wait, SKUsMax: skusMax})
 }
 
 // RollBack switches readers back to the generation that is still kept beside the live one, and returns its number.

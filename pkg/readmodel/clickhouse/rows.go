@@ -159,12 +159,16 @@ func (c *lineColumns) of(rows []readmodel.LineRow, days *block) ([]column, error
 	}, nil
 }
 
+// compareSettings leave the server's cores to those that write and ask: nobody waits for a comparison.
+var compareSettings = clickhouse.Settings{"max_threads": 1, "os_threads_nice_value_query": 5}
+
 // Read reads the tables one after the other: SKUs first, so that what a row says is not older than its SKU's.
 func (g *Generations) Read(ctx context.Context, generation int, skus []string, handle func(*readmodel.State) error) error {
 	where, args := "", []any(nil)
 	if skus != nil {
 		where, args = " WHERE sku IN (@skus)", []any{clickhouse.Named("skus", skus)}
 	}
+	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(compareSettings))
 	part := new(readmodel.State)
 	read := func(table, columns string, fields []any, keep func()) error {
 		err := each(ctx, g.writer.conn, "SELECT "+columns+" FROM "+of(table, generation)+" FINAL"+where, args, fields, func() error {
@@ -193,6 +197,9 @@ func (g *Generations) Read(ctx context.Context, generation int, skus []string, h
 	var ref readmodel.RefRow
 	if err := read(tableRefs, "ref, sku", []any{&ref.Ref, &ref.SKU}, func() { part.Refs = append(part.Refs, ref) }); err != nil {
 		return err
+	}
+	if skus != nil { // lines are in the order of orders, so FINAL would read all of them: which they are is looked up first
+		where = " WHERE (orderid, sku) IN (SELECT orderid, sku FROM " + of(tableLines, generation) + where + ")"
 	}
 	var l readmodel.LineRow
 	if err := read(tableLines, "orderid, sku, version, batchref, qty, eta, commandid, event_time",

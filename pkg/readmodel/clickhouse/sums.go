@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/ClickHouse/clickhouse-go/v2"
+
 	"github.com/lotline/lotline/pkg/readmodel"
 	"github.com/lotline/lotline/pkg/readmodel/rowsum"
 )
@@ -18,6 +20,7 @@ var sumsSQL = `SELECT sku, max(v), toInt64(count()), groupBitXor(checksum) FROM 
 
 // Sums has ClickHouse add the rows up.
 func (g *Generations) Sums(ctx context.Context, generation int) (map[string]readmodel.Sum, error) {
+	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(compareSettings))
 	sums := make(map[string]readmodel.Sum)
 	var sku string
 	var s readmodel.Sum

@@ -63,7 +63,7 @@ func Compare(ctx context.Context, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, err := openWriteSide(ctx, o.PostgresURL, o.CommandsTopic, o.Workers)
+	w, err := openWriteSide(ctx, o.PostgresURL, o.CommandsTopic, 1)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +88,7 @@ func (j *judge) addUp(ctx context.Context, report *Report) error {
 		return err
 	})
 	group.Go(func() (err error) {
-		should, err = j.write.totals(adding, j.Workers)
+		should, err = j.write.totals(adding)
 		return err
 	})
 	if err := group.Wait(); err != nil {

@@ -94,7 +94,7 @@ func Run(ctx context.Context, o Options, log *slog.Logger) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, err := openWriteSide(ctx, o.PostgresURL, o.CommandsTopic, o.Workers)
+	w, err := openWriteSide(ctx, o.PostgresURL, o.CommandsTopic, 1)
 	if err != nil {
 		return nil, err
 	}
