@@ -65,9 +65,9 @@ func (c *rebuildCmd) Run(e *env) error {
 	case c.Rollback && c.Drop || c.From != "" && (c.Rollback || c.Drop):
 		return exit{exitUsage, errors.New("--from, --rollback and --drop are three different things: say one of them")}
 	case c.Rollback:
-		return c.tell(e, "readers are answered from generation %d\n", projector.RollBack)
+		return c.tell(e, "switching readers back, which waits for blocks or questions that are under way", "readers are answered from generation %d\n", projector.RollBack)
 	case c.Drop:
-		return c.tell(e, "generation %d is gone\n", projector.DropGeneration)
+		return c.tell(e, "ending the generation beside the live one, which waits for blocks or questions that are under way", "generation %d is gone\n", projector.DropGeneration)
 	case c.From == "":
 		return exit{exitUsage, errors.New("say what to fill the next generation from, --from=state or --from=events; or --rollback, or --drop")}
 	}
@@ -98,8 +98,11 @@ func (c *rebuildCmd) Run(e *env) error {
 	return nil
 }
 
-func (c *rebuildCmd) tell(e *env, done string, do func(ctx context.Context, cfg stores.Config) (int, error)) error {
+func (c *rebuildCmd) tell(e *env, doing, done string, do func(ctx context.Context, cfg stores.Config) (int, error)) error {
+	shown := newProgress(e.stderr)
+	shown.show(projector.RebuildProgress{Step: doing})
 	generation, err := do(e.ctx, c.readModel())
+	shown.end()
 	if err != nil {
 		return exit{exitUsage, err}
 	}
@@ -119,6 +122,10 @@ type progress struct {
 func newProgress(out io.Writer) *progress { return &progress{out: out, terminal: isTerminal(out)} }
 
 func (p *progress) show(now projector.RebuildProgress) {
+	if now.Step != "" {
+		p.line(now.Step)
+		return
+	}
 	if p.began.IsZero() {
 		p.began, p.told, p.first = time.Now(), time.Now(), now.Done
 		return
@@ -149,7 +156,7 @@ func (p *progress) line(text string) {
 
 // end clears a person's line.
 func (p *progress) end() {
-	if p.terminal && !p.began.IsZero() {
+	if p.terminal {
 		fmt.Fprint(p.out, "\r\x1b[K")
 	}
 }

@@ -31,11 +31,11 @@ type RebuildConfig struct {
 	Wait time.Duration
 	// SKUsMax bounds the SKUs that differ and whose rows are listed.
 	SKUsMax int
-	// Progress, unless nil, is told how far the filling is, never from two goroutines at once.
+	// Progress, unless nil, is told how far the filling is and what comes after it, never from two goroutines at once.
 	Progress func(RebuildProgress)
 }
 
-// RebuildProgress is how far a rebuild has filled its generation.
+// RebuildProgress is how far a rebuild has filled its generation, or what it does after that.
 type RebuildProgress = rebuild.Progress
 
 // RebuildReport is what a rebuild made, and how that compares.

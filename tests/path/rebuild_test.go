@@ -34,6 +34,7 @@ func TestRebuildUnderLoad(t *testing.T) {
 				want := []string{
 					`live 1: "CHAIR" line o-ghost is 1 in batch "b-1", in stock, since version 3; the write side has none`,
 					`live 1: "CHAIR" batch b-1 is 5 of 6 available, in stock; the write side says 0 of 6 available, in stock`,
+					"filled; adding up the rows of generation 2", "added up; looking row by row at ", "compared; switching readers to generation 2",
 					"Switched: readers are answered from generation 2.",
 				}
 				if from == "state" {
@@ -52,7 +53,9 @@ func TestRebuildUnderLoad(t *testing.T) {
 				require.Equal(t, 2, code, printed)
 				require.Contains(t, printed, "generation 1 of clickhouse is still there beside the live one, 2")
 				const ghosts = "SELECT count() FROM order_lines FINAL WHERE orderid = 'o-ghost'"
-				require.Contains(t, p.rebuilds("--rollback"), "readers are answered from generation 1")
+				printed = p.rebuilds("--rollback")
+				require.Contains(t, printed, "switching readers back")
+				require.Contains(t, printed, "readers are answered from generation 1")
 				p.selects(ghosts, "1")
 				require.Contains(t, p.rebuilds("--rollback"), "readers are answered from generation 2")
 				p.selects(ghosts, "0")

@@ -33,6 +33,7 @@ func compare(ctx context.Context, o Options, w *writeSide, next, live int) (*Rep
 		return nil, err
 	}
 	report.SumSeconds = time.Since(began).Seconds()
+	j.step("added up; looking row by row at %d SKUs, until they have caught up (--wait)", len(j.next.suspects)+len(j.live.suspects))
 	deadline := time.Now().Add(o.Wait)
 	for {
 		if err := j.look(ctx); err != nil {

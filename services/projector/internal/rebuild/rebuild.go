@@ -48,14 +48,22 @@ type Options struct {
 	Wait time.Duration
 	// SKUsMax bounds the SKUs that differ and whose rows are listed, in each generation.
 	SKUsMax int
-	// Progress is told how far the filling is, from several goroutines but never at once.
+	// Progress is told how far the filling is, and then which step comes next, from several goroutines but never at once.
 	Progress func(Progress)
 }
 
-// Progress is how far the filling is. Total is an estimate.
+// Progress is how far the filling is, or what comes after it. Total is an estimate.
 type Progress struct {
 	Done, Total int64
 	Unit        string // rows, events
+	Step        string // what has begun, for people, once all is filled; then there is nothing else
+}
+
+// step says what begins.
+func (o *Options) step(format string, args ...any) {
+	if o.Progress != nil {
+		o.Progress(Progress{Step: fmt.Sprintf(format, args...)})
+	}
 }
 
 // Marks of a generation.
@@ -99,6 +107,7 @@ func Run(ctx context.Context, o Options, log *slog.Logger) (*Report, error) {
 		return nil, err
 	}
 	defer w.close()
+	o.step("filled; adding up the rows of generation %d and of the write side", r.generation)
 	report, err := compare(ctx, o, w, r.generation, live)
 	if err != nil {
 		return nil, fmt.Errorf("compare generation %d of %s: %w (run it again to go on)", r.generation, o.Store.Name(), err)
@@ -113,6 +122,7 @@ func Run(ctx context.Context, o Options, log *slog.Logger) (*Report, error) {
 	if err := o.Store.Mark(ctx, r.generation, markLacking, lacking); err != nil {
 		return nil, err
 	}
+	o.step("compared; switching readers to generation %d, which waits for blocks or questions that are under way", r.generation)
 	if err := o.Store.Switch(ctx, r.generation); err != nil {
 		return nil, fmt.Errorf("switch %s to generation %d: %w", o.Store.Name(), r.generation, err)
 	}
