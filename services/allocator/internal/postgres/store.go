@@ -88,6 +88,12 @@ func (s *Store) config() (*pgx.ConnConfig, error) {
 	params["enable_seqscan"] = "off"
 	params["enable_hashjoin"] = "off" // a nested loop touches rows in the order in which they are named
 	params["enable_mergejoin"] = "off"
+	// Cost is the number of rows touched. Counted in pages, all of a table of one page is as cheap to read as a row of it, so that is
+	// the plan once such a table was analyzed, and it is kept until that is done again, however large the table is by then.
+	params["random_page_cost"] = "0"
+	params["seq_page_cost"] = "0"
+	params["cpu_operator_cost"] = "0"
+	params["enable_material"] = "off" // reading all once, for all that are looked for, would be cheapest again
 	params["jit"] = "off"
 	params["datestyle"] = "ISO" // etas are read as text; the database's own style must not get into events
 	config.ConnectTimeout = s.timeout
