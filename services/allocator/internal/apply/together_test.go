@@ -247,7 +247,7 @@ func anyPolls(t *rapid.T) (polls [][]Part) {
 				if rapid.IntRange(0, 15).Draw(t, "shared") == 0 {
 					sku = "SHARED"
 				}
-				switch rapid.IntRange(0, 8).Draw(t, "kind") {
+				switch rapid.IntRange(0, 11).Draw(t, "kind") {
 				case 0, 1:
 					commands = append(commands, create(sku, fmt.Sprint("b", rapid.IntRange(0, 3).Draw(t, "ref")), 3))
 				case 2:
@@ -257,6 +257,14 @@ func anyPolls(t *rapid.T) (polls [][]Part) {
 				case 4:
 					c := allocate(sku, "seen", 9) // more than there is
 					c.ID.ID = "seen"
+					commands = append(commands, c)
+				case 5, 6:
+					c := allocation.Command{Kind: allocation.Deallocate, SKU: sku, OrderID: fmt.Sprint("again", rapid.IntRange(0, 2).Draw(t, "order"))}
+					c.ID.ID = rapid.SampledFrom([]string{"", "seen", "x", "y"}).Draw(t, "id")
+					commands = append(commands, c)
+				case 7, 8:
+					c := allocate(sku, fmt.Sprint("again", rapid.IntRange(0, 2).Draw(t, "order")), rapid.SampledFrom([]int32{0, 1, 9}).Draw(t, "qty"))
+					c.ID.ID = rapid.SampledFrom([]string{"", "seen", "x", "y"}).Draw(t, "id")
 					commands = append(commands, c)
 				default:
 					commands = append(commands, allocate(sku, fmt.Sprint("o", p, next[p], i), 1))
