@@ -66,3 +66,17 @@ func TestColumnsMakeRoomOnce(t *testing.T) {
 		}
 	}), 3.0)
 }
+
+// Columns are for parameters whose types the server has said. Where it is not asked, each load would fail, and look like an outage.
+func TestAnExecModeWithoutTypesIsRefusedAtStart(t *testing.T) {
+	for mode, taken := range map[string]bool{
+		"cache_statement": true, "cache_describe": true, "describe_exec": true, "exec": false, "simple_protocol": false,
+	} {
+		_, err := New(func() (string, error) { return "postgres://127.0.0.1/lotline?default_query_exec_mode=" + mode, nil }, time.Second)
+		if taken {
+			require.NoError(t, err, mode)
+		} else {
+			require.ErrorContains(t, err, "default_query_exec_mode", mode)
+		}
+	}
+}

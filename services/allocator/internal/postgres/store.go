@@ -77,6 +77,9 @@ func (s *Store) config() (*pgx.ConnConfig, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse the Postgres URL: %w", err)
 	}
+	if mode := config.DefaultQueryExecMode; mode == pgx.QueryExecModeExec || mode == pgx.QueryExecModeSimpleProtocol {
+		return nil, errors.New("the Postgres URL has a default_query_exec_mode in which the server is not asked for the types of parameters: leave that setting out, and connect to Postgres directly")
+	}
 	ms := strconv.FormatInt(s.timeout.Milliseconds(), 10)
 	params := config.RuntimeParams
 	params["application_name"] = "lotline-allocator"
