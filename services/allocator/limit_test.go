@@ -44,7 +44,6 @@ func TestTheLimitOfMemoryFollowsWhatIsInUse(t *testing.T) {
 		batches := make([]byte, 300<<20)
 		require.Greater(t, limit(), int64(400<<20))
 		runtime.KeepAlive(batches)
-		batches = nil
 		require.Equal(t, usual, limit())
 	})
 }

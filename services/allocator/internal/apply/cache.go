@@ -54,10 +54,11 @@ func (c *cache) Remove(sku string) {
 	}
 }
 
-// link puts p behind its place.
-func (at *held) link(p *held) {
-	p.prev, p.next = at, at.next
-	p.prev.next, p.next.prev = p, p
+// link puts another behind p.
+func (p *held) link(other *held) {
+	other.prev, other.next = p, p.next
+	p.next.prev = other
+	p.next = other
 }
 
 func (p *held) unlink() {
