@@ -71,7 +71,7 @@ func TestACopyThatIsCutOffIsNoWholeOne(t *testing.T) {
 	for _, piece := range copied([]string{"one", "two"}, []string{"three", "NULL"}) {
 		all = append(all, piece...)
 	}
-	for n := range len(all) {
+	for n := range all {
 		r := copyReader{keep: func(row [][]byte) error {
 			require.Contains(t, []string{"one", "three"}, string(row[0]))
 			return nil
