@@ -69,7 +69,7 @@ func (w *Writer) Asides(ctx context.Context, after readmodel.Aside, limit int) (
 	if err != nil || count == 0 {
 		return nil, 0, wrap(err, "count what %s has", w.keys.asides())
 	}
-	names, err := w.client.ZRangeByLex(ctx, w.keys.asides(), &goredis.ZRangeBy{Min: "(" + asideOf(&after), Max: "+", Count: int64(limit)}).Result()
+	names, err := w.client.ZRangeArgs(ctx, goredis.ZRangeArgs{Key: w.keys.asides(), ByLex: true, Start: "(" + asideOf(&after), Stop: "+", Count: int64(limit)}).Result()
 	if err != nil || len(names) == 0 {
 		return nil, int(count), wrap(err, "read %s", w.keys.asides())
 	}

@@ -90,9 +90,11 @@ func (s *site) drop(ctx context.Context) error {
 }
 
 func (s *site) lotline(ctx context.Context, args ...string) *exec.Cmd {
-	c := exec.CommandContext(ctx, filepath.Join(s.dir, "lotline"), append([]string{"rebuild",
+	c := exec.CommandContext(ctx, filepath.Join(s.dir, "lotline"), append([]string{
+		"rebuild",
 		"--kafka-brokers=" + strings.Join(s.on.Kafka, ","), "--kafka-topic-prefix=" + s.on.TopicPrefix,
-		"--clickhouse-addrs=" + s.on.ClickHouse, "--clickhouse-database=" + s.on.Database}, args...)...)
+		"--clickhouse-addrs=" + s.on.ClickHouse, "--clickhouse-database=" + s.on.Database,
+	}, args...)...)
 	c.Env = append(os.Environ(), "LOTLINE_POSTGRES_URL="+s.on.PostgresURL)
 	c.Stderr = os.Stderr
 	return c
