@@ -2,10 +2,10 @@ package allocator
 
 import (
 	"context"
-	"os"
-	"runtime/debug"
 	"runtime/metrics"
 	"time"
+
+	"github.com/lotline/lotline/pkg/memorylimit"
 )
 
 // What the process takes, in bytes, where each SKU has a batch.
@@ -30,36 +30,13 @@ func (c Config) memoryLimit(live int64) int64 {
 	return max(expected, live+live/5*2+notHeap)
 }
 
-// memoryIsSet reports whether who started the process has said how the collector is to work.
-func memoryIsSet() bool { return os.Getenv("GOMEMLIMIT") != "" || os.Getenv("GOGC") != "" }
-
 // LimitMemory has the collector of this process work harder where polls and cached SKUs take what they are expected to. The variables
 // GOMEMLIMIT and GOGC have precedence. It is for who ships the allocator as a process, before Run.
-func (c Config) LimitMemory() {
-	if !memoryIsSet() {
-		debug.SetMemoryLimit(c.memoryLimit(0))
-	}
-}
+func (c Config) LimitMemory() { memorylimit.Set(c.memoryLimit(0)) }
 
 // followMemory keeps the limit that LimitMemory has set where what is in use wants it, until ctx ends.
 func (c Config) followMemory(ctx context.Context) {
-	set := c.memoryLimit(0)
-	if memoryIsSet() || debug.SetMemoryLimit(-1) != set { // it is somebody else's
-		return
-	}
-	tick := time.NewTicker(memoryInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		if limit := c.memoryLimit(liveBytes()); limit != set {
-			set = limit
-			debug.SetMemoryLimit(limit)
-		}
-	}
+	memorylimit.Follow(ctx, memoryInterval, c.memoryLimit(0), func() int64 { return c.memoryLimit(liveBytes()) })
 }
 
 // liveBytes is what the last collection found in use.

@@ -4,10 +4,11 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"os"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
+
+	"github.com/lotline/lotline/pkg/memorylimit"
 )
 
 const (
@@ -44,36 +45,15 @@ func (c Config) memoryLimit(open int64) int64 {
 	return max(memoryLeast, c.CacheBytesMax+memoryBesides) + max(0, open-connectionsBesides)*connectionBytes
 }
 
-// memoryIsSet reports whether who started the process has said how the collector is to work.
-func memoryIsSet() bool { return os.Getenv("GOMEMLIMIT") != "" || os.Getenv("GOGC") != "" }
-
 // LimitMemory has the collector of this process begin to work harder where the cache and what is besides it are filled, and work
 // less before. The variables GOMEMLIMIT and GOGC have precedence. It is for who ships the gateway as a process, before Run.
 func (c Config) LimitMemory() {
-	if memoryIsSet() {
-		return
+	if memorylimit.Set(c.memoryLimit(0)) {
+		debug.SetGCPercent(gcPercent)
 	}
-	debug.SetMemoryLimit(c.memoryLimit(0))
-	debug.SetGCPercent(gcPercent)
 }
 
 // followConnections keeps the limit that LimitMemory has set where the open connections want it, until ctx ends.
 func (c Config) followConnections(ctx context.Context, conns *connections) {
-	set := c.memoryLimit(0)
-	if memoryIsSet() || debug.SetMemoryLimit(-1) != set { // it is somebody else's
-		return
-	}
-	tick := time.NewTicker(memoryInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		if limit := c.memoryLimit(conns.open.Load()); limit != set {
-			set = limit
-			debug.SetMemoryLimit(limit)
-		}
-	}
+	memorylimit.Follow(ctx, memoryInterval, c.memoryLimit(0), func() int64 { return c.memoryLimit(conns.open.Load()) })
 }
