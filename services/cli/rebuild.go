@@ -44,6 +44,9 @@ about the new one is unexplained are readers switched to it. The old one is kept
 If it is interrupted or killed, run it again: it goes on where it was. --from=state is fast and needs no history; --from=events
 also fills the outcomes of commands, and ClickHouse's log of events, where they are empty, as far as the topic reaches back.
 
+On a cluster of ClickHouse everything needs all hosts. If one goes away in the middle, run the same again when it is back: until then
+some readers may be answered from the old generation and some from the new one, and the switch counts as not done.
+
 Exit codes: 0 switched, or done; 1 not switched, since the new generation differs; 2 it could not.`
 }
 

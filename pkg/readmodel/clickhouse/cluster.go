@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"path"
 	"regexp"
 	"strconv"
 	"strings"
@@ -26,6 +27,9 @@ type Cluster struct {
 	Replicated bool   `help:"Make replicated tables on a cluster, which needs ClickHouse Keeper and the macros shard and replica on each host. Without it each shard must have one host." default:"true" negatable:""`
 }
 
+// localSuffix ends the names of tables that hold rows, on a cluster.
+const localSuffix = "_local"
+
 // keeperPath names a table's place in ClickHouse Keeper: the servers put their macros in.
 const keeperPath = "'/clickhouse/tables/{shard}/{database}/{table}', '{replica}'"
 
@@ -42,24 +46,33 @@ func (c Cluster) Validate() error {
 
 // render returns the migrations as SQL for the cluster.
 func (c Cluster) render(migrations fs.FS) (fs.FS, error) {
-	functions := template.FuncMap{"local": c.local, "engine": c.engine, "distributed": c.distributed}
 	names, err := fs.Glob(migrations, "*.sql")
 	if err != nil {
 		return nil, fmt.Errorf("list the migrations: %w", err)
 	}
 	rendered := make(fstest.MapFS, len(names)) // the standard library's only file system in memory
 	for _, name := range names {
-		t, err := template.New(name).Funcs(functions).ParseFS(migrations, name)
+		text, err := c.write(migrations, name, nil)
 		if err != nil {
-			return nil, fmt.Errorf("read migration %s: %w", name, err)
+			return nil, err
 		}
-		var text strings.Builder
-		if err := t.Execute(&text, nil); err != nil {
-			return nil, fmt.Errorf("write migration %s for cluster %q: %w", name, c.Cluster, err)
-		}
-		rendered[name] = &fstest.MapFile{Data: []byte(text.String())}
+		rendered[name] = &fstest.MapFile{Data: []byte(text)}
 	}
 	return rendered, nil
+}
+
+// write returns a file as SQL for the cluster. What {{.}} stands for in it is the caller's to say.
+func (c Cluster) write(files fs.FS, name string, about any) (string, error) {
+	functions := template.FuncMap{"local": c.local, "engine": c.engine, "distributed": c.distributed}
+	t, err := template.New(path.Base(name)).Funcs(functions).ParseFS(files, name)
+	if err != nil {
+		return "", fmt.Errorf("read the statements of %s: %w", name, err)
+	}
+	var text strings.Builder
+	if err := t.Execute(&text, about); err != nil {
+		return "", fmt.Errorf("write the statements of %s for cluster %q: %w", name, c.Cluster, err)
+	}
+	return text.String(), nil
 }
 
 // local names the table that holds the rows of one host.
@@ -67,7 +80,7 @@ func (c Cluster) local(table string) string {
 	if c.Cluster == "" {
 		return table
 	}
-	return table + "_local"
+	return table + localSuffix
 }
 
 // engine is the engine of such a table.
@@ -92,7 +105,8 @@ ENGINE = Distributed('%[3]s', currentDatabase(), '%[2]s', cityHash64(%[4]s))
 COMMENT 'The rows of %[2]s on all shards of cluster %[3]s, by %[4]s';`, table, c.local(table), c.Cluster, key)
 }
 
-// hosts returns the options to connect to each host of the cluster; those of opts, without one.
+// hosts returns the options to connect to each host of the cluster, by shard and then by name: in the same order whichever
+// host is asked. Without a cluster they are those of opts.
 func (c Cluster) hosts(ctx context.Context, opts *clickhouse.Options) (hosts []*clickhouse.Options, err error) {
 	if c.Cluster == "" {
 		return []*clickhouse.Options{opts}, nil
@@ -106,7 +120,7 @@ func (c Cluster) hosts(ctx context.Context, opts *clickhouse.Options) (hosts []*
 	defer func() { err = errors.Join(err, conn.Close()) }()
 	var name string
 	var port uint16
-	if err := each(ctx, conn, "SELECT host_name, port FROM system.clusters WHERE cluster = @cluster ORDER BY shard_num, replica_num",
+	if err := each(ctx, conn, "SELECT host_name, port FROM system.clusters WHERE cluster = @cluster ORDER BY shard_num, host_name, port",
 		[]any{clickhouse.Named("cluster", c.Cluster)}, []any{&name, &port}, func() error {
 			host := *opts
 			host.Addr = []string{net.JoinHostPort(name, strconv.Itoa(int(port)))}

@@ -85,3 +85,38 @@ func TestAClustersNameIsNoSQL(t *testing.T) {
 	require.NoError(t, Cluster{Cluster: "eu-1_a"}.Validate())
 	require.ErrorContains(t, Cluster{Cluster: "a', b"}.Validate(), "--clickhouse-cluster")
 }
+
+// A generation is written as the migrations wrote the first one, in each layout: of replicated tables this is all that is
+// known here.
+func TestAGenerationIsWrittenAsTheFirstWasMigrated(t *testing.T) {
+	for _, c := range []Cluster{{}, {Cluster: "two"}, {Cluster: "two", Replicated: true}} {
+		var migrated []string
+		for _, text := range rendered(t, c) {
+			for statement := range strings.SplitSeq(text, ";\n") {
+				statement = comments.ReplaceAllLiteralString(statement, "")
+				if strings.Contains(statement, "_g1") && !strings.Contains(statement, "Alias(") {
+					migrated = append(migrated, strings.TrimSpace(statement))
+				}
+			}
+		}
+		g := &Generations{shape: shape}
+		tables, views, err := g.statements(c, 1)
+		require.NoError(t, err)
+		require.Len(t, views, 4)
+		require.ElementsMatch(t, migrated, append(tables, views...))
+
+		tables, views, err = g.statements(c, 2)
+		require.NoError(t, err)
+		next := strings.Join(append(tables, views...), ";\n")
+		require.NotContains(t, next, "_g1")
+		require.Equal(t, c.Replicated, strings.Contains(next, "ENGINE = ReplicatedReplacingMergeTree("))
+	}
+	const path = "'/clickhouse/tables/{shard}/{database}/{table}', '{replica}'"
+	kept := marksTables(Cluster{Cluster: "two", Replicated: true}, 2)
+	require.Len(t, kept, 2)
+	require.Contains(t, kept[0][0], "EXISTS rebuild_g2_local ")
+	require.Contains(t, kept[0][0], "ENGINE = ReplicatedReplacingMergeTree("+path+", at) ORDER BY name")
+	require.Contains(t, kept[1][0], "ENGINE = Distributed('two', currentDatabase(), 'rebuild_g2_local', cityHash64(name))")
+}
+
+var comments = regexp.MustCompile(`(?m)^--.*\n`)

@@ -2,9 +2,8 @@ package clickhouse
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"maps"
-	"slices"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 )
@@ -20,36 +19,51 @@ var logTables = []string{"events", "outcomes"}
 // starts is where the topic begins, by partition: rows of older events exist nowhere else. They stay, and go through the
 // views once more. What hours say of the SKUs for BI is empty then, until they are counted again, within a minute or two of
 // the events' coming back.
-func (w *Writer) Forget(ctx context.Context, skus []string, starts map[int32]int64) error {
-	ofSKUs := clickhouse.Named("skus", skus)
-	deleting := clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"lightweight_deletes_sync": 2}))
-	tables, err := tablesOf(ctx, w.conn)
+//
+// On a cluster rows are deleted at each host, from the tables that hold them, if all hosts answer when it begins.
+func (w *Writer) Forget(ctx context.Context, skus []string, starts map[int32]int64) (err error) {
+	s, err := w.locate(ctx)
 	if err != nil {
 		return err
 	}
-	for table := range tables {
-		if m := ofGeneration.FindStringSubmatch(table); m == nil || m[1] == marks {
-			continue
+	defer func() { err = errors.Join(err, s.close()) }()
+	hosts, err := s.tables(ctx)
+	if err != nil {
+		return err
+	}
+	ofSKUs := clickhouse.Named("skus", skus)
+	deleting := clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"lightweight_deletes_sync": 2}))
+	from := func(h host, table, and string) error {
+		if err := h.conn.Exec(deleting, "DELETE FROM "+table+" WHERE sku IN (@skus)"+and, ofSKUs); err != nil {
+			return h.named(fmt.Errorf("delete the rows of %d SKUs from %s: %w", len(skus), table, err))
 		}
-		if err := w.conn.Exec(deleting, "DELETE FROM "+table+" WHERE sku IN (@skus)", ofSKUs); err != nil {
-			return fmt.Errorf("delete the rows of %d SKUs from %s: %w", len(skus), table, err)
+		return nil
+	}
+	for i, h := range s.hosts {
+		for table := range hosts[i] {
+			m := ofGeneration.FindStringSubmatch(table)
+			if m == nil || m[1] == marks || s.Cluster.Cluster != "" && m[3] == "" {
+				continue
+			}
+			if err := from(h, table, ""); err != nil {
+				return err
+			}
 		}
 	}
-	older := "0"
-	for _, p := range slices.Sorted(maps.Keys(starts)) {
-		older += fmt.Sprintf(" OR kpartition = %d AND koffset < %d", p, starts[p])
-	}
-	for _, table := range logTables {
-		if err := w.conn.Exec(deleting, "DELETE FROM "+table+" WHERE sku IN (@skus) AND NOT ("+older+")", ofSKUs); err != nil {
-			return fmt.Errorf("delete the rows of %d SKUs from %s: %w", len(skus), table, err)
+	older := belowSQL(starts)
+	for _, h := range s.hosts {
+		for _, table := range logTables {
+			if err := from(h, s.local(table), " AND NOT "+older); err != nil {
+				return err
+			}
 		}
-	}
-	// A count that began before the deletion may still be written after it, and loses against this one, which is newer.
-	if err := w.conn.Exec(ctx, "INSERT INTO sku_hours (hour, sku, refreshed_at) SELECT hour, sku, now64(3) FROM sku_hours FINAL WHERE sku IN (@skus)", ofSKUs); err != nil {
-		return fmt.Errorf("empty the hours of %d SKUs: %w", len(skus), err)
 	}
 	inserting := clickhouse.Context(ctx, clickhouse.WithSettings(insertSettings))
-	if err := w.conn.Exec(inserting, "INSERT INTO events SELECT * REPLACE (now() AS ingested_at) FROM events FINAL WHERE sku IN (@skus) AND ("+older+")", ofSKUs); err != nil {
+	// A count that began before the deletion may still be written after it, and loses against this one, which is newer.
+	if err := w.conn.Exec(inserting, "INSERT INTO sku_hours (hour, sku, refreshed_at) SELECT hour, sku, now64(3) FROM sku_hours FINAL WHERE sku IN (@skus)", ofSKUs); err != nil {
+		return fmt.Errorf("empty the hours of %d SKUs: %w", len(skus), err)
+	}
+	if err := w.conn.Exec(inserting, "INSERT INTO events SELECT * REPLACE (now() AS ingested_at) FROM events FINAL WHERE sku IN (@skus) AND "+older, ofSKUs); err != nil {
 		return fmt.Errorf("send the older events of %d SKUs through the views: %w", len(skus), err)
 	}
 	return nil

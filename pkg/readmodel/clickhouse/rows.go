@@ -159,8 +159,9 @@ func (c *lineColumns) of(rows []readmodel.LineRow, days *block) ([]column, error
 	}, nil
 }
 
-// compareSettings leave the server's cores to those that write and ask: nobody waits for a comparison.
-var compareSettings = clickhouse.Settings{"max_threads": 1, "os_threads_nice_value_query": 5}
+// compareSettings leave the server's cores to those that write and ask: nobody waits for a comparison. On a cluster a shard looks
+// lines up among its own, where all of an order's are.
+var compareSettings = clickhouse.Settings{"max_threads": 1, "os_threads_nice_value_query": 5, "distributed_product_mode": "local"}
 
 // Read reads the tables one after the other: SKUs first, so that what a row says is not older than its SKU's.
 func (g *Generations) Read(ctx context.Context, generation int, skus []string, handle func(*readmodel.State) error) error {
@@ -261,7 +262,7 @@ func (g *Generations) fromLog(ctx context.Context, table string, generation int,
 }
 
 // eventsSource is how ClickHouse writes down where a view selects from.
-var eventsSource = regexp.MustCompile(`FROM [^ ]+\.events\b`)
+var eventsSource = regexp.MustCompile(`FROM [^ ]+\.events(` + localSuffix + `)?\b`)
 
 // view returns what a view selects, and the columns that this gives, in order.
 func (g *Generations) view(ctx context.Context, view string) (selects, columns string, err error) {

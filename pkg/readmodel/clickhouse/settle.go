@@ -9,20 +9,28 @@ import (
 
 // Settle waits until none is running of the inserts that are now. A query is in the list of running ones from before it
 // does anything until it has ended, so whatever was half in the tables when Settle was called is in all of them after it.
-// (The list is one server's: in a cluster it is to be asked of all.)
+//
+// The list is one server's, so on a cluster each host is asked: the one that a block was sent to has it in its list until all
+// shards have it, and what is left on a shard when that host died is in the shard's.
 func (g *Generations) Settle(ctx context.Context) error {
 	return underway.List(g.inserting).Settle(ctx)
 }
 
 // inserting returns the ids of the inserts that are running.
 func (g *Generations) inserting(ctx context.Context) ([]string, error) {
+	s, err := g.at(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var all []string
 	var id string
-	if err := each(ctx, g.writer.conn, "SELECT query_id FROM system.processes WHERE query_kind = 'Insert'", nil, []any{&id}, func() error {
-		all = append(all, id)
-		return nil
-	}); err != nil {
-		return nil, fmt.Errorf("list the inserts that are running: %w", err)
+	for _, h := range s.hosts {
+		if err := each(ctx, h.conn, "SELECT query_id FROM system.processes WHERE query_kind = 'Insert'", nil, []any{&id}, func() error {
+			all = append(all, h.addr+id)
+			return nil
+		}); err != nil {
+			return nil, h.named(fmt.Errorf("list the inserts that are running: %w", err))
+		}
 	}
 	return all, nil
 }

@@ -33,6 +33,7 @@ var insertSettings = clickhouse.Settings{
 type Writer struct {
 	conn     driver.Conn
 	database string
+	opts     *clickhouse.Options // of conn, for connections to the other hosts of a cluster
 	block    block
 }
 
@@ -49,7 +50,7 @@ func NewWriter(cfg clickhouseclient.Config) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up the ClickHouse client: %w", err)
 	}
-	return &Writer{conn: conn, database: cfg.Database}, nil
+	return &Writer{conn: conn, database: cfg.Database, opts: opts}, nil
 }
 
 // Name is clickhouse.

@@ -280,7 +280,7 @@ func Back(ctx context.Context, store readmodel.Generations) (int, error) {
 		return 0, err
 	}
 	if _, switched := marks[markSwitched]; !switched && other > live {
-		return 0, fmt.Errorf("generation %d of %s was never live: it is still being made, or was not taken", other, store.Name())
+		return 0, fmt.Errorf("generation %d of %s was never live: it is still being made, or was not taken. Go on with it, or end it with --drop", other, store.Name())
 	}
 	return other, store.Switch(ctx, other)
 }
