@@ -6,7 +6,7 @@
 // Replicated tables need ClickHouse Keeper, which the embedded ClickHouse has not: their statements are compared as text,
 // by the store's own tests, and no server has run them here.
 //
-// It imports the contract's suite, the store and servers.
+// It imports the contract's suite, the store, the operator's command, servers and stack.
 package cluster
 
 import (
