@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -45,6 +46,7 @@ type Config struct {
 	AuditInterval    time.Duration    `help:"Pause between two steps of the audit, 1s to 1h." default:"10s"`
 	AuditRowsMax     int              `help:"Most SKUs, and most order lines, compared in a step of the audit, 1 to 10000." default:"500" placeholder:"N"`
 	AdminAddr        string           `help:"Address (host:port) of health and metrics; empty = none." default:"127.0.0.1:9082" placeholder:"HOST:PORT"`
+	AdminProfiles    bool             `help:"Serve Go's CPU and memory profiles there too, under /debug/pprof/. They show the command line."`
 	Telemetry        telemetry.Config `embed:""`
 }
 
@@ -125,7 +127,11 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	audits := audit.NewMetrics(registry)
 
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return admin.Serve(ctx, cfg.AdminAddr, health, registry) })
+	var more []func(*http.ServeMux)
+	if cfg.AdminProfiles {
+		more = append(more, admin.Profiles)
+	}
+	g.Go(func() error { return admin.Serve(ctx, cfg.AdminAddr, health, registry, more...) })
 	g.Go(func() error {
 		if err := fault.Retry(ctx, log, "find the read model in "+writer.Name(), func(ctx context.Context) error {
 			err := writer.Check(ctx)

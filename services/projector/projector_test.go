@@ -1,6 +1,11 @@
 package projector_test
 
 import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"testing"
 	"time"
 
@@ -43,4 +48,41 @@ func TestOnlyTheChosenStoreIsValidated(t *testing.T) {
 	require.ErrorContains(t, cfg.Validate(), "without a projector")
 	cfg.ReadModel = "mongo"
 	require.ErrorContains(t, cfg.Validate(), `--read-model is "mongo"`)
+}
+
+func TestProfilesAreServedOnlyIfAskedFor(t *testing.T) {
+	nobody, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, nobody.Close()) // a projector waits for its servers
+	for _, asked := range []bool{false, true} {
+		free, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		cfg := projector.DefaultConfig()
+		cfg.Kafka.Brokers, cfg.ClickHouse.Addrs = []string{nobody.Addr().String()}, []string{nobody.Addr().String()}
+		cfg.AdminAddr, cfg.AdminProfiles = free.Addr().String(), asked
+		require.NoError(t, free.Close())
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- projector.Run(ctx, cfg) }()
+
+		status, body := 0, ""
+		require.Eventually(t, func() bool {
+			response, err := http.Get(fmt.Sprintf("http://%s/debug/pprof/heap?debug=1", cfg.AdminAddr))
+			if err != nil {
+				return false
+			}
+			defer response.Body.Close()
+			read, err := io.ReadAll(response.Body)
+			status, body = response.StatusCode, string(read)
+			return err == nil
+		}, 10*time.Second, 10*time.Millisecond)
+		if asked {
+			require.Equal(t, http.StatusOK, status)
+			require.Contains(t, body, "heap profile:")
+		} else {
+			require.Equal(t, http.StatusNotFound, status)
+		}
+		stop()
+		require.NoError(t, <-ended)
+	}
 }

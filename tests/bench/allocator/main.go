@@ -29,6 +29,7 @@ import (
 
 	"github.com/lotline/lotline/tests/bench/report"
 	"github.com/lotline/lotline/tests/bench/trial"
+	"github.com/lotline/lotline/tests/bench/usage"
 )
 
 type flags struct {
@@ -70,8 +71,8 @@ func (f flags) Validate() error {
 	if f.Rounds < 0 || f.Commands < 1 || f.SKUs < 2 || f.Allocators < 1 || f.Sessions < 1 || f.ChunkMax < 1 {
 		return errors.New("commands, allocators, sessions and chunks must be 1 or more, SKUs 2")
 	}
-	if f.Stages != 0 && (f.Stages < time.Second || f.Stages > trial.ProfileMax) {
-		return fmt.Errorf("--stages must be 1s to %s, or 0", trial.ProfileMax)
+	if f.Stages != 0 && (f.Stages < time.Second || f.Stages > usage.ProfileMax) {
+		return fmt.Errorf("--stages must be 1s to %s, or 0", usage.ProfileMax)
 	}
 	if f.Duration != 0 && f.Duration < time.Second || slices.ContainsFunc(f.Rates, func(rate int) bool { return rate < 1 }) {
 		return errors.New("latencies want a second or more at each rate (--duration=0 leaves them out), and rates of 1 or more")

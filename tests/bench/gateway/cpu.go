@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -14,9 +12,6 @@ import (
 
 	"github.com/lotline/lotline/tests/bench/usage"
 )
-
-// profileSecondsMax is the longest profile that the gateway's admin listener gives.
-const profileSecondsMax = 10
 
 // used is the CPU time of a process.
 type used struct {
@@ -99,23 +94,10 @@ func (s *site) profile(ctx context.Context, l *load) (wait func() error, err err
 }
 
 func (s *site) profileGateway(ctx context.Context, l *load) error {
-	const whole = "http://%s/debug/pprof/profile?seconds=%d"
-	seconds := min(profileSecondsMax, max(1, int(l.duration/time.Second)-1))
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf(whole, s.config.Gateway.AdminAddr, seconds), nil)
+	span := min(usage.ProfileMax, max(time.Second, l.duration-time.Second))
+	profile, err := usage.CPUProfile(ctx, s.config.Gateway.AdminAddr, span)
 	if err != nil {
-		return err
+		return fmt.Errorf("the gateway: %w", err)
 	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return fmt.Errorf("profile the gateway: %w", err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err == nil && response.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s answered %s: %.200s", request.URL, response.Status, body)
-	}
-	if err != nil {
-		return fmt.Errorf("profile the gateway: %w", err)
-	}
-	return os.WriteFile(filepath.Join(s.Profile, l.name+".pprof"), body, 0o644)
+	return os.WriteFile(filepath.Join(s.Profile, l.name+".pprof"), profile, 0o644)
 }

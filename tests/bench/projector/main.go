@@ -18,6 +18,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/lotline/lotline/tests/bench/report"
+	"github.com/lotline/lotline/tests/bench/usage"
 	"github.com/lotline/lotline/tests/servers"
 )
 
@@ -25,10 +26,12 @@ type flags struct {
 	ClickHouse string        `name:"clickhouse" required:"" env:"LOTLINE_TEST_CLICKHOUSE" help:"host:port of ClickHouse's native protocol." json:"-"`
 	Kafka      []string      `required:"" env:"LOTLINE_TEST_KAFKA" help:"Kafka brokers." json:"-"`
 	Events     int           `default:"300000" help:"Events to catch up with."`
+	WarmUp     bool          `default:"true" negatable:"" help:"Catch up once before it counts: the broker's JVM compiles what it does often."`
 	Rounds     int           `default:"3" env:"BENCH_ROUNDS" help:"How often to catch up, in rotation with the bare loop."`
 	Rate       int           `default:"1000" help:"Events a second for the latency."`
 	Duration   time.Duration `default:"30s" help:"How long to publish at that rate."`
 	Seed       uint64        `default:"1" help:"Of the made-up history."`
+	Profile    string        `type:"path" help:"Write a CPU profile of a projector that catches up to this file, of three seconds from its first rows on." placeholder:"FILE" json:"-"`
 	Results    string        `env:"BENCH_RESULTS" help:"Folder in which projector.json is kept; empty = none." placeholder:"DIR" json:"-"`
 }
 
@@ -53,7 +56,15 @@ func run(ctx context.Context, f flags) error {
 	if err != nil {
 		return err
 	}
-	b := bench{flags: f, binary: binary, report: report.New("projector", f, map[string]string{"kafka": servers.KafkaVersion(), "clickhouse": version})}
+	clickHouse, err := usage.Listening("ClickHouse", f.ClickHouse)
+	if err != nil {
+		return err
+	}
+	kafka, err := usage.Listening("Kafka", f.Kafka[0])
+	if err != nil {
+		return err
+	}
+	b := bench{flags: f, binary: binary, servers: []usage.Process{clickHouse, kafka}, report: report.New("projector", f, map[string]string{"kafka": servers.KafkaVersion(), "clickhouse": version})}
 	if err := b.catchUp(ctx); err != nil {
 		return fmt.Errorf("catch up: %w", err)
 	}

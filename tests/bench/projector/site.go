@@ -29,13 +29,15 @@ import (
 	"github.com/lotline/lotline/schemas"
 	"github.com/lotline/lotline/tests/bench/report"
 	"github.com/lotline/lotline/tests/bench/usage"
+	"github.com/lotline/lotline/tests/internal/ports"
 	"github.com/lotline/lotline/topics"
 )
 
 type bench struct {
 	flags
-	binary string
-	report *report.Report
+	binary  string
+	servers []usage.Process // whose CPU time is told
+	report  *report.Report
 }
 
 func buildProjector(ctx context.Context) (binary string, remove func(), err error) {
@@ -139,13 +141,19 @@ func (s *site) publish(ctx context.Context, records []readmodel.Record) (time.Ti
 
 // process is a running projector.
 type process struct {
-	cmd *exec.Cmd
-	log *bytes.Buffer
+	cmd   *exec.Cmd
+	log   *bytes.Buffer
+	admin string
 }
 
 func (s *site) start(ctx context.Context) (*process, error) {
+	port, err := ports.Free()
+	if err != nil {
+		return nil, err
+	}
+	admin := fmt.Sprintf("127.0.0.1:%d", port)
 	p := &process{cmd: exec.CommandContext(ctx, s.binary, "--kafka-brokers="+strings.Join(s.Kafka, ","), "--kafka-topic-prefix="+s.prefix,
-		"--clickhouse-addrs="+s.ClickHouse, "--clickhouse-database="+s.prefix, "--admin-addr="), log: new(bytes.Buffer)}
+		"--clickhouse-addrs="+s.ClickHouse, "--clickhouse-database="+s.prefix, "--admin-addr="+admin, "--admin-profiles"), log: new(bytes.Buffer), admin: admin}
 	p.cmd.Stderr = p.log
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start the projector: %w", err)

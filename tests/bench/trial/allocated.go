@@ -7,6 +7,8 @@ import (
 
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+
+	"github.com/lotline/lotline/tests/bench/usage"
 )
 
 // Allocated is what an allocator has allocated since it began.
@@ -17,10 +19,10 @@ type Allocated struct {
 
 // Allocated asks the first allocator, which is at rest.
 func (a *Allocators) Allocated(ctx context.Context) (of Allocated, err error) {
-	if of.Profile, err = get(ctx, "http://"+a.admin+"/debug/pprof/heap?gc=1"); err != nil { // the profile is as of the last collection
+	if of.Profile, err = usage.Get(ctx, "http://"+a.admin+"/debug/pprof/heap?gc=1"); err != nil { // the profile is as of the last collection
 		return of, err
 	}
-	text, err := get(ctx, "http://"+a.admin+"/metrics")
+	text, err := usage.Get(ctx, "http://"+a.admin+"/metrics")
 	if err != nil {
 		return of, err
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -89,14 +87,11 @@ func (a *Allocators) Processes() (all []usage.Process) {
 	return all
 }
 
-// ProfileMax bounds a CPU profile: the admin endpoint ends an answer after 15 seconds.
-const ProfileMax = 10 * time.Second
-
 // Profile has the first allocator write a CPU profile of the next ten seconds to a file; the channel gets how it went.
 func (a *Allocators) Profile(ctx context.Context, file string) <-chan error {
 	done := make(chan error, 1)
 	go func() {
-		profile, err := a.CPUProfile(ctx, ProfileMax)
+		profile, err := a.CPUProfile(ctx, usage.ProfileMax)
 		done <- errors.Join(err, os.WriteFile(file, profile, 0o644))
 	}()
 	return done
@@ -104,22 +99,5 @@ func (a *Allocators) Profile(ctx context.Context, file string) <-chan error {
 
 // CPUProfile returns, for pprof, what the first allocator does in the next seconds.
 func (a *Allocators) CPUProfile(ctx context.Context, span time.Duration) ([]byte, error) {
-	return get(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", a.admin, int(span.Seconds())))
-}
-
-func get(ctx context.Context, address string) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return nil, err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err == nil && response.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s answered %s: %.200s", address, response.Status, body)
-	}
-	return body, err
+	return usage.CPUProfile(ctx, a.admin, span)
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/lotline/lotline/tests/bench/usage"
 )
 
 // KillLast ends the allocator that was started last at once, as kill -9 does.
@@ -45,7 +47,7 @@ func (a *Allocators) AwaitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
 	for {
-		_, err := get(ctx, "http://"+a.admin+"/readyz")
+		_, err := usage.Get(ctx, "http://"+a.admin+"/readyz")
 		if err == nil {
 			return nil
 		}
