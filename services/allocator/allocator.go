@@ -38,9 +38,10 @@ type Config struct {
 	Kafka                   kafkaclient.Config `embed:"" prefix:"kafka-"`
 	postgresclient.Settings `embed:""`
 	InstanceID              string           `help:"Names this process among the allocators, stable over restarts: a restart settles at once what the last life left open. Two processes must not share it. Empty = the host's name." placeholder:"NAME"`
-	Sessions                int              `help:"Members of the consumer group in this process; each has its own Postgres connection and works alone." default:"2"`
+	Sessions                int              `help:"Members of the consumer group in this process; each works alone, with a Kafka transaction at a time." default:"1"`
+	PostgresConnections     int              `help:"Postgres connections of each session, over which it decides its partitions side by side." default:"2"`
 	PollRecordsMax          int              `help:"Commands decided in one transaction at the most." default:"10000"`
-	ProductsCachedMax       int              `help:"SKUs kept in memory, an equal share by each session; the least recently used leave." default:"100000"`
+	ProductsCachedMax       int              `help:"SKUs kept in memory, an equal share for each Postgres connection; the least recently used leave." default:"100000"`
 	SegmentBytesMax         int              `help:"Size at which an outbox row is closed and the next one begun." default:"4194304"`
 	EventContentType        schemas.Encoding `help:"How events are written: json or protobuf. Both mean the same, and a topic may hold both." default:"json" placeholder:"json|protobuf"`
 	CutLinesMax             int              `help:"Order lines that one cut of a batch may move; a larger cut is rejected. Must not change while commands may be replayed." default:"100000"`
@@ -85,6 +86,7 @@ func (c Config) Validate() error {
 		errs = append(errs, errors.New("--event-content-type must be json or protobuf"))
 	}
 	within("sessions", c.Sessions, 1, 64)
+	within("postgres-connections", c.PostgresConnections, 1, 16)
 	within("poll-records-max", c.PollRecordsMax, 1, 100_000)
 	within("products-cached-max", c.ProductsCachedMax, 1, 100_000_000)
 	within("segment-bytes-max", c.SegmentBytesMax, 1, 64<<20)
@@ -157,18 +159,22 @@ func Run(ctx context.Context, cfg Config) error {
 }
 
 func newWorker(cfg Config, slot int, adm *kadm.Client, health *admin.Health, metrics *commandlog.Metrics, tracer trace.Tracer, log *slog.Logger) (*commandlog.Worker, error) {
-	store, err := postgres.New(cfg.ConnURL, cfg.PostgresTimeout)
-	if err != nil {
-		return nil, err
-	}
 	declared := topics.Declared(cfg.Kafka.TopicPrefix)
-	applier, err := apply.New(store, commandlog.Encoder(declared.Commands.Name, cfg.EventContentType), apply.Limits{
-		Limits:            allocation.Limits{CutLinesMax: cfg.CutLinesMax, CommandIDRetention: cfg.CommandIDRetention},
-		ProductsCachedMax: max(1, cfg.ProductsCachedMax/cfg.Sessions),
-		SegmentBytesMax:   cfg.SegmentBytesMax,
-	})
-	if err != nil {
-		return nil, err
+	lanes := make([]commandlog.Lane, cfg.PostgresConnections)
+	for i := range lanes {
+		store, err := postgres.New(cfg.ConnURL, cfg.PostgresTimeout)
+		if err != nil {
+			return nil, err
+		}
+		applier, err := apply.New(store, commandlog.Encoder(declared.Commands.Name, cfg.EventContentType), apply.Limits{
+			Limits:            allocation.Limits{CutLinesMax: cfg.CutLinesMax, CommandIDRetention: cfg.CommandIDRetention},
+			ProductsCachedMax: max(1, cfg.ProductsCachedMax/cfg.Sessions/cfg.PostgresConnections),
+			SegmentBytesMax:   cfg.SegmentBytesMax,
+		})
+		if err != nil {
+			return nil, err
+		}
+		lanes[i] = commandlog.Lane{Store: store, Applier: applier}
 	}
 	group := declared.AllocatorGroup
 	id := fmt.Sprintf("%s.%s.%d", group, cfg.InstanceID, slot)
@@ -182,5 +188,5 @@ func newWorker(cfg Config, slot int, adm *kadm.Client, health *admin.Health, met
 		TransactionTimeout: cfg.TransactionTimeout,
 		CommandIDRetention: cfg.CommandIDRetention,
 		GracePeriod:        cfg.GracePeriod,
-	}, store, applier, adm, health, metrics, tracer, log), nil
+	}, lanes, adm, health, metrics, tracer, log), nil
 }

@@ -25,7 +25,7 @@ func TestARunIsMeasuredAndStored(t *testing.T) {
 	f := flags{
 		Name:    "allocator",
 		Servers: trial.Servers{Postgres: postgrestest.Database(t), Kafka: []string{isolation.Kfake(t)}}, Only: []string{"protobuf", "cold", "mixed producers with every SKU shared"},
-		Rounds: 1, Commands: 200, SKUs: 50, FloorTimes: 3, Allocators: 1, Sessions: 2, ChunkMax: 50, Results: t.TempDir(),
+		Rounds: 1, Commands: 200, SKUs: 50, FloorTimes: 3, Allocators: 1, Sessions: 1, Connections: 2, ChunkMax: 50, Results: t.TempDir(),
 	}
 	ground, err := trial.NewGround(t.Context(), f.Servers, programs...) // once for both: linking takes longer than measuring
 	t.Cleanup(func() { require.NoError(t, ground.Close()) })

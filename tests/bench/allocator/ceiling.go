@@ -38,7 +38,7 @@ func (b *bench) ceiling(ctx context.Context, w *trial.Work) (rate float64, err e
 	}
 	var out, log bytes.Buffer
 	c := exec.CommandContext(ctx, filepath.Join(b.ground.Dir, "ceiling"), "--setup="+setup, "--commands="+commands, "--event-content-type="+w.Encoding.String(),
-		fmt.Sprintf("--sessions=%d", max(b.Allocators, w.Allocators)*b.Sessions), fmt.Sprintf("--chunk-max=%d", b.ChunkMax), fmt.Sprintf("--cold=%t", w.Cold))
+		fmt.Sprintf("--sessions=%d", max(b.Allocators, w.Allocators)*b.Sessions*b.Connections), fmt.Sprintf("--chunk-max=%d", b.ChunkMax), fmt.Sprintf("--cold=%t", w.Cold))
 	c.Env = append(os.Environ(), "LOTLINE_POSTGRES_URL="+site.PostgresURL)
 	c.Stdout, c.Stderr = &out, &log
 	if err := c.Run(); err != nil {

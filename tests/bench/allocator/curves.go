@@ -57,7 +57,7 @@ func (b *bench) cuts(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, site.Close()) }()
-	allocators, err := site.StartAllocators(ctx, b.Allocators, b.Sessions, b.AllocatorArg...)
+	allocators, err := site.StartAllocators(ctx, b.Allocators, b.Sessions, b.allocatorArgs()...)
 	if err == nil {
 		err = b.cut(ctx, site)
 	}

@@ -53,7 +53,7 @@ func (b *bench) latency(ctx context.Context, rate int, name string, rows bool) (
 		defer func() { err = errors.Join(err, projector.Stop()) }() // once it has projected what is checked
 		measure = func(a *trial.Allocators) error { return b.rowLatency(ctx, site, projector, w, a, rate, name) }
 	}
-	allocators, err := site.StartAllocators(ctx, b.Allocators, b.Sessions, b.AllocatorArg...)
+	allocators, err := site.StartAllocators(ctx, b.Allocators, b.Sessions, b.allocatorArgs()...)
 	if err == nil {
 		err = measure(allocators)
 	}

@@ -52,7 +52,7 @@ func (b *bench) beginning(ctx context.Context) (err error) {
 		return err
 	}
 	defer driver.Close()
-	allocators, err := site.StartAllocators(ctx, 1, b.Sessions, b.AllocatorArg...)
+	allocators, err := site.StartAllocators(ctx, 1, b.Sessions, b.allocatorArgs()...)
 	if err == nil {
 		err = b.setUp(ctx, driver, w, allocators)
 	}
@@ -74,7 +74,7 @@ func (b *bench) beginning(ctx context.Context) (err error) {
 		event, err = driver.Await(ctx, 1)
 		came <- err
 	}()
-	allocators, err = site.StartAllocators(ctx, 1, b.Sessions, b.AllocatorArg...)
+	allocators, err = site.StartAllocators(ctx, 1, b.Sessions, b.allocatorArgs()...)
 	if err == nil {
 		err = allocators.AwaitReady(ctx)
 	}
@@ -95,7 +95,7 @@ func (b *bench) change(ctx context.Context, name string, count int, do func(cont
 		return err
 	}
 	defer func() { err = errors.Join(err, site.Close()) }()
-	allocators, err := site.StartAllocators(ctx, count, b.Sessions, b.AllocatorArg...)
+	allocators, err := site.StartAllocators(ctx, count, b.Sessions, b.allocatorArgs()...)
 	if err == nil {
 		err = b.changeUnderLoad(ctx, site, w, allocators, name, do)
 	}

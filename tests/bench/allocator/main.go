@@ -39,7 +39,8 @@ type flags struct {
 	Commands      int           `default:"100000" help:"Commands of a round."`
 	SKUs          int           `name:"skus" default:"10000" help:"SKUs of the rows that do not name another number."`
 	Allocators    int           `default:"1" help:"Processes; rows of mixed producers have two at the least."`
-	Sessions      int           `default:"2" help:"Sessions of each."`
+	Sessions      int           `default:"1" help:"Sessions of each."`
+	Connections   int           `name:"postgres-connections" default:"2" help:"Postgres connections of each session; the ceiling has as many in all."`
 	AllocatorArg  []string      `sep:"none" help:"Another argument for the allocators, such as --poll-records-max=20000; may be repeated." placeholder:"ARG"`
 	Rates         []int         `default:"100,1000,5000,20000" help:"Commands a second at which latencies are measured."`
 	Duration      time.Duration `default:"10s" help:"How long at each rate; 0 leaves latencies out, and so does --only."`
@@ -60,6 +61,11 @@ type flags struct {
 	Results       string        `env:"BENCH_RESULTS" help:"Folder in which results are kept; empty = none." placeholder:"DIR" json:"-"`
 }
 
+// allocatorArgs are the arguments of every allocator.
+func (f flags) allocatorArgs() []string {
+	return append([]string{fmt.Sprintf("--postgres-connections=%d", f.Connections)}, f.AllocatorArg...)
+}
+
 // Validate is called by kong.
 func (f flags) Validate() error {
 	if _, err := f.rows(); err != nil {
@@ -68,8 +74,8 @@ func (f flags) Validate() error {
 	if f.Profile != "" && (f.Rounds != 1 || len(f.Only) != 1) {
 		return errors.New("--profile wants one row (--only=NAME) and --rounds=1")
 	}
-	if f.Rounds < 0 || f.Commands < 1 || f.SKUs < 2 || f.Allocators < 1 || f.Sessions < 1 || f.ChunkMax < 1 {
-		return errors.New("commands, allocators, sessions and chunks must be 1 or more, SKUs 2")
+	if f.Rounds < 0 || f.Commands < 1 || f.SKUs < 2 || f.Allocators < 1 || f.Sessions < 1 || f.Connections < 1 || f.ChunkMax < 1 {
+		return errors.New("commands, allocators, sessions, connections and chunks must be 1 or more, SKUs 2")
 	}
 	if f.Stages != 0 && (f.Stages < time.Second || f.Stages > usage.ProfileMax) {
 		return fmt.Errorf("--stages must be 1s to %s, or 0", usage.ProfileMax)

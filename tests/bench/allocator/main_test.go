@@ -10,7 +10,7 @@ import (
 )
 
 func TestUnknownRowsAreNamed(t *testing.T) {
-	f := flags{Only: []string{"protobuf", "9 partitions"}, Rounds: 1, Commands: 1, SKUs: 2, Allocators: 1, Sessions: 1, ChunkMax: 1}
+	f := flags{Only: []string{"protobuf", "9 partitions"}, Rounds: 1, Commands: 1, SKUs: 2, Allocators: 1, Sessions: 1, Connections: 1, ChunkMax: 1}
 	require.ErrorContains(t, f.Validate(), "no row is named 9 partitions; there are: 4 partitions; 1 partition; ")
 	f.Only = []string{"protobuf"}
 	require.NoError(t, f.Validate())

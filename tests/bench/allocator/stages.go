@@ -77,7 +77,7 @@ func (b *bench) stages(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, site.Close()) }()
-	a, err := site.StartAllocators(ctx, 1, b.Sessions, b.AllocatorArg...)
+	a, err := site.StartAllocators(ctx, 1, b.Sessions, b.allocatorArgs()...)
 	if err == nil {
 		err = b.profileStages(ctx, site, w, a)
 	}

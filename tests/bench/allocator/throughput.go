@@ -66,7 +66,7 @@ func (b *bench) allocate(ctx context.Context, w *trial.Work, name string) (rate 
 			return 0, fmt.Errorf("fill Postgres: %w", err)
 		}
 	}
-	args := append([]string{"--event-content-type=" + w.Encoding.String()}, b.AllocatorArg...)
+	args := append(b.allocatorArgs(), "--event-content-type="+w.Encoding.String())
 	allocators, err := site.StartAllocators(ctx, max(b.Allocators, w.Allocators), b.Sessions, args...)
 	if err == nil {
 		rate, err = b.measure(ctx, site, w, allocators, name)

@@ -35,7 +35,7 @@ type running interface {
 func subjects(f flags) []*subject {
 	return []*subject{
 		{name: lotline, postgres: true, warmUp: f.Commands / 5, start: func(ctx context.Context, s *trial.Site) (running, error) {
-			return s.StartAllocators(ctx, 1, 4)
+			return s.StartAllocators(ctx, 1, 1)
 		}},
 		{name: "by hand", slow: true, stocked: true, postgres: true, warmUp: f.Commands / 100, start: func(_ context.Context, s *trial.Site) (running, error) {
 			return begin(s, "byhand")
@@ -134,7 +134,7 @@ func buildStreams(ctx context.Context, g *trial.Ground) error {
 	return nil
 }
 
-// streams starts Kafka Streams with a commit interval, in ms, and two threads, as the allocator has two sessions.
+// streams starts Kafka Streams with a commit interval, in ms, and two threads, as the allocator decides over two connections.
 func streams(interval string) func(context.Context, *trial.Site) (running, error) {
 	return func(ctx context.Context, s *trial.Site) (running, error) {
 		path, err := classpath(ctx, s.Ground)

@@ -23,7 +23,8 @@ var ErrApart = errors.New("the partitions cannot be applied together")
 // partitions there are. It returns the segments of each part, as Apply does.
 //
 // decided, unless it is nil, is called with those segments before they are committed, so that something can be done with them
-// meanwhile that is of no effect before it is ended; its error ends the attempt with nothing written.
+// meanwhile that is of no effect before it is ended; its error ends the attempt with nothing written, and if that is an ErrApart,
+// for reasons that have nothing to do with what was decided.
 //
 // It is for what is normal, and tries once. Partitions that have a SKU in common, SKUs that were shared lately and cuts are
 // left to Apply (ErrApart), and so is what becomes of any other error: the caller reads the next offsets of all parts again,
@@ -48,17 +49,20 @@ func (a *Applier) ApplyTogether(ctx context.Context, parts []Part, decided func(
 
 // undo forgets what an attempt that came to nothing has made of the SKUs, or all of them if it is not known what it came to.
 func (a *Applier) undo(chunks []*chunk, err error) {
-	if !errors.Is(err, ErrRefused) {
+	refused := errors.Is(err, ErrRefused)
+	if !refused && !errors.Is(err, ErrApart) {
 		a.Forget()
 		return
 	}
-	a.Counters.Refusals++
 	for _, c := range chunks {
 		for _, sku := range c.skus {
 			a.products.Remove(sku)
 		}
 	}
-	a.presuming.refused()
+	if refused {
+		a.Counters.Refusals++
+		a.presuming.refused()
+	}
 }
 
 // presuming is whether what commands name is presumed not to be there. Each time that a write is refused, what was decided is lost

@@ -44,7 +44,7 @@ func (s *session) apply(ctx context.Context, p *polled, generation int32) error 
 		// Whatever went wrong, what happened in Postgres is not known: believe nothing, read again.
 		s.setApplied(p.state, unknown)
 		p.decided = nil
-		s.applier.Forget()
+		s.lane(p.partition).Applier.Forget()
 		if errors.Is(err, apply.ErrDiffers) {
 			s.stop(p.partition, err)
 			return fmt.Errorf("%w: %w", errStale, err)
@@ -84,7 +84,7 @@ func (s *session) applyOnce(ctx context.Context, p *polled, position int64) erro
 	applied := p.state.applied
 	s.mu.Unlock()
 	if applied == unknown {
-		next, err := s.store.NextOffset(ctx, p.partition)
+		next, err := s.lane(p.partition).Store.NextOffset(ctx, p.partition)
 		if err != nil {
 			return err
 		}
@@ -107,7 +107,7 @@ func (s *session) applyOnce(ctx context.Context, p *polled, position int64) erro
 	if past != nil {
 		check = past.Differs
 	}
-	segments, err := s.applier.ApplyAgain(ctx, p.partition, applied, p.next, p.inputs[first:], check)
+	segments, err := s.lane(p.partition).Applier.ApplyAgain(ctx, p.partition, applied, p.next, p.inputs[first:], check)
 	s.countShared()
 	if errors.Is(err, apply.ErrDiffers) {
 		s.agreed(ctx, p, past, applied)
@@ -124,7 +124,11 @@ func (s *session) applyOnce(ctx context.Context, p *polled, position int64) erro
 
 // countShared counts what SKUs cost that other allocators change too, and explains the first time.
 func (s *session) countShared() {
-	now := s.applier.Counters
+	var now apply.Counters
+	for _, l := range s.lanes {
+		now.Refusals += l.Applier.Counters.Refusals
+		now.Locked += l.Applier.Counters.Locked
+	}
 	s.metrics.refusals.Add(float64(now.Refusals - s.counted.Refusals))
 	s.metrics.locked.Add(float64(now.Locked - s.counted.Locked))
 	if now.Locked > s.counted.Locked {
@@ -173,7 +177,7 @@ func (s *session) idle(ctx context.Context) error {
 	at, err := s.store.Standing(ctx, partitions)
 	s.setHealth("postgres", err)
 	if err != nil {
-		s.applier.Forget()
+		s.forget()
 		s.log.Warn("looking after Postgres while idle", "error", err)
 		return nil
 	}
@@ -187,7 +191,7 @@ func (s *session) idle(ctx context.Context) error {
 			return fmt.Errorf("%w: partition %d was read to %d and is applied to %d", errBehind, p, state.position, at[p].NextOffset)
 		case at[p].NextOffset != state.applied:
 			state.applied = unknown
-			s.applier.Forget()
+			s.forget()
 		}
 	}
 	if s.joined(settling) {
@@ -238,7 +242,7 @@ func (s *session) trim(ctx context.Context) {
 		return
 	}
 	if err := s.store.Trim(ctx, done); err != nil {
-		s.applier.Forget()
+		s.forget()
 		s.log.Warn("the outbox keeps what is published for now", "error", err)
 	}
 }

@@ -64,7 +64,7 @@ func (s *session) toPublish(ctx context.Context, p *polled, bytesMax int) (out [
 	if len(segments) == 0 || wanted[0].Offset < segments[0].First {
 		waiting, err := s.store.Outbox(ctx, p.partition, wanted[0].Offset, p.next, bytesMax)
 		if err != nil {
-			s.applier.Forget()
+			s.forget()
 			return nil, 0, fmt.Errorf("%w: %w", errStale, err)
 		}
 		if waiting.NextOffset < p.next {

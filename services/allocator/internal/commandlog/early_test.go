@@ -26,7 +26,7 @@ func unreadable(t *testing.T, commit func(context.Context) error) (*session, *kf
 	t.Helper()
 	s, fake := onKfake(t)
 	var err error
-	s.applier, err = apply.New(&commits{commit: commit}, apply.Encoder{}, apply.Limits{ProductsCachedMax: 1, SegmentBytesMax: 1})
+	s.lanes[0].Applier, err = apply.New(&commits{commit: commit}, apply.Encoder{}, apply.Limits{ProductsCachedMax: 1, SegmentBytesMax: 1})
 	require.NoError(t, err)
 	producer, err := kgo.NewClient(kgo.SeedBrokers(fake.ListenAddrs()...))
 	require.NoError(t, err)

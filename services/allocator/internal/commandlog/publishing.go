@@ -274,7 +274,7 @@ func (s *session) rewound(ctx context.Context) error {
 		state.applied = unknown
 	}
 	s.mu.Unlock()
-	s.applier.Forget()
+	s.forget()
 	s.errorsSince = nil
 	s.setPositions(ahead)
 	return nil

@@ -25,7 +25,7 @@ func TestTheRecordsBeforeAnUnreadableBatchAreNotHalted(t *testing.T) {
 	defer kafka.Close()
 	set := topics.Declared("t")
 	s := &session{
-		Worker: New(Config{Topics: set}, nil, nil, nil, &admin.Health{}, NewMetrics(prometheus.NewRegistry()), noop.NewTracerProvider().Tracer(""), slog.New(slog.DiscardHandler)),
+		Worker: New(Config{Topics: set}, make([]Lane, 1), nil, &admin.Health{}, NewMetrics(prometheus.NewRegistry()), noop.NewTracerProvider().Tracer(""), slog.New(slog.DiscardHandler)),
 		kafka:  kafka, parts: map[int32]*part{3: {}}, paused: map[int32]bool{},
 	}
 	fetched := func(records ...*kgo.Record) kgo.Fetches {

@@ -13,12 +13,12 @@ import (
 	"github.com/lotline/lotline/services/allocator/internal/outbox"
 )
 
-// A poll of which everything is normal is applied in one Postgres transaction, whatever partitions its commands are of: two
+// A poll of which everything is normal is applied in one Postgres transaction a lane, whatever partitions its commands are of: two
 // round trips and one commit, where one partition after the other would take so many of each. And while that commits, the events
 // are on their way: a Kafka transaction is open, and has them. Nobody sees them before it is committed, which it is only once
-// Postgres has answered that it has committed. So published never passes applied, and neither waits for the other's disk.
+// Postgres has answered in each lane that it has committed. So published never passes applied, and neither waits for the other's disk.
 //
-//	Postgres refuses, or its answer is lost: the Kafka transaction is aborted and the poll dropped; what was decided, if
+//	Postgres refuses one lane, or its answer is lost: the Kafka transaction is aborted and the poll dropped; what was decided, if
 //	  anything was, is in the outbox when its records come again
 //	this process dies in between: its Kafka transaction is aborted by its next life, or by the broker
 //	the answer takes long: read_committed consumers wait at the first record of an open transaction, those of other
@@ -33,7 +33,7 @@ const (
 	earlyPauseMax = time.Minute
 )
 
-// applyTogether applies a poll in one Postgres transaction, and says whether it did. If it returns a transaction, that is open and
+// applyTogether applies a poll in one Postgres transaction a lane, and says whether it did. If it returns a transaction, that is open and
 // has the poll's events. An error means that the poll is to be given up.
 //
 // It is for what is normal. Where it did not apply the poll, nothing is known of what became of it, and all partitions are left to
@@ -52,7 +52,7 @@ func (s *session) applyTogether(finishing context.Context, polls []*polled, gene
 	defer giveUp()
 	late := time.AfterFunc(math.MaxInt64, giveUp)
 	defer late.Stop()
-	segments, err := s.applier.ApplyTogether(working, parts, func(segments [][]outbox.Segment) (err error) {
+	segments, err := s.inLanes(working, parts, func(segments [][]outbox.Segment) (err error) {
 		if s.mayOpen(polls, segments) {
 			late.Reset(s.config.TransactionTimeout / 2)
 			open, err = s.openEarly(finishing, polls, segments, generation)

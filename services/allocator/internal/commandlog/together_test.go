@@ -47,7 +47,7 @@ func TestOnlyWhatIsNormalIsAppliedTogether(t *testing.T) {
 func TestWhatIsAppliedTogetherHasNoPastAnyMore(t *testing.T) {
 	s, _ := onKfake(t)
 	var err error
-	s.applier, err = apply.New(&takesAll{}, apply.Encoder{}, apply.Limits{ProductsCachedMax: 1, SegmentBytesMax: 1})
+	s.lanes[0].Applier, err = apply.New(&takesAll{}, apply.Encoder{}, apply.Limits{ProductsCachedMax: 1, SegmentBytesMax: 1})
 	require.NoError(t, err)
 	unread := []apply.Input{{Offset: 4, DeadLetter: "not JSON"}}
 	polls := []*polled{

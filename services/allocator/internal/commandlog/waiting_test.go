@@ -106,11 +106,11 @@ func TestAFailedLookForgetsWhatIsCached(t *testing.T) {
 	s.store, err = postgres.New(func() (string, error) { return "postgres://127.0.0.1:1/nobody", nil }, time.Second)
 	require.NoError(t, err)
 	stored := &loads{}
-	s.applier, err = apply.New(stored, apply.Encoder{Append: func(dst []byte, _ *allocation.Command, _ *allocation.Event) ([]byte, uint8) { return dst, 1 }},
+	s.lanes[0].Applier, err = apply.New(stored, apply.Encoder{Append: func(dst []byte, _ *allocation.Command, _ *allocation.Event) ([]byte, uint8) { return dst, 1 }},
 		apply.Limits{ProductsCachedMax: 9, SegmentBytesMax: 1 << 20})
 	require.NoError(t, err)
 	decide := func(offset int64, ref string) {
-		_, err := s.applier.Apply(t.Context(), 0, offset, offset+1, []apply.Input{{Offset: offset, Command: allocation.Command{
+		_, err := s.lanes[0].Applier.Apply(t.Context(), 0, offset, offset+1, []apply.Input{{Offset: offset, Command: allocation.Command{
 			Kind: allocation.Kind(1), SKU: "CHAIR", Ref: ref, Qty: 10, Position: allocation.Position{Offset: offset},
 		}}})
 		require.NoError(t, err)

@@ -36,23 +36,30 @@ type Config struct {
 // Worker is one member of the group with one transactional id. Run must be called once.
 type Worker struct {
 	config  Config
-	store   *postgres.Store
-	applier *apply.Applier
+	lanes   []Lane
+	store   *postgres.Store // the first lane's, for all that is not of one partition
 	admin   *kadm.Client
 	health  *admin.Health
 	metrics *Metrics
 	tracer  trace.Tracer
 	log     *slog.Logger
 	name    string         // of this worker in health and logs
-	counted apply.Counters // of the applier, as far as they are in the metrics
+	counted apply.Counters // of all lanes, as far as they are in the metrics
 }
 
-// New makes a worker. The admin client is its own business; store and applier must not be used by anyone else.
-func New(config Config, store *postgres.Store, applier *apply.Applier, adm *kadm.Client,
+// Lane is a Postgres connection, and what is decided over it. Partition p is of lane p modulo their number for as long as the
+// worker lives: what is known of its SKUs is in that lane's cache. Neither may be used by anyone but the worker.
+type Lane struct {
+	Store   *postgres.Store
+	Applier *apply.Applier
+}
+
+// New makes a worker with one lane or more. The admin client is its own business.
+func New(config Config, lanes []Lane, adm *kadm.Client,
 	health *admin.Health, metrics *Metrics, tracer trace.Tracer, log *slog.Logger,
 ) *Worker {
 	return &Worker{
-		config: config, store: store, applier: applier, admin: adm, health: health, metrics: metrics, tracer: tracer,
+		config: config, lanes: lanes, store: lanes[0].Store, admin: adm, health: health, metrics: metrics, tracer: tracer,
 		log: log.With("transactional_id", config.TransactionalID), name: config.TransactionalID,
 	}
 }
@@ -86,14 +93,25 @@ func (w *Worker) Run(ctx context.Context) error {
 		}
 		pause = min(2*pause, sessionPauseMax)
 	}
-	w.store.Close()
+	for _, l := range w.lanes {
+		l.Store.Close()
+	}
 	return nil
+}
+
+func (w *Worker) lane(partition int32) Lane { return w.lanes[int(partition)%len(w.lanes)] }
+
+// forget drops what is cached: it is true only while the connections live, and no commit has an unknown outcome.
+func (w *Worker) forget() {
+	for _, l := range w.lanes {
+		l.Applier.Forget()
+	}
 }
 
 // session is one membership: it starts from what Kafka and Postgres say, never from what an earlier session
 // believed. It ends with the reason why only a fresh start is safe.
 func (w *Worker) session(ctx context.Context) error {
-	w.applier.Forget()
+	w.forget()
 	if err := w.settle(ctx); err != nil {
 		return err
 	}
@@ -110,6 +128,8 @@ func (w *Worker) session(ctx context.Context) error {
 		kgo.RebalanceTimeout(w.config.SessionTimeout),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.FetchMaxBytes(fetchMaxBytes),
+		// Of several partitions, so that there is something for each lane: by itself a broker fills an answer with what the first has.
+		kgo.FetchMaxPartitionBytes(fetchMaxBytes/4),
 		// Every position is one that was read: a start at the group's commit only, and no reset, ever. A reset to
 		// the start would publish everything again; one to the end would lose commands.
 		kgo.ConsumeStartOffset(kgo.NewOffset().AtCommitted()),

@@ -1,0 +1,80 @@
+package commandlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/lotline/lotline/services/allocator/internal/apply"
+	"github.com/lotline/lotline/services/allocator/internal/outbox"
+)
+
+// errOtherLane ends a lane's attempt with nothing written, because another's has ended.
+var errOtherLane = fmt.Errorf("%w: another lane did not come to a decision", apply.ErrApart)
+
+// inLanes applies parts together, those of each lane in a Postgres transaction of its own, side by side. None commits before all
+// have decided: then decided is called, once, with the segments of all parts, and the lanes commit meanwhile. Nothing is
+// written if a lane does not come to a decision. After any other error some lanes may have committed.
+//
+// Two cores decide and two Postgres processes write, where one of each would leave half of a small machine idle; and it is still
+// one Kafka transaction, which costs a broker as much as dozens of commands, and as much time as deciding them.
+func (s *session) inLanes(ctx context.Context, parts []apply.Part, decided func([][]outbox.Segment) error) ([][]outbox.Segment, error) {
+	of := make([][]int, len(s.lanes)) // which parts
+	busy := 0
+	for i, p := range parts {
+		lane := int(p.Partition) % len(s.lanes)
+		if of[lane] = append(of[lane], i); len(of[lane]) == 1 {
+			busy++
+		}
+	}
+	var left atomic.Int32
+	left.Store(int32(busy))
+	segments := make([][]outbox.Segment, len(parts))
+	all, one := make(chan struct{}), make(chan struct{}) // all have decided; one has ended with an error
+	var failed sync.Once
+	errs := make([]error, len(s.lanes))
+	var working sync.WaitGroup
+	for lane, at := range of {
+		if len(at) == 0 {
+			continue
+		}
+		working.Go(func() {
+			mine := make([]apply.Part, len(at))
+			for i, part := range at {
+				mine[i] = parts[part]
+			}
+			_, errs[lane] = s.lanes[lane].Applier.ApplyTogether(ctx, mine, func(got [][]outbox.Segment) error {
+				for i, part := range at {
+					segments[part] = got[i]
+				}
+				if left.Add(-1) == 0 { // the last, which sees what the others have put there
+					close(all)
+					return decided(segments)
+				}
+				select {
+				case <-all:
+					return nil
+				case <-one:
+					return errOtherLane
+				}
+			})
+			if errs[lane] != nil {
+				failed.Do(func() { close(one) })
+			}
+		})
+	}
+	working.Wait()
+	return segments, firstOf(errs)
+}
+
+// firstOf is the first error that is not of another lane's making.
+func firstOf(errs []error) error {
+	for _, err := range errs {
+		if err != nil && !errors.Is(err, errOtherLane) {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,128 @@
+package commandlog
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/lotline/lotline/services/allocator/internal/apply"
+	"github.com/lotline/lotline/services/allocator/internal/outbox"
+)
+
+// laneStore loads and commits as it is told.
+type laneStore struct {
+	apply.Store
+	load   func() error
+	commit func(context.Context) error
+	writes []apply.Write
+}
+
+func (l *laneStore) Load(context.Context, apply.Need) (apply.Loaded, error) {
+	return apply.Loaded{}, l.load()
+}
+
+func (l *laneStore) Commit(ctx context.Context, writes ...apply.Write) error {
+	if err := l.commit(ctx); err != nil {
+		return err
+	}
+	l.writes = writes
+	return nil
+}
+
+// lanesOf makes a session with a lane for each store. All of them load and commit.
+func lanesOf(t *testing.T, stores ...*laneStore) *session {
+	t.Helper()
+	s := &session{Worker: &Worker{}}
+	for _, store := range stores {
+		store.load, store.commit = func() error { return nil }, func(context.Context) error { return nil }
+		applier, err := apply.New(store, apply.Encoder{}, apply.Limits{ProductsCachedMax: 1, SegmentBytesMax: 1})
+		require.NoError(t, err)
+		s.lanes = append(s.lanes, Lane{Applier: applier})
+	}
+	return s
+}
+
+func partsOf(partitions ...int32) (parts []apply.Part) {
+	for _, p := range partitions {
+		offset := int64(p) * 10
+		parts = append(parts, apply.Part{Partition: p, From: offset, Next: offset + 1, In: []apply.Input{{Offset: offset, DeadLetter: "not JSON"}}})
+	}
+	return parts
+}
+
+func (l *laneStore) partitions() (written []int32) {
+	for _, w := range l.writes {
+		written = append(written, w.Partition)
+	}
+	return written
+}
+
+func TestEachLaneHasPartitionsOfItsOwn(t *testing.T) {
+	a, b := &laneStore{}, &laneStore{}
+	s := lanesOf(t, a, b)
+	calls := 0
+	segments, err := s.inLanes(t.Context(), partsOf(5, 2, 0, 7), func(of [][]outbox.Segment) error {
+		calls++
+		require.Len(t, of, 4)
+		for i, first := range []int64{50, 20, 0, 70} {
+			require.Equal(t, first, of[i][0].First, "in the order of the parts")
+		}
+		return nil
+	})
+	require.NoError(t, err)
+	require.Equal(t, 1, calls)
+	require.EqualValues(t, 20, segments[1][0].First)
+	require.Equal(t, []int32{2, 0}, a.partitions())
+	require.Equal(t, []int32{5, 7}, b.partitions())
+	_, err = s.inLanes(t.Context(), partsOf(2), ignored)
+	require.NoError(t, err, "a lane that has nothing to do is not waited for")
+}
+
+func ignored([][]outbox.Segment) error { return nil }
+
+// Where one lane does not come to a decision, nothing is written, and the others keep what they have in their caches.
+func TestNoLaneCommitsBeforeAllHaveDecided(t *testing.T) {
+	away := errors.New("Postgres is away")
+	a, b := &laneStore{}, &laneStore{}
+	s := lanesOf(t, a, b)
+	b.load = func() error { return away }
+	_, err := s.inLanes(t.Context(), partsOf(0, 1), func([][]outbox.Segment) error {
+		return errors.New("it is not decided")
+	})
+	require.ErrorIs(t, err, away)
+	require.NotErrorIs(t, err, apply.ErrApart)
+	require.Empty(t, a.writes)
+	require.Empty(t, b.writes)
+	require.Zero(t, s.lanes[0].Applier.Counters.Refusals)
+}
+
+// What cannot be sent is not committed by the lane that would have sent it. Another may have committed, as it may have before a crash.
+func TestWhatCannotBeSentIsAnError(t *testing.T) {
+	full := errors.New("no transaction can be begun")
+	s := lanesOf(t, &laneStore{}, &laneStore{})
+	_, err := s.inLanes(t.Context(), partsOf(0, 1), func([][]outbox.Segment) error { return full })
+	require.ErrorIs(t, err, full)
+}
+
+// A lane that is refused is no reason to cut off another's commit, whose outcome would not be known then.
+func TestARefusedLaneLeavesTheOthersAlone(t *testing.T) {
+	a, b := &laneStore{}, &laneStore{}
+	s := lanesOf(t, a, b)
+	refused := make(chan struct{})
+	b.commit = func(context.Context) error { close(refused); return apply.ErrRefused }
+	a.commit = func(ctx context.Context) error {
+		<-refused
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(shut): // what must not happen has so long to happen
+			return nil
+		}
+	}
+	_, err := s.inLanes(t.Context(), partsOf(0, 1), ignored)
+	require.ErrorIs(t, err, apply.ErrRefused)
+	require.Equal(t, []int32{0}, a.partitions())
+}
