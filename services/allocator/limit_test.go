@@ -14,11 +14,11 @@ import (
 func TestTheLimitOfMemoryIsWhatTheSettingsTake(t *testing.T) {
 	cfg := DefaultConfig()
 	usual := cfg.memoryLimit(0)
-	require.Less(t, usual, int64(172<<20), "with the code itself, 28 MiB, it is to be 200 in all")
-	require.Equal(t, usual, cfg.memoryLimit(100<<20))
+	require.Less(t, usual, int64(132<<20), "with the code itself, 28 MiB, it is to be 160 in all")
+	require.Equal(t, usual, cfg.memoryLimit(60<<20))
 	require.Greater(t, cfg.memoryLimit(500<<20), int64(700<<20), "what is in use is no garbage")
 
-	cfg.Sessions, cfg.ProductsCachedMax = 1, 1000
+	cfg.ProductsCachedMax = 1000
 	require.Less(t, cfg.memoryLimit(0), int64(100<<20))
 }
 
