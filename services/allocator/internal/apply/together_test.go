@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/lotline/lotline/services/allocator/internal/allocation"
+	"github.com/lotline/lotline/services/allocator/internal/outbox"
 )
 
 // TestTogether: several partitions are one load and one commit, become what they would have become apart, and leave their SKUs
@@ -176,6 +177,30 @@ func TestNothingOfWhatIsRefusedTogetherRemains(t *testing.T) {
 	_, err = a.Apply(t.Context(), 0, 1, 2, at(1, allocate("S", "o2", 1)))
 	require.NoError(t, err)
 	require.Contains(t, f.published(t, 0)[1][0], "Kind:Allocated", "the one unit is still there")
+}
+
+// TestNothingOfWhatIsLeftApartRemains: another lane did not come to a decision, after this one had. Nothing was written, so nothing of
+// the decision stays in memory; what it did not touch does, and no refusal is counted.
+func TestNothingOfWhatIsLeftApartRemains(t *testing.T) {
+	f := newFakeStore()
+	a := newApplier(t, f)
+	_, err := a.ApplyTogether(t.Context(), []Part{{0, 0, 2, at(0, create("S", "b1", 1), create("OTHER", "b1", 1))}}, nil)
+	require.NoError(t, err)
+	_, err = a.ApplyTogether(t.Context(), []Part{{0, 2, 3, at(2, allocate("S", "o1", 1))}}, func(segments [][]outbox.Segment) error {
+		require.Len(t, segments[0], 1, "it is decided")
+		return fmt.Errorf("%w: another lane", ErrApart)
+	})
+	require.ErrorIs(t, err, ErrApart)
+	require.Equal(t, 1, f.transactions)
+	require.Zero(t, a.Counters.Refusals)
+	require.True(t, a.presuming.may())
+	require.True(t, a.products.Contains("OTHER"))
+
+	_, err = a.Apply(t.Context(), 0, 2, 3, at(2, allocate("S", "o1", 1)))
+	require.NoError(t, err)
+	require.Contains(t, f.published(t, 0)[2][0], "Kind:Allocated", "the one unit is still there")
+	require.EqualValues(t, 2, f.products["S"].version)
+	require.Zero(t, a.Counters.Refusals, "what is not known is loaded, not guessed")
 }
 
 // TestTogetherOrApartDoesNotMatter: several partitions, which may have SKUs in common, are applied together where that works and

@@ -57,6 +57,11 @@ func (s *session) inLanes(ctx context.Context, parts []apply.Part, decided func(
 				case <-all:
 					return nil
 				case <-one:
+				}
+				select { // one that has decided and failed since may be heard of first
+				case <-all:
+					return nil
+				default:
 					return errOtherLane
 				}
 			})
