@@ -38,8 +38,8 @@ type Counters struct {
 	Locked      uint64 // chunks committed with their SKUs locked: refused ones, and those with SKUs that were shared lately
 }
 
-// Applier decides commands and commits what they change. It is not for concurrent use: each worker has its own,
-// with its own Store.
+// Applier decides commands and commits what they change. It is not for concurrent use: each lane of a worker has
+// its own, with its own Store.
 type Applier struct {
 	store     Store
 	encode    Encoder

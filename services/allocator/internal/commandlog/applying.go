@@ -44,7 +44,7 @@ func (s *session) apply(ctx context.Context, p *polled, generation int32) error 
 		// Whatever went wrong, what happened in Postgres is not known: believe nothing, read again.
 		s.setApplied(p.state, unknown)
 		p.decided = nil
-		s.lane(p.partition).Applier.Forget()
+		s.lanes[s.lane(p.partition)].Applier.Forget()
 		if errors.Is(err, apply.ErrDiffers) {
 			s.stop(p.partition, err)
 			return fmt.Errorf("%w: %w", errStale, err)
@@ -84,7 +84,7 @@ func (s *session) applyOnce(ctx context.Context, p *polled, position int64) erro
 	applied := p.state.applied
 	s.mu.Unlock()
 	if applied == unknown {
-		next, err := s.lane(p.partition).Store.NextOffset(ctx, p.partition)
+		next, err := s.lanes[s.lane(p.partition)].Store.NextOffset(ctx, p.partition)
 		if err != nil {
 			return err
 		}
@@ -107,7 +107,7 @@ func (s *session) applyOnce(ctx context.Context, p *polled, position int64) erro
 	if past != nil {
 		check = past.Differs
 	}
-	segments, err := s.lane(p.partition).Applier.ApplyAgain(ctx, p.partition, applied, p.next, p.inputs[first:], check)
+	segments, err := s.lanes[s.lane(p.partition)].Applier.ApplyAgain(ctx, p.partition, applied, p.next, p.inputs[first:], check)
 	s.countShared()
 	if errors.Is(err, apply.ErrDiffers) {
 		s.agreed(ctx, p, past, applied)

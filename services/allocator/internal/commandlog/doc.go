@@ -10,7 +10,7 @@
 // client. The service's root makes a Worker for each slot.
 //
 // One poll's way: Worker.session (worker.go) joins the group and partitions.go decides where it starts; session.step
-// (session.go) polls (polling.go) and has the commands applied (together.go, applying.go), finds what they have to publish
+// (session.go) polls (polling.go) and has the commands applied (together.go, lanes.go, applying.go), finds what they have to publish
 // (collecting.go), in which order (ordering.go), and ends the transaction (publishing.go), after
 // others' if it has to (waiting.go). What is decided again after a restore is held against what was published (past.go,
 // eventlog.go). wire.go is how records become commands and events records.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -24,7 +26,7 @@ func (s *session) inLanes(ctx context.Context, parts []apply.Part, decided func(
 	of := make([][]int, len(s.lanes)) // which parts
 	busy := 0
 	for i, p := range parts {
-		lane := int(p.Partition) % len(s.lanes)
+		lane := s.lane(p.Partition)
 		if of[lane] = append(of[lane], i); len(of[lane]) == 1 {
 			busy++
 		}
@@ -72,6 +74,23 @@ func (s *session) inLanes(ctx context.Context, parts []apply.Part, decided func(
 	}
 	working.Wait()
 	return segments, firstOf(errs)
+}
+
+// lane is the number of a partition's lane: when it is first asked for the one that has the fewest of the assigned partitions, as
+// every second of them may have gone to another member; and then the same while it is assigned.
+func (s *session) lane(partition int32) int {
+	if lane, known := s.laneOf[partition]; known {
+		return lane
+	}
+	assigned := s.assigned()
+	maps.DeleteFunc(s.laneOf, func(p int32, _ int) bool { return !slices.Contains(assigned, p) })
+	has := make([]int, len(s.lanes))
+	for _, lane := range s.laneOf {
+		has[lane]++
+	}
+	lane := slices.Index(has, slices.Min(has))
+	s.laneOf[partition] = lane
+	return lane
 }
 
 // firstOf is the first error that is not of another lane's making.

@@ -35,7 +35,7 @@ func (l *laneStore) Commit(ctx context.Context, writes ...apply.Write) error {
 // lanesOf makes a session with a lane for each store. All of them load and commit.
 func lanesOf(t *testing.T, stores ...*laneStore) *session {
 	t.Helper()
-	s := &session{Worker: &Worker{}}
+	s := &session{Worker: &Worker{}, laneOf: map[int32]int{0: 0, 2: 0, 1: 1, 5: 1, 7: 1}}
 	for _, store := range stores {
 		store.load, store.commit = func() error { return nil }, func(context.Context) error { return nil }
 		applier, err := apply.New(store, apply.Encoder{}, apply.Limits{ProductsCachedMax: 1, SegmentBytesMax: 1})
@@ -83,7 +83,19 @@ func TestEachLaneHasPartitionsOfItsOwn(t *testing.T) {
 
 func ignored([][]outbox.Segment) error { return nil }
 
-// Where one lane does not come to a decision, nothing is written, and the others keep what they have in their caches.
+// Whichever partitions a member has, and whichever go, its lanes have as many.
+func TestPartitionsAreSharedAmongLanes(t *testing.T) {
+	s, _ := onKfake(t)
+	s.lanes = make([]Lane, 2)
+	require.Equal(t, []int32{0}, s.assigned())
+	require.Equal(t, 0, s.lane(0))
+	s.laneOf = map[int32]int{0: 1, 4: 0, 6: 0} // 4 and 6 went to others
+	require.Equal(t, 0, s.lane(2))
+	require.Equal(t, map[int32]int{0: 1, 2: 0}, s.laneOf)
+	require.Equal(t, 1, s.lane(0), "for as long as it is assigned")
+}
+
+// Where one lane does not come to a decision, nothing is written.
 func TestNoLaneCommitsBeforeAllHaveDecided(t *testing.T) {
 	away := errors.New("Postgres is away")
 	a, b := &laneStore{}, &laneStore{}

@@ -49,6 +49,7 @@ type session struct {
 	recordsMax     int   // of the next poll: less than configured while polls decide very much
 	trimmed        time.Time
 	newest         map[int32]time.Time // append time of the newest command, for forgetting ids
+	laneOf         map[int32]int       // by partition; of some that went to other members too
 }
 
 const (

@@ -47,8 +47,8 @@ type Worker struct {
 	counted apply.Counters // of all lanes, as far as they are in the metrics
 }
 
-// Lane is a Postgres connection, and what is decided over it. Partition p is of lane p modulo their number for as long as the
-// worker lives: what is known of its SKUs is in that lane's cache. Neither may be used by anyone but the worker.
+// Lane is a Postgres connection, and what is decided over it. A partition is of one lane for as long as it is assigned: what is
+// known of its SKUs is in that lane's cache. Neither may be used by anyone but the worker.
 type Lane struct {
 	Store   *postgres.Store
 	Applier *apply.Applier
@@ -99,8 +99,6 @@ func (w *Worker) Run(ctx context.Context) error {
 	return nil
 }
 
-func (w *Worker) lane(partition int32) Lane { return w.lanes[int(partition)%len(w.lanes)] }
-
 // forget drops what is cached: it is true only while the connections live, and no commit has an unknown outcome.
 func (w *Worker) forget() {
 	for _, l := range w.lanes {
@@ -115,7 +113,7 @@ func (w *Worker) session(ctx context.Context) error {
 	if err := w.settle(ctx); err != nil {
 		return err
 	}
-	s := &session{Worker: w, parts: make(map[int32]*part), paused: make(map[int32]bool), waits: make(map[int32]*wait), elsewhere: make(map[int32]int64), newest: make(map[int32]time.Time), recordsMax: w.config.PollRecordsMax, sinceMax: sinceMax, publishSlow: publishSlow, generation: -1, lostGeneration: -1}
+	s := &session{Worker: w, parts: make(map[int32]*part), paused: make(map[int32]bool), waits: make(map[int32]*wait), elsewhere: make(map[int32]int64), newest: make(map[int32]time.Time), laneOf: make(map[int32]int), recordsMax: w.config.PollRecordsMax, sinceMax: sinceMax, publishSlow: publishSlow, generation: -1, lostGeneration: -1}
 	kafka, err := kgo.NewGroupTransactSession(append(slices.Clone(w.config.Client),
 		kgo.WithHooks(&s.cuts),
 		kgo.ConsumerGroup(w.config.Group),

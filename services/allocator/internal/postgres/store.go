@@ -2,7 +2,7 @@
 // order lines, the ids of commands whose repeats matter, and the outbox. All of it moves in one transaction.
 //
 // It fills the ports of apply. It may import apply, allocation and outbox for their types, pgx, and pkg. The
-// service's root makes one Store a worker.
+// service's root makes one Store for each lane of a worker.
 package postgres
 
 import (
@@ -45,7 +45,7 @@ const (
 	sqlstateKeyDoubled    = "23505" // unique_violation
 )
 
-// Store is one worker's connection. It connects when first used. After an error it drops the connection, so that
+// Store is the connection of one lane of a worker. It connects when first used. After an error it drops the connection, so that
 // nothing an old connection read is believed on a new one: behind it may be a database restored from a backup, in
 // which the same version of a SKU has other content. It is not for concurrent use.
 type Store struct {
