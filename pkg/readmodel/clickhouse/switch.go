@@ -3,6 +3,8 @@ package clickhouse
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
+	"regexp"
 	"strings"
 	"time"
 
@@ -37,10 +39,7 @@ func (g *Generations) Switch(ctx context.Context, generation int) error {
 			return s.hosts[i].named(err)
 		}
 	}
-	pairs, others := make([][]string, len(hosts)), []string(nil)
-	for _, alias := range generationTables {
-		others = append(others, "DROP TABLE IF EXISTS "+other(alias)+" SYNC")
-	}
+	pairs, mine := make([][]string, len(hosts)), fmt.Sprintf("_other_%016x", rand.Uint64())
 	switching := false
 	for i, tables := range hosts {
 		for _, alias := range generationTables {
@@ -48,11 +47,10 @@ func (g *Generations) Switch(ctx context.Context, generation int) error {
 			if strings.HasSuffix(tables[alias], "'"+target+"')") {
 				continue
 			}
-			if err := s.hosts[i].exec(ctx, "DROP TABLE IF EXISTS "+other(alias)+" SYNC",
-				"CREATE TABLE "+other(alias)+" ENGINE = Alias("+target+")"); err != nil {
+			if err := s.hosts[i].exec(ctx, "CREATE TABLE "+alias+mine+" ENGINE = Alias("+target+")"); err != nil {
 				return err
 			}
-			pairs[i] = append(pairs[i], alias+" AND "+other(alias))
+			pairs[i] = append(pairs[i], alias+" AND "+alias+mine)
 			switching = true
 		}
 	}
@@ -70,11 +68,31 @@ func (g *Generations) Switch(ctx context.Context, generation int) error {
 			return fmt.Errorf("%w (it may be switched in part: run the same again to finish)", err)
 		}
 	}
-	return s.exec(ctx, others...)
+	return s.dropOthers(ctx)
 }
 
-// other is the name of the alias that a switch exchanges an alias with.
-func other(alias string) string { return alias + "_other" }
+// isOther matches the aliases that switches exchange those of readers with. Each switch has names of its own: of two to one
+// generation that share them, the second one's exchange takes back what the first one's did, and both say that they switched.
+var isOther = regexp.MustCompile(`^(` + strings.Join(generationTables, "|") + `)_other(_[0-9a-f]+)?$`)
+
+// dropOthers drops the aliases that switches made beside those of readers, also of one that was broken off, or that waits for a
+// moment without inserts: that one fails then.
+func (s *servers) dropOthers(ctx context.Context) error {
+	hosts, err := s.tables(ctx)
+	if err != nil {
+		return err
+	}
+	for i, tables := range hosts {
+		for table := range tables {
+			if isOther.MatchString(table) {
+				if err := s.hosts[i].exec(ctx, dropTable(table)); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
 
 // whole returns an error unless a host has all tables and views of a generation: one that Drop was ending is fed no more.
 func whole(on Cluster, tables map[string]string, generation int) error {
@@ -117,6 +135,9 @@ func (g *Generations) Drop(ctx context.Context, generation int) error {
 		if err := g.Switch(ctx, live); err != nil {
 			return fmt.Errorf("switch readers back to generation %d: %w", live, err)
 		}
+	}
+	if err := s.dropOthers(ctx); err != nil { // or one that was broken off would have an alias stand for nothing
+		return err
 	}
 	for _, step := range drops(s.Cluster, generation) {
 		if err := s.exec(ctx, step...); err != nil {
