@@ -3,7 +3,6 @@
 package cluster
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -241,34 +240,6 @@ func TestADropThatWasBrokenOff(t *testing.T) {
 	require.NoError(t, g.Drop(t.Context(), 2))
 	require.Empty(t, d.named("_g2"))
 	d.requireList(1, 1)
-}
-
-// While a host is away nothing is begun, switched, ended or forgotten; once it is back each goes on.
-func TestAHostThatIsAwayStopsWhatChangesTables(t *testing.T) {
-	d := newDatabase(t)
-	h := readmodeltest.New(7, 600)
-	g, w := d.generations(0), d.writer(0)
-	require.NoError(t, g.Begin(t.Context(), 2))
-	apply(t, w, h.Records)
-	require.NoError(t, hosts[1].Kill())
-	sku := h.Records[0].Event.SKU
-	errs := map[string]error{
-		"begin": g.Begin(t.Context(), 3), "settle": g.Settle(t.Context()), "switch": g.Switch(t.Context(), 2), "drop": g.Drop(t.Context(), 2),
-		"forget": w.Forget(t.Context(), []string{sku}, map[int32]int64{}),
-	}
-	require.NoError(t, hosts[1].Restart(context.WithoutCancel(t.Context())))
-	for what, err := range errs {
-		require.ErrorContains(t, err, hosts[1].Addr, what)
-	}
-	d.requireLive(1)
-	d.requireReadModel(h) // nothing was forgotten
-	d.requireList(1, 1, 2, 3)
-	require.NoError(t, g.Drop(t.Context(), 3))
-	require.Empty(t, d.named("_g3"))
-	require.NoError(t, g.Switch(t.Context(), 2))
-	require.NoError(t, g.Drop(t.Context(), 1))
-	d.requireLive(2)
-	d.requireReadModel(h)
 }
 
 func TestForgetReachesEachGenerationAtEachHost(t *testing.T) {

@@ -2,7 +2,10 @@ package clickhouse
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"net"
+	"syscall"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -35,4 +38,17 @@ func (c *boundedConn) Write(b []byte) (int, error) {
 		return 0, err
 	}
 	return c.Conn.Write(b)
+}
+
+// SyscallConn is how the client sees that the server has closed a connection since it was last used, as one that was restarted,
+// and takes another: those to the hosts of a cluster lie idle while a generation is filled.
+func (c *boundedConn) SyscallConn() (syscall.RawConn, error) {
+	conn := c.Conn
+	if over, ok := conn.(*tls.Conn); ok {
+		conn = over.NetConn()
+	}
+	if raw, ok := conn.(syscall.Conn); ok {
+		return raw.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
 }
