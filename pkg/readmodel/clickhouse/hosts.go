@@ -35,6 +35,9 @@ func (w *Writer) locate(ctx context.Context) (s *servers, err error) {
 		return nil, err
 	}
 	over := distributedOver.FindStringSubmatch(tables[tableEvents])
+	if over == nil && strings.HasPrefix(tables[tableEvents], "Distributed") {
+		return nil, fmt.Errorf("the table %s is not of lotline migrate's making: it is %s", tableEvents, tables[tableEvents])
+	}
 	if over == nil {
 		return &servers{hosts: []host{{conn: w.conn}}}, nil
 	}
@@ -106,6 +109,8 @@ func (h host) named(err error) error {
 
 // tablesOf returns the names of the database's tables on one host, with their engines.
 func tablesOf(ctx context.Context, conn driver.Conn) (map[string]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, insertTimeout)
+	defer cancel()
 	found := make(map[string]string)
 	var table, engine string
 	if err := each(ctx, conn, "SELECT name, engine_full FROM system.tables WHERE database = currentDatabase()", nil, []any{&table, &engine}, func() error {

@@ -22,6 +22,8 @@ func (g *Generations) inserting(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, insertTimeout) // a host that is frozen is named, like one that is away
+	defer cancel()
 	var all []string
 	var id string
 	for _, h := range s.hosts {

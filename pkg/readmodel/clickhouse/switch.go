@@ -100,7 +100,7 @@ func whole(on Cluster, tables map[string]string, generation int) error {
 		name := of(table, generation)
 		for _, part := range []string{name, on.local(name), "mv_" + name} {
 			if _, made := tables[part]; !made {
-				return fmt.Errorf("generation %d has no %s: it is not wholly made, or not wholly ended", generation, part)
+				return fmt.Errorf("generation %d has no %s: it is not wholly made, or not wholly ended. Go on with it, or end it with --drop", generation, part)
 			}
 		}
 	}
