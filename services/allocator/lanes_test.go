@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/lotline/lotline/services/allocator"
 )
@@ -35,9 +34,9 @@ func TestOneConnectionOfTwoHasCommitted(t *testing.T) {
 // oneOfTwoCommits says whether there were two commits at the same time.
 func oneOfTwoCommits(t *testing.T, second func(*link) bool) (both bool) {
 	b := onKfake(t)
-	for _, sku := range []string{b.ofLane(0), b.ofLane(1)} {
-		b.send(b.orders(sku, 20)...)
-	}
+	orders := b.orders("CHAIR", 20)
+	b.send(orders...)
+	b.send(b.orders(b.otherPartition(orders[0].Partition), 20)...) // a partition each, so a lane each
 	p := newProxy(t, b.config.PostgresURL)
 	var commits, beside atomic.Int32
 	came, stopped := make(chan struct{}), make(chan struct{})
@@ -70,19 +69,6 @@ func oneOfTwoCommits(t *testing.T, second func(*link) bool) (both bool) {
 	}
 	b.check(42)
 	return beside.Load() == 1
-}
-
-// ofLane is a SKU whose commands go over that connection of two.
-func (b *bench) ofLane(lane int) string {
-	b.t.Helper()
-	for i := range 100 {
-		probe := b.command("", allocate("o", name("LANE", i), 1))
-		if kgo.StickyKeyPartitioner(nil).ForTopic("").Partition(probe, int(b.topics.Commands.Partitions))%2 == lane {
-			return name("LANE", i)
-		}
-	}
-	b.t.Fatal("no such SKU")
-	return ""
 }
 
 // awaitOneApplied waits until a partition is applied, whichever.
