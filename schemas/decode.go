@@ -36,7 +36,7 @@ func (r *reader) release() {
 	if cap(r.chars) > maxPooledBytes {
 		r.chars = nil
 	}
-	readers.Put(r) // it still refers to the data, until it is used again or the pool lets go of it
+	readers.Put(r)
 }
 
 // text is the string of f, cut from chars (r.chars as a string).
@@ -53,13 +53,30 @@ func (r *reader) read(members []member, contentType string, data []byte) error {
 	if len(data) > MaxDataBytes {
 		return fmt.Errorf("the data is %d bytes; at most %d are accepted", len(data), MaxDataBytes)
 	}
-	r.chars, r.spans, r.numbers, r.seen = r.chars[:0], [fieldCount]span{}, [fieldCount]uint64{}, 0
+	r.reset()
 	if encoding == Protobuf {
 		return r.readProto(members, data)
 	}
+	if r.readCanonical(members, data) {
+		return nil
+	}
+	r.reset()
+	return r.readJSON(members, data)
+}
+
+func (r *reader) reset() {
+	r.chars, r.spans, r.numbers, r.seen = r.chars[:0], [fieldCount]span{}, [fieldCount]uint64{}, 0
+}
+
+// readJSON reads JSON of any form.
+func (r *reader) readJSON(members []member, data []byte) error {
 	// From a bytes.Buffer the decoder reads in place, and never writes to it.
 	r.input = *bytes.NewBuffer(data)
 	r.json.Reset(&r.input)
+	defer func() { // or the reader would keep data for as long as it meets none but canonical ones
+		r.input = bytes.Buffer{}
+		r.json.Reset(&r.input)
+	}()
 	if err := r.readObject(members); err != nil {
 		return explain(err, data)
 	}

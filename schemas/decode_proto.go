@@ -90,8 +90,8 @@ func (r *reader) readField(m *member, wire protowire.Type, data []byte, at int) 
 	return n, r.checkText(*m, start)
 }
 
-// wireNames call protobuf's wire types by name, in sentences.
-var wireNames = map[protowire.Type]string{
+// wireNames call protobuf's wire types by name, in sentences. A type has three bits.
+var wireNames = [8]string{
 	protowire.VarintType:  "a varint",
 	protowire.BytesType:   "a string",
 	protowire.Fixed32Type: "a 32-bit value",

@@ -19,10 +19,12 @@ import (
 func FuzzDecodeCommand(f *testing.F) {
 	addGoldens(f, commandMessages[1:])
 	f.Fuzz(func(t *testing.T, which uint8, data []byte) {
-		ceType := commandMessages[1+int(which)%(len(commandMessages)-1)].ceType
+		m := commandMessages[1+int(which)%(len(commandMessages)-1)]
+		ceType := m.ceType
 		before := bytes.Clone(data)
 		first, err := DecodeCommand(ceType, "", data)
 		require.Equal(t, before, data, "the decoder wrote to its input")
+		requireCanonicalIsTheSame(t, m.members, data)
 		if err != nil {
 			requireSentence(t, err)
 			return
@@ -39,10 +41,12 @@ func FuzzDecodeCommand(f *testing.F) {
 func FuzzDecodeEvent(f *testing.F) {
 	addGoldens(f, eventMessages[1:])
 	f.Fuzz(func(t *testing.T, which uint8, data []byte) {
-		ceType := eventMessages[1+int(which)%(len(eventMessages)-1)].ceType
+		m := eventMessages[1+int(which)%(len(eventMessages)-1)]
+		ceType := m.ceType
 		before := bytes.Clone(data)
 		first, err := DecodeEvent(ceType, "", data)
 		require.Equal(t, before, data, "the decoder wrote to its input")
+		requireCanonicalIsTheSame(t, m.members, data)
 		if err != nil {
 			requireSentence(t, err)
 			return

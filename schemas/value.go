@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -76,6 +77,9 @@ func (r *reader) checkText(m member, start int) error {
 func checkID(m member, id []byte) error {
 	if len(id) > MaxIDBytes {
 		return fmt.Errorf("%s is %d bytes; at most %d are accepted", m.name(), len(id), MaxIDBytes)
+	}
+	if !slices.ContainsFunc(id, func(b byte) bool { return b < ' ' || b > '~' }) {
+		return nil // as nearly all are
 	}
 	if i := bytes.IndexFunc(id, unicode.IsControl); i >= 0 {
 		c, _ := utf8.DecodeRune(id[i:])
