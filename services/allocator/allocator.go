@@ -40,7 +40,7 @@ type Config struct {
 	InstanceID              string           `help:"Names this process among the allocators, stable over restarts: a restart settles at once what the last life left open. Two processes must not share it. Empty = the host's name." placeholder:"NAME"`
 	Sessions                int              `help:"Members of the consumer group in this process; each works alone, with a Kafka transaction at a time." default:"1"`
 	PostgresConnections     int              `help:"Postgres connections of each session, over which it decides its partitions side by side." default:"2"`
-	PollRecordsMax          int              `help:"Commands decided in one transaction at the most." default:"10000"`
+	PollRecordsMax          int              `help:"Commands decided together at the most, 1 to 100000; up to a third more if those are all that was fetched." default:"10000"`
 	ProductsCachedMax       int              `help:"SKUs kept in memory, an equal share for each Postgres connection; the least recently used leave." default:"100000"`
 	SegmentBytesMax         int              `help:"Size at which an outbox row is closed and the next one begun." default:"4194304"`
 	EventContentType        schemas.Encoding `help:"How events are written: json or protobuf. Both mean the same, and a topic may hold both." default:"json" placeholder:"json|protobuf"`

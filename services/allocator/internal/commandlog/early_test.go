@@ -97,7 +97,9 @@ func TestEventsAreNotTakenBackWherePostgresIsFaster(t *testing.T) {
 // What takes long is named as what it is: while Postgres commits, events do not wait for Kafka.
 func TestASlowCommitIsNotNamedAsKafka(t *testing.T) {
 	var s *session
-	s, _, polls, generation := unreadable(t, func(context.Context) error {
+	var fake *kfake.Cluster
+	s, fake, polls, generation := unreadable(t, func(context.Context) error {
+		require.Equal(t, 1, deadLetters(t, s, fake, kgo.ReadUncommitted(), soon)) // they were waited for, and named, until then
 		s.setHealth("publishing", nil)
 		time.Sleep(4 * s.publishSlow) // what must not happen has so long to happen
 		require.Empty(t, s.health.Ready())
@@ -136,6 +138,20 @@ func TestEventsOfWhatIsRefusedAreTakenBack(t *testing.T) {
 	require.NoError(t, err)
 	require.NotNil(t, open)
 	require.Zero(t, s.earlyPause)
+}
+
+// Kafka takes no transaction: everything is committed, and for whoever publishes it from the outbox.
+func TestWhatCannotBeSentIsCommittedAndGoesTheLongWay(t *testing.T) {
+	commits := 0
+	s, _, polls, generation := unreadable(t, func(context.Context) error { commits++; return nil })
+	require.NoError(t, s.kafka.Begin()) // so that none can be begun
+	done, open, err := s.applyTogether(t.Context(), polls, generation)
+	require.NoError(t, err)
+	require.False(t, done)
+	require.Nil(t, open)
+	require.Equal(t, 1, commits)
+	require.EqualValues(t, unknown, s.parts[0].applied)
+	require.Nil(t, polls[0].decided)
 }
 
 // An open transaction hides whatever follows it from consumers, so Postgres is not waited for longer than the broker would.

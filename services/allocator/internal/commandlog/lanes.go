@@ -17,8 +17,8 @@ import (
 var errOtherLane = fmt.Errorf("%w: another lane did not come to a decision", apply.ErrApart)
 
 // inLanes applies parts together, those of each lane in a Postgres transaction of its own, side by side. None commits before all
-// have decided: then decided is called, once, with the segments of all parts, and the lanes commit meanwhile. Nothing is
-// written if a lane does not come to a decision. After any other error some lanes may have committed.
+// have decided: then decided is called, once, with the segments of all parts, beside the lanes, which commit meanwhile. Nothing is
+// written if a lane does not come to a decision. After any other error, also of decided, some lanes may have committed.
 //
 // Two cores decide and two Postgres processes write, where one of each would leave half of a small machine idle; and it is still
 // one Kafka transaction, which costs a broker as much as dozens of commands, and as much time as deciding them.
@@ -38,6 +38,7 @@ func (s *session) inLanes(ctx context.Context, parts []apply.Part, decided func(
 	var failed sync.Once
 	errs := make([]error, len(s.lanes))
 	var working sync.WaitGroup
+	var sending error // of decided
 	for lane, at := range of {
 		if len(at) == 0 {
 			continue
@@ -53,7 +54,8 @@ func (s *session) inLanes(ctx context.Context, parts []apply.Part, decided func(
 				}
 				if left.Add(-1) == 0 { // the last, which sees what the others have put there
 					close(all)
-					return decided(segments)
+					working.Go(func() { sending = decided(segments) })
+					return nil
 				}
 				select {
 				case <-all:
@@ -73,7 +75,7 @@ func (s *session) inLanes(ctx context.Context, parts []apply.Part, decided func(
 		})
 	}
 	working.Wait()
-	return segments, firstOf(errs)
+	return segments, firstOf(slices.Concat(errs, []error{sending}))
 }
 
 // lane is the number of a partition's lane: when it is first asked for the one that has the fewest of the assigned partitions, as

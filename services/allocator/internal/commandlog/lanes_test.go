@@ -111,12 +111,36 @@ func TestNoLaneCommitsBeforeAllHaveDecided(t *testing.T) {
 	require.Zero(t, s.lanes[0].Applier.Counters.Refusals)
 }
 
-// What cannot be sent is not committed by the lane that would have sent it. Another may have committed, as it may have before a crash.
+// What cannot be sent is an error, and was committed all the same: as before a crash, it is in the outbox.
 func TestWhatCannotBeSentIsAnError(t *testing.T) {
 	full := errors.New("no transaction can be begun")
-	s := lanesOf(t, &laneStore{}, &laneStore{})
+	a, b := &laneStore{}, &laneStore{}
+	s := lanesOf(t, a, b)
 	_, err := s.inLanes(t.Context(), partsOf(0, 1), func([][]outbox.Segment) error { return full })
 	require.ErrorIs(t, err, full)
+	require.NotErrorIs(t, err, apply.ErrApart, "or it would be taken for nothing written")
+	require.Equal(t, []int32{0, 1}, append(a.partitions(), b.partitions()...))
+}
+
+// No lane waits until events are sent. That takes a fifth of the time of a commit, so the lane that waited would be done that much later,
+// and the others' cores would be idle.
+func TestLanesCommitWhileEventsAreSent(t *testing.T) {
+	a, b := &laneStore{}, &laneStore{}
+	s := lanesOf(t, a, b)
+	committed := make(chan struct{}, 2)
+	a.commit = func(context.Context) error { committed <- struct{}{}; return nil }
+	b.commit = a.commit
+	_, err := s.inLanes(t.Context(), partsOf(0, 1), func([][]outbox.Segment) error {
+		for range 2 {
+			select {
+			case <-committed:
+			case <-time.After(10 * time.Second):
+				return errors.New("a lane waits")
+			}
+		}
+		return nil
+	})
+	require.NoError(t, err)
 }
 
 // A lane that is refused is no reason to cut off another's commit, whose outcome would not be known then.

@@ -23,8 +23,8 @@ func TestWhatRecordsCameAsIsKeptForDeadLettersOnly(t *testing.T) {
 		}
 	}
 	records := []*kgo.Record{command(5), command(6), {Offset: 7, Value: []byte("not JSON")}, command(8)}
-	p := &polled{light: lightFrom(&part{applied: 6})}
-	s.decode(p, records)
+	p := &polled{records: records, light: lightFrom(&part{applied: 6})}
+	s.decode(p)
 	for i, whole := range []bool{true, false, true, false} {
 		require.Equal(t, whole, records[i].Value != nil, records[i].Offset)
 		require.Equal(t, whole, p.heavy(records[i]), records[i].Offset)
@@ -45,8 +45,8 @@ func TestWhatRecordsCameAsIsKeptForDeadLettersOnly(t *testing.T) {
 	require.ErrorIs(t, err, errStale, "it is polled again, whole")
 
 	unknownYet := []*kgo.Record{command(6)}
-	p = &polled{light: lightFrom(&part{applied: unknown})}
-	s.decode(p, unknownYet)
+	p = &polled{records: unknownYet, light: lightFrom(&part{applied: unknown})}
+	s.decode(p)
 	require.True(t, p.heavy(unknownYet[0]))
 	require.NotNil(t, unknownYet[0].Value)
 }

@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"sort"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -60,9 +61,14 @@ func (s *session) poll(ctx context.Context) ([]*polled, error) {
 				state := s.parts[f.Partition]
 				polls = append(polls, &polled{partition: f.Partition, state: state, light: lightFrom(state)})
 			}
-			s.decode(polls[at], f.Records)
+			polls[at].records = append(polls[at].records, f.Records...)
 		}
 	})
+	var decoding sync.WaitGroup
+	for _, p := range polls {
+		decoding.Go(func() { s.decode(p) })
+	}
+	decoding.Wait()
 	return polls, stale
 }
 
@@ -88,6 +94,10 @@ func (s *session) heed(ctx context.Context, fetched, since kgo.Fetches) {
 // sinceMax is how long what has come since the last poll is waited for: brokers have it in memory.
 const sinceMax = 5 * time.Millisecond
 
+// restShare: rather than leave a rest of a third of recordsMax or less, which would be a step of its own, often of one partition and
+// so in one lane, a poll takes it too.
+const restShare = 3
+
 // fetch takes what the client has, and then what has come since. The client asks for more only when the last is taken, and
 // the answer comes at once: what it has at hand when a step begins came when the step before began, and whatever came
 // during that one is only asked for now. It would wait for another step, most of a command's latency.
@@ -97,6 +107,9 @@ func (s *session) fetch(ctx context.Context) (fetched, since kgo.Fetches) {
 	atHand := s.kafka.Client().BufferedFetchRecords() > 0
 	fetched = s.kafka.PollRecords(waiting, s.recordsMax)
 	left := s.recordsMax - fetched.NumRecords()
+	if rest := int(s.kafka.Client().BufferedFetchRecords()); left <= 0 && rest <= s.recordsMax/restShare {
+		atHand, left = rest > 0, rest
+	}
 	if !atHand || left <= 0 {
 		return fetched, nil
 	}
@@ -122,12 +135,11 @@ func (s *session) readable(topicID [16]byte, partition int32) error {
 	return fmt.Errorf("partition %d is halted", partition)
 }
 
-// decode adds records to what was polled of their partition.
-func (s *session) decode(p *polled, records []*kgo.Record) {
-	p.records = append(p.records, records...)
-	p.inputs = slices.Grow(p.inputs, len(records))
-	p.next = records[len(records)-1].Offset + 1
-	for _, r := range records {
+// decode reads what was polled of a partition. It may be called for several partitions at once.
+func (s *session) decode(p *polled) {
+	p.inputs = make([]apply.Input, 0, len(p.records))
+	p.next = p.records[len(p.records)-1].Offset + 1
+	for _, r := range p.records {
 		in := Decode(r)
 		s.follow(p, r, &in)
 		if in.DeadLetter == "" && string(r.Key) != in.Command.SKU {

@@ -46,7 +46,7 @@ type session struct {
 
 	generation     int32 // of the group, as last seen
 	lostGeneration int32 // the one that this member was thrown out of, for as long as it is in no other; -1 = none
-	recordsMax     int   // of the next poll: less than configured while polls decide very much
+	recordsMax     int   // of the next poll, but for a small rest (restShare): less than configured while polls decide very much
 	trimmed        time.Time
 	newest         map[int32]time.Time // append time of the newest command, for forgetting ids
 	laneOf         map[int32]int       // by partition; of some that went to other members too

@@ -77,6 +77,36 @@ func TestAPollHasWhatCameSince(t *testing.T) {
 	require.Equal(t, []int32{0}, s.suspects())
 }
 
+// TestAPollLeavesNoSmallRest: a rest of a poll's third or less is taken with it, and a larger one is a poll of its own.
+func TestAPollLeavesNoSmallRest(t *testing.T) {
+	s, fake := onKfake(t)
+	commands := s.config.Topics.Commands.Name
+	listed, err := s.admin.ListTopics(t.Context(), commands)
+	require.NoError(t, err)
+	s.parts[0].topicID, s.recordsMax, s.sinceMax = TopicName(listed[commands].ID), 10, 100*time.Millisecond
+	producer, err := kgo.NewClient(kgo.SeedBrokers(fake.ListenAddrs()...), kgo.ManualFlushing())
+	require.NoError(t, err)
+	defer producer.Close()
+	for _, expected := range [][]int{{13}, {10, 4}} {
+		all := 0
+		for _, n := range expected {
+			all += n
+		}
+		for range all {
+			producer.Produce(t.Context(), &kgo.Record{Topic: commands}, nil)
+		}
+		require.NoError(t, producer.Flush(t.Context())) // in one batch, so that one fetch has them
+		require.Eventually(t, func() bool { return s.kafka.Client().BufferedFetchRecords() == int64(all) }, 10*time.Second, time.Millisecond)
+		for _, n := range expected {
+			polls, err := s.poll(t.Context())
+			require.NoError(t, err)
+			require.Len(t, polls, 1)
+			require.Len(t, polls[0].inputs, n)
+			require.Equal(t, polls[0].records[n-1].Offset+1, polls[0].next)
+		}
+	}
+}
+
 // TestALostLogIsHeededBeforeWhatFollowsIt: the client says once that records were lost, and goes on behind them, also within
 // what came since.
 func TestALostLogIsHeededBeforeWhatFollowsIt(t *testing.T) {

@@ -20,6 +20,7 @@ import (
 //
 //	Postgres refuses one lane, or its answer is lost: the Kafka transaction is aborted and the poll dropped; what was decided, if
 //	  anything was, is in the outbox when its records come again
+//	Kafka takes no transaction: the lanes commit all the same, and the poll goes the long way, from the outbox
 //	this process dies in between: its Kafka transaction is aborted by its next life, or by the broker
 //	the answer takes long: read_committed consumers wait at the first record of an open transaction, those of other
 //	  allocators' events too. So the commit is given up before the broker would end the transaction, and looked up

@@ -26,7 +26,7 @@ type Config struct {
 	Group              string
 	TransactionalID    string // stable over restarts and unique: its next life settles what this one left open
 	Client             []kgo.Opt
-	PollRecordsMax     int           // commands decided together at the most
+	PollRecordsMax     int           // commands decided together at the most, but for a small rest (see restShare)
 	SessionTimeout     time.Duration // how long a silent member keeps its partitions
 	TransactionTimeout time.Duration // how long the transaction of a dead member blocks its successor
 	CommandIDRetention time.Duration // ids older than this are forgotten
