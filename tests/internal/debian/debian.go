@@ -8,6 +8,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/lotline/lotline/tests/internal/cache"
@@ -73,15 +74,23 @@ func left(name string, leaveOut []string) bool {
 	return false
 }
 
-// Libraries are the folders of libraries below a folder that Packages filled, as LD_LIBRARY_PATH has them.
+// Libraries are the folders of libraries below a folder that Packages filled, as LD_LIBRARY_PATH has them: also those of a package's
+// private ones, which it looks for where it would have been installed.
 func Libraries(dir string) (string, error) {
-	var libraries []string
+	var libraries, private []string
 	for _, at := range []string{"usr/lib", "lib"} {
-		found, err := filepath.Glob(filepath.Join(dir, "root", at, "*-linux-gnu*"))
+		system := filepath.Join(dir, "root", at, "*-linux-gnu*")
+		found, err := filepath.Glob(system)
 		if err != nil {
 			return "", err
 		}
 		libraries = append(libraries, found...)
+		if found, err = filepath.Glob(filepath.Join(system, "*", "lib*.so*")); err != nil {
+			return "", err
+		}
+		for _, library := range found {
+			private = append(private, filepath.Dir(library))
+		}
 	}
-	return strings.Join(libraries, ":"), nil
+	return strings.Join(append(libraries, slices.Compact(private)...), ":"), nil
 }
