@@ -40,6 +40,7 @@ func (s *session) fetchErrors(ctx context.Context, fetches kgo.Fetches) {
 		case topic == s.config.Topics.Commands.Name && Unreadable(err):
 			s.mu.Lock()
 			s.halt(partition, fmt.Errorf("its log cannot be read on from offset %d, where it was left: %w", s.positionOf(partition), err), passing(err))
+			s.parts[partition].oldTopic = errors.Is(err, kerr.UnknownTopicID) || errors.Is(err, kerr.InconsistentTopicID)
 			s.mu.Unlock()
 			s.pause(partition)
 		default:

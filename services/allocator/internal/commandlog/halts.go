@@ -24,6 +24,13 @@ const (
 // errMended says that a halted partition stands elsewhere now: a person moved it, or another allocator went on.
 var errMended = errors.New("a halted partition was moved on")
 
+// errOldTopic says that a client goes by the id of a topic that is gone, and will never read the one that was created in its place.
+//
+// Two allocators; the topic is deleted and created anew, so both halt what they have. A person adopts it, partition by partition. B finds
+// that its own were moved on, joins anew, and the group gives A what B had: not halted, and adopted already, so nobody will
+// move it on. But A's client is that of before.
+var errOldTopic = errors.New("the client knows the commands topic by the id of one that is gone")
+
 // halts says which partitions are stopped, for all workers of a process: a partition may go from one to another, and
 // only who has it now may say that it is stopped.
 type halts struct {
@@ -97,7 +104,7 @@ func (s *session) releaseHalts() {
 }
 
 // checkHalts looks whether halted partitions are another's now, stand elsewhere (errMended: only a new session starts
-// from there), or are due to be tried again. One that is being tried again is looked after like the others: it may bring
+// from there), or are due to be tried again, which may take a new client (errOldTopic). One that is being tried again is looked after like the others: it may bring
 // nothing, and then that it was moved is all that ends its halt.
 func (s *session) checkHalts(ctx context.Context) error {
 	if time.Since(s.haltsChecked) < haltCheckInterval {
@@ -133,16 +140,30 @@ func (s *session) checkHalts(ctx context.Context) error {
 		if c, ok := committed.Lookup(topic, p); ok {
 			known = c.At
 		}
-		switch position, _ := Start(known, at); {
-		case !state.omitted && !slices.Contains(assigned, p):
+		if !state.omitted && !slices.Contains(assigned, p) {
 			s.metrics.halts.clear(s.health, s.name, p, false)
 			delete(s.parts, p)
-		case at.TopicID != topicID:
-		case at.TopicID != state.topicID || position != state.position && position != state.reached:
-			return fmt.Errorf("%w: partition %d to %d", errMended, p, position)
-		case state.halted && !state.retryAt.IsZero() && time.Now().After(state.retryAt):
-			state.again()
+			continue
 		}
+		if err := state.reconsider(p, topicID, known, at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reconsider lets a halted partition be tried again if it is time for that, or says why it takes a new session. topicID is the
+// topic's now, committed the group's offset, and at what Postgres says.
+func (state *part) reconsider(partition int32, topicID string, committed int64, at postgres.Position) error {
+	switch position, _ := Start(committed, at); {
+	case at.TopicID != topicID:
+	case at.TopicID != state.topicID || position != state.position && position != state.reached:
+		return fmt.Errorf("%w: partition %d to %d", errMended, partition, position)
+	case !state.halted || state.retryAt.IsZero() || time.Now().Before(state.retryAt):
+	case state.oldTopic:
+		return fmt.Errorf("%w: partition %d", errOldTopic, partition)
+	default:
+		state.again()
 	}
 	return nil
 }

@@ -31,6 +31,7 @@ type part struct {
 	halted     bool
 	omitted    bool          // halted when it was assigned: the client does not consume it
 	suspect    bool          // was halted, and nothing of it was committed since
+	oldTopic   bool          // was halted because the client's id of the topic is not the broker's
 	retryAt    time.Time     // when to try again although nothing changed; zero = never
 	retryPause time.Duration // the last pause before that
 	reached    int64         // where Postgres stands if it was halted for a difference: past its position

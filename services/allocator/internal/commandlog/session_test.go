@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/lotline/lotline/pkg/admin"
+	"github.com/lotline/lotline/services/allocator/internal/postgres"
 	"github.com/lotline/lotline/topics"
 )
 
@@ -150,4 +151,40 @@ func TestWhoIsInTheGroupAgainIsNotTakenForLost(t *testing.T) {
 	require.NoError(t, err)
 	_, s.lostGeneration = s.kafka.Client().GroupMetadata()
 	require.False(t, s.joined(t.Context()), "it is not any more")
+}
+
+// The commands topic was created anew and adopted, by an allocator that this one has the partition from now: it is not moved on any
+// more, and a client that knew the topic before never reads it, however often it is tried.
+func TestAClientOfATopicThatIsGoneIsReplaced(t *testing.T) {
+	s, fake := onKfake(t)
+	commands := s.config.Topics.Commands.Name
+	_, err := s.admin.DeleteTopic(t.Context(), commands)
+	require.NoError(t, err)
+	created, err := s.admin.CreateTopic(t.Context(), 1, 1, nil, commands)
+	require.NoError(t, err)
+	producer, err := kgo.NewClient(kgo.SeedBrokers(fake.ListenAddrs()...))
+	require.NoError(t, err)
+	defer producer.Close()
+	require.NoError(t, producer.ProduceSync(t.Context(), &kgo.Record{Topic: commands}).FirstErr())
+	adopted := TopicName(created.ID)
+	s.parts[0].topicID = adopted
+	require.Eventually(t, func() bool {
+		polls, err := s.poll(t.Context())
+		require.NoError(t, err)
+		require.Empty(t, polls)
+		return len(s.suspects()) == 1
+	}, 10*time.Second, time.Millisecond)
+
+	state, at := s.parts[0], postgres.Position{TopicID: adopted}
+	require.NoError(t, state.reconsider(0, adopted, unknown, at), "it may be over by itself")
+	require.True(t, state.halted)
+	state.retryAt = time.Now().Add(-time.Second)
+	require.NoError(t, state.reconsider(0, "another", unknown, at), "and nobody has adopted that")
+	require.True(t, state.halted)
+	require.ErrorIs(t, state.reconsider(0, adopted, unknown, at), errOldTopic)
+	state.oldTopic = false
+	require.NoError(t, state.reconsider(0, adopted, unknown, at))
+	require.False(t, state.halted, "anything else is tried again")
+	at.NextOffset, at.OutboxFloor = 5, 5
+	require.ErrorIs(t, state.reconsider(0, adopted, 5, at), errMended)
 }
