@@ -9,7 +9,7 @@ import (
 // escapes, whole numbers as digits, at most one space after a colon, a comma or the brace. If it returns false nothing is known of data:
 // the JSON library reads it, or says what is wrong.
 //
-// That takes five times as long, and decoding is the most of what Lotline itself does with a message. What is read here must
+// That takes three times as long, and decoding is the most of what Lotline itself does with a message. What is read here must
 // be read in the same way there, which the fuzz tests and TestCanonicalOrNot hold it to.
 func (r *reader) readCanonical(members []member, data []byte) bool {
 	for i := range members {
