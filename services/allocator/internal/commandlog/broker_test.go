@@ -45,3 +45,11 @@ func onKfake(t *testing.T) (*session, *kfake.Cluster) {
 	require.Eventually(t, func() bool { return len(s.assigned()) > 0 }, 10*time.Second, time.Millisecond)
 	return s, fake
 }
+
+// commandsID is the id that the commands topic has now, as parts have it.
+func commandsID(t *testing.T, s *session) string {
+	t.Helper()
+	listed, err := s.admin.ListTopics(t.Context(), s.config.Topics.Commands.Name)
+	require.NoError(t, err)
+	return TopicName(listed[s.config.Topics.Commands.Name].ID)
+}

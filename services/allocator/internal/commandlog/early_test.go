@@ -32,9 +32,7 @@ func unreadable(t *testing.T, commit func(context.Context) error) (*session, *kf
 	require.NoError(t, err)
 	defer producer.Close()
 	require.NoError(t, producer.ProduceSync(t.Context(), &kgo.Record{Topic: s.config.Topics.Commands.Name, Value: []byte("not JSON")}).FirstErr())
-	listed, err := s.admin.ListTopics(t.Context(), s.config.Topics.Commands.Name)
-	require.NoError(t, err)
-	s.parts[0], s.recordsMax = &part{topicID: TopicName(listed[s.config.Topics.Commands.Name].ID)}, 10
+	s.parts[0], s.recordsMax = &part{topicID: commandsID(t, s)}, 10
 	_, generation := s.kafka.Client().GroupMetadata()
 	return s, fake, pollOne(t, s), generation
 }

@@ -46,9 +46,7 @@ func TestTheRecordsBeforeAnUnreadableBatchAreNotHalted(t *testing.T) {
 func TestAPollHasWhatCameSince(t *testing.T) {
 	s, fake := onKfake(t)
 	commands := s.config.Topics.Commands.Name
-	listed, err := s.admin.ListTopics(t.Context(), commands)
-	require.NoError(t, err)
-	s.parts[0].topicID, s.recordsMax, s.sinceMax = TopicName(listed[commands].ID), 10, 10*time.Second
+	s.parts[0].topicID, s.recordsMax, s.sinceMax = commandsID(t, s), 10, 10*time.Second
 	producer, err := kgo.NewClient(kgo.SeedBrokers(fake.ListenAddrs()...), kgo.ProducerBatchCompression(kgo.GzipCompression()))
 	require.NoError(t, err)
 	defer producer.Close()
@@ -82,9 +80,7 @@ func TestAPollHasWhatCameSince(t *testing.T) {
 func TestAPollLeavesNoSmallRest(t *testing.T) {
 	s, fake := onKfake(t)
 	commands := s.config.Topics.Commands.Name
-	listed, err := s.admin.ListTopics(t.Context(), commands)
-	require.NoError(t, err)
-	s.parts[0].topicID, s.recordsMax, s.sinceMax = TopicName(listed[commands].ID), 10, 100*time.Millisecond
+	s.parts[0].topicID, s.recordsMax, s.sinceMax = commandsID(t, s), 10, 100*time.Millisecond
 	producer, err := kgo.NewClient(kgo.SeedBrokers(fake.ListenAddrs()...), kgo.ManualFlushing())
 	require.NoError(t, err)
 	defer producer.Close()
@@ -160,13 +156,13 @@ func TestAClientOfATopicThatIsGoneIsReplaced(t *testing.T) {
 	commands := s.config.Topics.Commands.Name
 	_, err := s.admin.DeleteTopic(t.Context(), commands)
 	require.NoError(t, err)
-	created, err := s.admin.CreateTopic(t.Context(), 1, 1, nil, commands)
+	_, err = s.admin.CreateTopic(t.Context(), 1, 1, nil, commands)
 	require.NoError(t, err)
 	producer, err := kgo.NewClient(kgo.SeedBrokers(fake.ListenAddrs()...))
 	require.NoError(t, err)
 	defer producer.Close()
 	require.NoError(t, producer.ProduceSync(t.Context(), &kgo.Record{Topic: commands}).FirstErr())
-	adopted := TopicName(created.ID)
+	adopted := commandsID(t, s)
 	s.parts[0].topicID = adopted
 	require.Eventually(t, func() bool {
 		polls, err := s.poll(t.Context())
