@@ -34,9 +34,9 @@ func TestOneConnectionOfTwoHasCommitted(t *testing.T) {
 // oneOfTwoCommits says whether there were two commits at the same time.
 func oneOfTwoCommits(t *testing.T, second func(*link) bool) (both bool) {
 	b := onKfake(t)
-	orders := b.orders("CHAIR", 20)
+	orders := b.orders("CHAIR", 80)
 	b.send(orders...)
-	b.send(b.orders(b.otherPartition(orders[0].Partition), 20)...) // a partition each, so a lane each
+	b.send(b.orders(b.otherPartition(orders[0].Partition), 80)...) // a partition each, so a lane each; and too many for one transaction
 	p := newProxy(t, b.config.PostgresURL)
 	var commits, beside atomic.Int32
 	came, stopped := make(chan struct{}), make(chan struct{})
@@ -67,7 +67,7 @@ func oneOfTwoCommits(t *testing.T, second func(*link) bool) (both bool) {
 		close(stopped)
 		b.start(small)
 	}
-	b.check(42)
+	b.check(162)
 	return beside.Load() == 1
 }
 

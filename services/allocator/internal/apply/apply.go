@@ -39,12 +39,13 @@ type Counters struct {
 }
 
 // Applier decides commands and commits what they change. It is not for concurrent use: each lane of a worker has
-// its own, with its own Store.
+// its own, with its own Store. What it knows may have been read over the Store of another (see Together).
 type Applier struct {
 	store     Store
 	encode    Encoder
 	limits    Limits
 	products  *cache
+	forgotten time.Time                   // when products were last forgotten: all that is there was read since
 	shared    *simplelru.LRU[string, int] // SKUs that another partition changed, and for how many chunks more that counts
 	presuming presuming
 	scratch   []byte
@@ -80,9 +81,26 @@ func New(store Store, encode Encoder, limits Limits) (*Applier, error) {
 	return &Applier{store: store, encode: encode, limits: limits, products: newCache(limits.ProductsCachedMax), shared: shared, eventsMax: chunkEventsMax, keptBytesMax: keptBytesMax}, nil
 }
 
-// Forget drops every cached SKU. What is cached is true only as long as the store's connection lives and no commit
-// has an unknown outcome.
-func (a *Applier) Forget() { a.products.Purge() }
+// Forget drops every cached SKU. What is cached is true only as long as no commit has an unknown outcome.
+func (a *Applier) Forget() {
+	a.products.Purge()
+	a.forgotten = time.Now()
+}
+
+// over drops every cached SKU unless all of them were read since the store's connection was made. That they were read over this one
+// does not matter:
+//
+//	S is read at version 5 over a connection; Postgres is restored from a backup, which ends all connections; S is decided again, with
+//	another outcome, and is at version 5 again
+//	over a new connection the compare-and-set of version 5 would hold for what is gone
+//	over one that is older than what was read, and so was there before the restore, nothing can be committed any more
+func (a *Applier) over(ctx context.Context, store Store) error {
+	made, err := store.Connect(ctx)
+	if err == nil && !a.forgotten.After(made) {
+		a.Forget()
+	}
+	return err
+}
 
 // Apply decides the inputs of [from, next) of a partition, in order, and commits them. It returns the segments that
 // are now in the outbox, in order; or none, if they are so large that they are better read from there in parts.
@@ -132,7 +150,10 @@ func (a *Applier) count(c *chunk) {
 // partitioner). A reads X at version 5, B reads X at version 5, A commits 6, B is refused, B reads 6, A commits 7, B
 // is refused again: with a busy A, B never gets through. Holding X's row from before the read ends the race.
 func (a *Applier) commit(ctx context.Context, c *chunk) error {
-	cached, lock := a.products.Get, a.shares(c)
+	if err := a.over(ctx, a.store); err != nil {
+		return err
+	}
+	cached, lock := a.products.Get, a.sharedLately(c)
 	c.plan(a.products.Contains, a.limits.CutLinesMax, false)
 	for try := 0; ; try++ {
 		ours := true
@@ -191,9 +212,9 @@ func (a *Applier) attemptLocked(ctx context.Context, c *chunk, cached func(strin
 	return ours, err
 }
 
-// shares says whether a SKU of the chunk was shared lately: then its cached version is probably old, and whoever changes
+// sharedLately says whether a SKU of the chunk was shared lately: then its cached version is probably old, and whoever changes
 // it would probably come between load and commit again.
-func (a *Applier) shares(c *chunk) bool {
+func (a *Applier) sharedLately(c *chunk) bool {
 	return a.shared.Len() > 0 && slices.ContainsFunc(c.in, func(in Input) bool { return in.DeadLetter == "" && a.shared.Contains(in.Command.SKU) })
 }
 

@@ -8,6 +8,7 @@ package apply
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/lotline/lotline/services/allocator/internal/allocation"
 	"github.com/lotline/lotline/services/allocator/internal/outbox"
@@ -28,10 +29,13 @@ var ErrDiffers = errors.New("decided otherwise than it was published before the 
 // Check finds the first command in segments that is known to have been decided otherwise.
 type Check func(segments []outbox.Segment) (offset int64, differs bool, err error)
 
-// Store keeps the state. It belongs to one Applier and is not for concurrent use. Any error other than ErrRefused
-// leaves the outcome of a Commit unknown; the caller must then forget what it holds and read again.
+// Store keeps the state. It is not for concurrent use. Any error other than ErrRefused leaves the outcome of a Commit unknown; the caller
+// must then forget what it holds and read again.
 type Store interface {
 	Session
+	// Connect connects, unless there is a connection already, and returns when that was made. What was read over older ones is not to
+	// be used over it: behind it may be a database restored from a backup, in which the same version of a SKU has other content.
+	Connect(ctx context.Context) (made time.Time, err error)
 	// Locked runs fn in one transaction that holds the partition's row and, in key order, the rows of those SKUs,
 	// so that no other allocator can change them before fn's Commit; the context it passes bounds all of it. It returns ErrRefused if the partition's
 	// next offset is not from.

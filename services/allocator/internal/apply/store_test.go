@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -39,7 +40,10 @@ type fakeStore struct {
 	transactions int                      // that happened
 	needs        []Need
 	locks        [][]string
+	made         time.Time // its connection
 }
+
+func (f *fakeStore) Connect(context.Context) (made time.Time, err error) { return f.made, nil }
 
 func newFakeStore() *fakeStore {
 	return &fakeStore{products: map[string]*product{}, next: map[int32]int64{}, outbox: map[int32][]outbox.Segment{}}
@@ -152,6 +156,7 @@ func (f *fakeStore) commit(locked bool, writes ...Write) error {
 	}
 	f.transactions++
 	if lost {
+		f.made = time.Now() // the next one
 		return errLost
 	}
 	return nil

@@ -16,11 +16,18 @@ type Part struct {
 	In         []Input
 }
 
-// ErrApart is returned by ApplyTogether for what must be applied a partition at a time. Nothing was written.
+// ErrApart is returned by Together for what must be applied a partition at a time. Nothing was written.
 var ErrApart = errors.New("the partitions cannot be applied together")
 
-// ApplyTogether decides the parts and commits all of them in one transaction: two round trips and one commit, however many
-// partitions there are. It returns the segments of each part, as Apply does.
+// Share is what one Applier has of a poll.
+type Share struct {
+	Applier *Applier
+	Parts   []Part
+}
+
+// Together decides the parts of all shares, at least one, each with what its Applier knows, and commits them in one transaction of the
+// first one's store: two round trips and one commit, however many partitions there are. It returns the segments of each part, as Apply
+// does, in the order of the shares.
 //
 // decided, unless it is nil, is called with those segments before they are committed, so that something can be done with them
 // meanwhile that is of no effect before it is ended; its error ends the attempt with nothing written, and if that is an ErrApart,
@@ -29,39 +36,57 @@ var ErrApart = errors.New("the partitions cannot be applied together")
 // It is for what is normal, and tries once. Partitions that have a SKU in common, SKUs that were shared lately and cuts are
 // left to Apply (ErrApart), and so is what becomes of any other error: the caller reads the next offsets of all parts again,
 // and applies them one by one. Then nothing that is wrong with one partition holds up another.
-func (a *Applier) ApplyTogether(ctx context.Context, parts []Part, decided func([][]outbox.Segment) error) ([][]outbox.Segment, error) {
-	chunks, need, err := a.planTogether(parts)
+func Together(ctx context.Context, shares []Share, decided func([][]outbox.Segment) error) ([][]outbox.Segment, error) {
+	store := shares[0].Applier.store
+	for _, s := range shares {
+		if err := s.Applier.over(ctx, store); err != nil {
+			return nil, err
+		}
+	}
+	chunks, need, err := planTogether(shares)
 	if err != nil {
 		return nil, err
 	}
-	segments, err := a.attemptTogether(ctx, chunks, need, decided)
+	segments, err := attemptTogether(ctx, store, chunks, need, decided)
 	if err != nil {
-		a.undo(chunks, err)
-		return nil, fmt.Errorf("apply commands of %d partitions: %w", len(parts), err)
+		undo(shares, chunks, err)
+		return nil, fmt.Errorf("apply commands of %d partitions: %w", len(chunks), err)
 	}
 	for _, c := range chunks {
-		a.keep(c)
-		a.count(c)
+		c.by.keep(c.chunk)
+		c.by.count(c.chunk)
 	}
-	a.presuming.held()
+	for _, s := range shares {
+		s.Applier.presuming.held()
+	}
 	return segments, nil
 }
 
+// planned is a chunk, and who decides it.
+type planned struct {
+	*chunk
+	by *Applier
+}
+
 // undo forgets what an attempt that came to nothing has made of the SKUs, or all of them if it is not known what it came to.
-func (a *Applier) undo(chunks []*chunk, err error) {
+func undo(shares []Share, chunks []planned, err error) {
 	refused := errors.Is(err, ErrRefused)
 	if !refused && !errors.Is(err, ErrApart) {
-		a.Forget()
+		for _, s := range shares {
+			s.Applier.Forget()
+		}
 		return
 	}
 	for _, c := range chunks {
 		for _, sku := range c.skus {
-			a.products.Remove(sku)
+			c.by.products.Remove(sku)
 		}
 	}
 	if refused {
-		a.Counters.Refusals++
-		a.presuming.refused()
+		shares[0].Applier.Counters.Refusals++
+		for _, s := range shares {
+			s.Applier.presuming.refused()
+		}
 	}
 }
 
@@ -91,36 +116,39 @@ func (p *presuming) held() {
 	}
 }
 
-// segments are those that each chunk decided, or none of any if they are better read from the outbox in parts.
-func (a *Applier) segments(chunks []*chunk) [][]outbox.Segment {
+// segmentsOf are those that each chunk decided, or none of any if they are better read from the outbox in parts.
+func segmentsOf(chunks []planned, bytesMax int) [][]outbox.Segment {
 	segments, bytes := make([][]outbox.Segment, len(chunks)), 0
 	for i, c := range chunks {
 		var size int
 		segments[i], size = c.segments()
 		bytes += size
 	}
-	if bytes > a.keptBytesMax {
+	if bytes > bytesMax {
 		return make([][]outbox.Segment, len(chunks))
 	}
 	return segments
 }
 
 // planTogether makes a chunk of each part, and names what all of them need.
-func (a *Applier) planTogether(parts []Part) (chunks []*chunk, need Need, err error) {
+func planTogether(shares []Share) (chunks []planned, need Need, err error) {
 	var skus []string
-	presume := a.presuming.may()
-	for _, p := range parts {
-		c := &chunk{partition: p.Partition, from: p.From, next: p.Next, in: p.In}
-		if a.shares(c) {
-			return nil, need, fmt.Errorf("%w: a SKU was shared lately", ErrApart)
+	for _, s := range shares {
+		a := s.Applier
+		presume := a.presuming.may()
+		for _, p := range s.Parts {
+			c := &chunk{partition: p.Partition, from: p.From, next: p.Next, in: p.In}
+			if a.sharedLately(c) {
+				return nil, need, fmt.Errorf("%w: a SKU was shared lately", ErrApart)
+			}
+			c.plan(a.products.Contains, a.limits.CutLinesMax, presume)
+			if len(c.need.Cuts) > 0 {
+				return nil, need, fmt.Errorf("%w: a cut may need very many lines", ErrApart)
+			}
+			need.add(c.need)
+			skus = append(skus, c.skus...)
+			chunks = append(chunks, planned{c, a})
 		}
-		c.plan(a.products.Contains, a.limits.CutLinesMax, presume)
-		if len(c.need.Cuts) > 0 {
-			return nil, need, fmt.Errorf("%w: a cut may need very many lines", ErrApart)
-		}
-		need.add(c.need)
-		skus = append(skus, c.skus...)
-		chunks = append(chunks, c)
 	}
 	slices.Sort(skus)
 	if len(slices.Compact(skus)) < len(skus) {
@@ -129,8 +157,8 @@ func (a *Applier) planTogether(parts []Part) (chunks []*chunk, need Need, err er
 	return chunks, need, nil
 }
 
-func (a *Applier) attemptTogether(ctx context.Context, chunks []*chunk, need Need, decided func([][]outbox.Segment) error) ([][]outbox.Segment, error) {
-	loaded, err := a.store.Load(ctx, need)
+func attemptTogether(ctx context.Context, store Store, chunks []planned, need Need, decided func([][]outbox.Segment) error) ([][]outbox.Segment, error) {
+	loaded, err := store.Load(ctx, need)
 	if err != nil {
 		return nil, fmt.Errorf("load what they need: %w", err)
 	}
@@ -142,11 +170,11 @@ func (a *Applier) attemptTogether(ctx context.Context, chunks []*chunk, need Nee
 	for i, c := range chunks {
 		for _, sku := range c.skus {
 			if row, ok := rows[sku]; ok {
-				c.products[sku] = a.stored(row)
+				c.products[sku] = c.by.stored(row)
 			}
 		}
 		next := c.next
-		if err := a.decideFrom(c, loaded.Facts, a.products.Get); err != nil {
+		if err := c.by.decideFrom(c.chunk, loaded.Facts, c.by.products.Get); err != nil {
 			return nil, err
 		}
 		if c.next < next {
@@ -154,11 +182,11 @@ func (a *Applier) attemptTogether(ctx context.Context, chunks []*chunk, need Nee
 		}
 		writes[i] = c.write
 	}
-	segments := a.segments(chunks)
+	segments := segmentsOf(chunks, chunks[0].by.keptBytesMax)
 	if decided != nil {
 		if err := decided(segments); err != nil {
 			return nil, err
 		}
 	}
-	return segments, a.store.Commit(ctx, writes...)
+	return segments, store.Commit(ctx, writes...)
 }

@@ -2,6 +2,7 @@ package apply
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -12,13 +13,18 @@ import (
 	"github.com/lotline/lotline/services/allocator/internal/outbox"
 )
 
+// applyTogether is Together for a single applier.
+func applyTogether(t *testing.T, a *Applier, parts []Part, decided func([][]outbox.Segment) error) ([][]outbox.Segment, error) {
+	return Together(t.Context(), []Share{{a, parts}}, decided)
+}
+
 // TestTogether: several partitions are one load and one commit, become what they would have become apart, and leave their SKUs
 // cached.
 func TestTogether(t *testing.T) {
 	f := newFakeStore()
 	a := newApplier(t, f)
 	in := [][]Input{at(0, create("S", "b1", 10), allocate("S", "o1", 3)), at(0, create("T", "b1", 5), allocate("U", "o1", 1))}
-	segments, err := a.ApplyTogether(t.Context(), []Part{{0, 0, 2, in[0]}, {1, 0, 2, in[1]}}, nil)
+	segments, err := applyTogether(t, a, []Part{{0, 0, 2, in[0]}, {1, 0, 2, in[1]}}, nil)
 	require.NoError(t, err)
 	require.Equal(t, 1, f.transactions)
 	require.Len(t, f.needs, 1)
@@ -34,16 +40,74 @@ func TestTogether(t *testing.T) {
 	}
 	require.Equal(t, apart.rows(), f.rows())
 
-	_, err = a.ApplyTogether(t.Context(), []Part{{0, 2, 3, at(2, allocate("S", "o2", 1))}, {1, 2, 3, at(2, allocate("T", "o2", 1))}}, nil)
+	_, err = applyTogether(t, a, []Part{{0, 2, 3, at(2, allocate("S", "o2", 1))}, {1, 2, 3, at(2, allocate("T", "o2", 1))}}, nil)
 	require.NoError(t, err)
 	require.Empty(t, f.needs[1].Products)
 
 	a.keptBytesMax = 1
-	segments, err = a.ApplyTogether(t.Context(), []Part{{0, 3, 4, at(3, allocate("S", "o3", 1))}, {1, 3, 4, at(3, allocate("T", "o3", 1))}}, nil)
+	segments, err = applyTogether(t, a, []Part{{0, 3, 4, at(3, allocate("S", "o3", 1))}, {1, 3, 4, at(3, allocate("T", "o3", 1))}}, nil)
 	require.NoError(t, err)
 	require.Len(t, segments, 2)
 	require.Empty(t, segments[0], "they are read from the outbox, in parts")
 	require.Empty(t, segments[1])
+}
+
+// TestTogetherWithWhatEachKnows: parts of several appliers are one commit, decided with what each has cached.
+func TestTogetherWithWhatEachKnows(t *testing.T) {
+	f := newFakeStore()
+	a, b := newApplier(t, f), newApplier(t, f)
+	poll := func(offset int64, s, u allocation.Command) {
+		shares := []Share{{a, []Part{{0, offset, offset + 1, at(offset, s)}}}, {b, []Part{{1, offset, offset + 1, at(offset, u)}}}}
+		segments, err := Together(t.Context(), shares, nil)
+		require.NoError(t, err)
+		require.Len(t, segments, 2)
+	}
+	poll(0, create("S", "b1", 10), create("U", "b1", 5))
+	poll(1, allocate("S", "o1", 3), allocate("U", "o1", 1))
+	require.Equal(t, 2, f.transactions)
+	require.Empty(t, f.needs[1].Products)
+	require.Equal(t, Counters{Commands: 2, Events: 2}, a.Counters)
+	require.Equal(t, Counters{Commands: 2, Events: 2}, b.Counters)
+}
+
+// TestWhatIsOlderThanTheConnectionIsForgotten: S and U are read over the connection of one lane. It is lost, as when Postgres is restored
+// from a backup, and nobody notices but who uses it next. What either lane knows is not used over a connection that is younger.
+func TestWhatIsOlderThanTheConnectionIsForgotten(t *testing.T) {
+	for name, next := range map[string]func(a, b *Applier, s, u Part) error{
+		"each over its own": func(a, b *Applier, s, u Part) error {
+			_, err := b.Apply(t.Context(), 1, u.From, u.Next, u.In)
+			if err == nil {
+				_, err = a.Apply(t.Context(), 0, s.From, s.Next, s.In)
+			}
+			return err
+		},
+		"both over one": func(a, b *Applier, s, u Part) error {
+			_, err := Together(t.Context(), []Share{{a, []Part{s}}, {b, []Part{u}}}, nil)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFakeStore()
+			a, b := newApplier(t, f), newApplier(t, f)
+			other := *f // the other lane's connection to the same database
+			b.store = &other
+			poll := func(offset int64, s, u allocation.Command) (Part, Part) {
+				return Part{0, offset, offset + 1, at(offset, s)}, Part{1, offset, offset + 1, at(offset, u)}
+			}
+			s, u := poll(0, create("S", "b1", 10), create("U", "b1", 5))
+			_, err := Together(t.Context(), []Share{{a, []Part{s}}, {b, []Part{u}}}, nil)
+			require.NoError(t, err)
+			f.made, other.made = time.Now(), time.Now()
+			f.needs, other.needs = nil, nil
+			s, u = poll(1, allocate("S", "o1", 3), allocate("U", "o1", 1))
+			require.NoError(t, next(a, b, s, u))
+			var asked []string
+			for _, need := range append(f.needs, other.needs...) {
+				asked = append(asked, need.Products...)
+			}
+			require.ElementsMatch(t, []string{"S", "U"}, asked)
+		})
+	}
 }
 
 // TestPresumed: that a line to allocate, and the id of its command, were never there is not asked for. Where that was wrong nothing is
@@ -54,7 +118,7 @@ func TestPresumed(t *testing.T) {
 	var next int64
 	together := func(commands ...allocation.Command) error {
 		from := next
-		_, err := a.ApplyTogether(t.Context(), []Part{{0, from, from + int64(len(commands)), at(from, commands...)}}, nil)
+		_, err := applyTogether(t, a, []Part{{0, from, from + int64(len(commands)), at(from, commands...)}}, nil)
 		if err == nil {
 			next += int64(len(commands))
 		}
@@ -145,7 +209,7 @@ func TestApart(t *testing.T) {
 	loads, commits := len(f.needs), f.transactions
 	apart := func(first, second allocation.Command) {
 		t.Helper()
-		_, err := a.ApplyTogether(t.Context(), []Part{{0, f.next[0], f.next[0] + 1, at(f.next[0], first)}, {1, f.next[1], f.next[1] + 1, at(f.next[1], second)}}, nil)
+		_, err := applyTogether(t, a, []Part{{0, f.next[0], f.next[0] + 1, at(f.next[0], first)}, {1, f.next[1], f.next[1] + 1, at(f.next[1], second)}}, nil)
 		require.ErrorIs(t, err, ErrApart)
 		require.Len(t, f.needs, loads)
 		require.Equal(t, commits, f.transactions)
@@ -162,18 +226,22 @@ func TestApart(t *testing.T) {
 	apart(allocate("S", "o1", 1), allocate("SHARED", "o2", 1))
 }
 
-// TestNothingOfWhatIsRefusedTogetherRemains: of two partitions one was moved by another allocator. Neither is written, and
-// nothing of the decision stays in memory.
+// TestNothingOfWhatIsRefusedTogetherRemains: of two partitions, of a lane each, one was moved by another allocator. Neither is written,
+// and nothing of the decision stays in memory.
 func TestNothingOfWhatIsRefusedTogetherRemains(t *testing.T) {
 	f := newFakeStore()
-	a := newApplier(t, f)
-	_, err := a.ApplyTogether(t.Context(), []Part{{0, 0, 1, at(0, create("S", "b1", 1))}, {1, 0, 1, at(0, create("T", "b1", 1))}}, nil)
+	a, b := newApplier(t, f), newApplier(t, f)
+	_, err := Together(t.Context(), []Share{{a, []Part{{0, 0, 1, at(0, create("S", "b1", 1))}}}, {b, []Part{{1, 0, 1, at(0, create("T", "b1", 1))}}}}, nil)
 	require.NoError(t, err)
 	f.next[1] = 9
-	_, err = a.ApplyTogether(t.Context(), []Part{{0, 1, 2, at(1, allocate("S", "o1", 1))}, {1, 1, 2, at(1, allocate("T", "o1", 1))}}, nil)
+	_, err = Together(t.Context(), []Share{{a, []Part{{0, 1, 2, at(1, allocate("S", "o1", 1))}}}, {b, []Part{{1, 1, 2, at(1, allocate("T", "o1", 1))}}}}, nil)
 	require.ErrorIs(t, err, ErrRefused)
 	require.EqualValues(t, 1, f.next[0])
-	require.EqualValues(t, 1, a.Counters.Refusals)
+	require.EqualValues(t, 1, a.Counters.Refusals+b.Counters.Refusals)
+	require.False(t, b.products.Contains("T"))
+	for _, each := range []*Applier{a, b} {
+		require.False(t, each.presuming.may(), "what it names is asked for, for a while")
+	}
 	_, err = a.Apply(t.Context(), 0, 1, 2, at(1, allocate("S", "o2", 1)))
 	require.NoError(t, err)
 	require.Contains(t, f.published(t, 0)[1][0], "Kind:Allocated", "the one unit is still there")
@@ -184,9 +252,9 @@ func TestNothingOfWhatIsRefusedTogetherRemains(t *testing.T) {
 func TestNothingOfWhatIsLeftApartRemains(t *testing.T) {
 	f := newFakeStore()
 	a := newApplier(t, f)
-	_, err := a.ApplyTogether(t.Context(), []Part{{0, 0, 2, at(0, create("S", "b1", 1), create("OTHER", "b1", 1))}}, nil)
+	_, err := applyTogether(t, a, []Part{{0, 0, 2, at(0, create("S", "b1", 1), create("OTHER", "b1", 1))}}, nil)
 	require.NoError(t, err)
-	_, err = a.ApplyTogether(t.Context(), []Part{{0, 2, 3, at(2, allocate("S", "o1", 1))}}, func(segments [][]outbox.Segment) error {
+	_, err = applyTogether(t, a, []Part{{0, 2, 3, at(2, allocate("S", "o1", 1))}}, func(segments [][]outbox.Segment) error {
 		require.Len(t, segments[0], 1, "it is decided")
 		return fmt.Errorf("%w: another lane", ErrApart)
 	})
@@ -203,11 +271,11 @@ func TestNothingOfWhatIsLeftApartRemains(t *testing.T) {
 	require.Zero(t, a.Counters.Refusals, "what is not known is loaded, not guessed")
 }
 
-// TestTogetherOrApartDoesNotMatter: several partitions, which may have SKUs in common, are applied together where that works and
-// apart where it does not, with refused commits, commits whose outcome is not known, and lost caches. What becomes of them
+// TestTogetherOrApartDoesNotMatter: several partitions, of one lane or several, which may have SKUs in common, are applied together where
+// that works and apart where it does not, with refused commits, commits whose outcome is not known, and lost caches. What becomes of them
 // is what becomes of the same polls apart and without bad luck.
 func TestTogetherOrApartDoesNotMatter(t *testing.T) {
-	together, presumed := 0, 0
+	together, several, presumed := 0, 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		polls := anyPolls(t)
 		limits := func(l *Limits) { l.CutLinesMax, l.CommandIDRetention = 3, 10*time.Minute }
@@ -226,14 +294,30 @@ func TestTogetherOrApartDoesNotMatter(t *testing.T) {
 			return lost, !lost || rapid.Bool().Draw(t, "done")
 		}
 		rough.beforeCommit = func(locked bool) { rough.refuseNext = !locked && rapid.IntRange(0, 5).Draw(t, "refused") == 0 }
-		a = newApplier(t, rough, limits, func(l *Limits) { l.ProductsCachedMax = rapid.IntRange(1, 5).Draw(t, "cached") })
+		lanes := make([]*Applier, rapid.IntRange(1, 3).Draw(t, "lanes"))
+		for i := range lanes {
+			lanes[i] = newApplier(t, rough, limits, func(l *Limits) { l.ProductsCachedMax = rapid.IntRange(1, 5).Draw(t, "cached") })
+		}
 		for _, poll := range polls {
 			if len(poll) > 1 {
-				if rapid.Bool().Draw(t, "presumes") {
-					a.presuming = presuming{} // it would rest for longer than the test lasts
+				presumes := rapid.Bool().Draw(t, "presumes")
+				var shares []Share
+				for i, a := range lanes {
+					if presumes {
+						a.presuming = presuming{} // it would rest for longer than the test lasts
+					}
+					of := func(p Part) bool { return int(p.Partition)%len(lanes) == i }
+					if slices.ContainsFunc(poll, of) {
+						theirs := slices.DeleteFunc(slices.Clone(poll), func(p Part) bool { return !of(p) })
+						shares = append(shares, Share{a, theirs})
+					}
 				}
-				if _, err := a.ApplyTogether(t.Context(), poll, nil); err == nil {
+				_, err := Together(t.Context(), shares, nil)
+				if err == nil {
 					together++
+					if len(shares) > 1 {
+						several++
+					}
 					if rough.commits[len(rough.commits)-1].Presumed != nil {
 						presumed++
 					}
@@ -242,13 +326,13 @@ func TestTogetherOrApartDoesNotMatter(t *testing.T) {
 			}
 			for _, p := range poll {
 				for applied := rough.next[p.Partition]; applied < p.Next; applied = rough.next[p.Partition] {
-					if _, err := a.Apply(t.Context(), p.Partition, applied, p.Next, between(p.In, applied, p.Next)); err != nil {
+					if _, err := lanes[int(p.Partition)%len(lanes)].Apply(t.Context(), p.Partition, applied, p.Next, between(p.In, applied, p.Next)); err != nil {
 						require.ErrorIs(t, err, errLost)
 					}
 				}
 			}
 			if rapid.IntRange(0, 5).Draw(t, "forget") == 0 {
-				a.Forget()
+				lanes[0].Forget()
 			}
 		}
 		for p := range int32(3) {
@@ -257,6 +341,7 @@ func TestTogetherOrApartDoesNotMatter(t *testing.T) {
 		require.Equal(t, calm.rows(), rough.rows())
 	})
 	require.Positive(t, together)
+	require.Positive(t, several)
 	require.Positive(t, presumed)
 }
 

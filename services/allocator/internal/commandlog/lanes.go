@@ -16,40 +16,27 @@ import (
 // errOtherLane ends a lane's attempt with nothing written, because another's has ended.
 var errOtherLane = fmt.Errorf("%w: another lane did not come to a decision", apply.ErrApart)
 
-// inLanes applies parts together, those of each lane in a Postgres transaction of its own, side by side. None commits before all
-// have decided: then decided is called, once, with the segments of all parts, beside the lanes, which commit meanwhile. Nothing is
-// written if a lane does not come to a decision. After any other error, also of decided, some lanes may have committed.
+// inLanes applies parts together, those of each lane in a Postgres transaction of its own, side by side; or all in one, where they
+// are few. None commits before all have decided: then decided is called, once, with the segments of all parts, beside the lanes, which
+// commit meanwhile. Nothing is written if a lane does not come to a decision. After any other error, also of decided, some lanes may
+// have committed.
 //
 // Two cores decide and two Postgres processes write, where one of each would leave half of a small machine idle; and it is still
 // one Kafka transaction, which costs a broker as much as dozens of commands, and as much time as deciding them.
 func (s *session) inLanes(ctx context.Context, parts []apply.Part, decided func([][]outbox.Segment) error) ([][]outbox.Segment, error) {
-	of := make([][]int, len(s.lanes)) // which parts
-	busy := 0
-	for i, p := range parts {
-		lane := s.lane(p.Partition)
-		if of[lane] = append(of[lane], i); len(of[lane]) == 1 {
-			busy++
-		}
-	}
+	attempts := s.attempts(parts)
 	var left atomic.Int32
-	left.Store(int32(busy))
+	left.Store(int32(len(attempts)))
 	segments := make([][]outbox.Segment, len(parts))
 	all, one := make(chan struct{}), make(chan struct{}) // all have decided; one has ended with an error
 	var failed sync.Once
-	errs := make([]error, len(s.lanes))
+	errs := make([]error, len(attempts))
 	var working sync.WaitGroup
 	var sending error // of decided
-	for lane, at := range of {
-		if len(at) == 0 {
-			continue
-		}
+	for at, a := range attempts {
 		working.Go(func() {
-			mine := make([]apply.Part, len(at))
-			for i, part := range at {
-				mine[i] = parts[part]
-			}
-			_, errs[lane] = s.lanes[lane].Applier.ApplyTogether(ctx, mine, func(got [][]outbox.Segment) error {
-				for i, part := range at {
+			_, errs[at] = apply.Together(ctx, a.shares, func(got [][]outbox.Segment) error {
+				for i, part := range a.parts {
 					segments[part] = got[i]
 				}
 				if left.Add(-1) == 0 { // the last, which sees what the others have put there
@@ -69,13 +56,47 @@ func (s *session) inLanes(ctx context.Context, parts []apply.Part, decided func(
 					return errOtherLane
 				}
 			})
-			if errs[lane] != nil {
+			if errs[at] != nil {
 				failed.Do(func() { close(one) })
 			}
 		})
 	}
 	working.Wait()
 	return segments, firstOf(slices.Concat(errs, []error{sending}))
+}
+
+// attempt is what one Postgres transaction has of a poll.
+type attempt struct {
+	shares []apply.Share
+	parts  []int // which those are, in the order of the shares
+}
+
+// oneTransactionMax is how many commands are applied in one Postgres transaction, whichever lanes they are of: another transaction is
+// as much work as deciding so many, and on a busy machine those that come next wait for it.
+const oneTransactionMax = 100
+
+// attempts divides a poll's parts among Postgres transactions.
+func (s *session) attempts(parts []apply.Part) []attempt {
+	of, commands := make([]attempt, len(s.lanes)), 0
+	for i, p := range parts {
+		lane := s.lane(p.Partition)
+		a := &of[lane]
+		if a.shares == nil {
+			a.shares = []apply.Share{{Applier: s.lanes[lane].Applier}}
+		}
+		a.shares[0].Parts = append(a.shares[0].Parts, p)
+		a.parts = append(a.parts, i)
+		commands += len(p.In)
+	}
+	of = slices.DeleteFunc(of, func(a attempt) bool { return a.parts == nil })
+	if commands > s.oneTransactionMax {
+		return of
+	}
+	var all attempt
+	for _, a := range of {
+		all.shares, all.parts = append(all.shares, a.shares...), append(all.parts, a.parts...)
+	}
+	return []attempt{all}
 }
 
 // lane is the number of a partition's lane: when it is first asked for the one that has the fewest of the assigned partitions, as

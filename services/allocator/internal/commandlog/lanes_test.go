@@ -20,6 +20,8 @@ type laneStore struct {
 	writes []apply.Write
 }
 
+func (l *laneStore) Connect(context.Context) (made time.Time, err error) { return made, nil }
+
 func (l *laneStore) Load(context.Context, apply.Need) (apply.Loaded, error) {
 	return apply.Loaded{}, l.load()
 }
@@ -32,7 +34,7 @@ func (l *laneStore) Commit(ctx context.Context, writes ...apply.Write) error {
 	return nil
 }
 
-// lanesOf makes a session with a lane for each store. All of them load and commit.
+// lanesOf makes a session with a lane for each store, in a transaction of its own whatever a poll has. All of them load and commit.
 func lanesOf(t *testing.T, stores ...*laneStore) *session {
 	t.Helper()
 	s := &session{Worker: &Worker{}, laneOf: map[int32]int{0: 0, 2: 0, 1: 1, 5: 1, 7: 1}}
@@ -82,6 +84,28 @@ func TestEachLaneHasPartitionsOfItsOwn(t *testing.T) {
 }
 
 func ignored([][]outbox.Segment) error { return nil }
+
+// Few commands are one transaction, whichever lanes their partitions are of.
+func TestFewCommandsAreOneTransaction(t *testing.T) {
+	a, b := &laneStore{}, &laneStore{}
+	s := lanesOf(t, a, b)
+	s.oneTransactionMax = 4
+	segments, err := s.inLanes(t.Context(), partsOf(5, 2, 0, 7), func(of [][]outbox.Segment) error {
+		for i, first := range []int64{50, 20, 0, 70} {
+			require.Equal(t, first, of[i][0].First, "in the order of the parts")
+		}
+		return nil
+	})
+	require.NoError(t, err)
+	require.EqualValues(t, 20, segments[1][0].First)
+	require.Equal(t, []int32{2, 0, 5, 7}, a.partitions())
+	require.Empty(t, b.writes)
+
+	_, err = s.inLanes(t.Context(), partsOf(5, 2, 0, 7, 1), ignored)
+	require.NoError(t, err)
+	require.Equal(t, []int32{2, 0}, a.partitions())
+	require.Equal(t, []int32{5, 7, 1}, b.partitions())
+}
 
 // Whichever partitions a member has, and whichever go, its lanes have as many.
 func TestPartitionsAreSharedAmongLanes(t *testing.T) {

@@ -50,6 +50,8 @@ type session struct {
 	trimmed        time.Time
 	newest         map[int32]time.Time // append time of the newest command, for forgetting ids
 	laneOf         map[int32]int       // by partition; of some that went to other members too
+
+	oneTransactionMax int // commands that are one Postgres transaction, whichever lanes they are of; see attempts
 }
 
 const (

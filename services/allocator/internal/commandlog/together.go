@@ -13,8 +13,8 @@ import (
 	"github.com/lotline/lotline/services/allocator/internal/outbox"
 )
 
-// A poll of which everything is normal is applied in one Postgres transaction a lane, whatever partitions its commands are of: two
-// round trips and one commit, where one partition after the other would take so many of each. And while that commits, the events
+// A poll of which everything is normal is applied in one Postgres transaction a lane, or one for all of them, whatever partitions its
+// commands are of: two round trips and one commit, where one partition after the other would take so many of each. And while that commits, the events
 // are on their way: a Kafka transaction is open, and has them. Nobody sees them before it is committed, which it is only once
 // Postgres has answered in each lane that it has committed. So published never passes applied, and neither waits for the other's disk.
 //
@@ -34,7 +34,7 @@ const (
 	earlyPauseMax = time.Minute
 )
 
-// applyTogether applies a poll in one Postgres transaction a lane, and says whether it did. If it returns a transaction, that is open and
+// applyTogether applies a poll in one Postgres transaction a lane, or one for all, and says whether it did. If it returns a transaction, that is open and
 // has the poll's events. An error means that the poll is to be given up.
 //
 // It is for what is normal. Where it did not apply the poll, nothing is known of what became of it, and all partitions are left to

@@ -74,6 +74,7 @@ type takesAll struct{ apply.Store }
 
 func (*takesAll) Load(context.Context, apply.Need) (apply.Loaded, error) { return apply.Loaded{}, nil }
 func (*takesAll) Commit(context.Context, ...apply.Write) error           { return nil }
+func (*takesAll) Connect(context.Context) (made time.Time, err error)    { return made, nil }
 
 // The partition that waited to be compared went to another session, and nothing comes to this one any more.
 func TestAnIdleSessionWaitsForNothing(t *testing.T) {

@@ -162,7 +162,7 @@ func (s *session) unpark(ctx context.Context) {
 	}
 	standing, err := s.store.Standing(ctx, on)
 	if err != nil {
-		s.forget() // what they hold is true only while the connection lives
+		s.forget()
 	}
 	if err = errors.Join(err, s.look(ctx)); err != nil && ctx.Err() == nil {
 		s.log.Warn("looking whether parked partitions may go on", "error", err)

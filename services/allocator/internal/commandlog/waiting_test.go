@@ -96,7 +96,8 @@ func (l *loads) Load(_ context.Context, need apply.Need) (apply.Loaded, error) {
 	return apply.Loaded{}, nil
 }
 
-func (l *loads) Commit(context.Context, ...apply.Write) error { return nil }
+func (l *loads) Commit(context.Context, ...apply.Write) error        { return nil }
+func (l *loads) Connect(context.Context) (made time.Time, err error) { return made, nil }
 
 // A look after parked partitions that fails takes the connection with it. Behind the next one may be a database restored
 // from a backup, in which the same versions have other content: nothing cached counts any more.

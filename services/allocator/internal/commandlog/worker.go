@@ -48,7 +48,8 @@ type Worker struct {
 }
 
 // Lane is a Postgres connection, and what is decided over it. A partition is of one lane for as long as it is assigned: what is
-// known of its SKUs is in that lane's cache. Neither may be used by anyone but the worker.
+// known of its SKUs is in that lane's cache. Few commands of several lanes are decided over the connection of one of them, those of
+// each with its own cache. Neither may be used by anyone but the worker.
 type Lane struct {
 	Store   *postgres.Store
 	Applier *apply.Applier
@@ -99,7 +100,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	return nil
 }
 
-// forget drops what is cached: it is true only while the connections live, and no commit has an unknown outcome.
+// forget drops what is cached: it is true only while no commit has an unknown outcome.
 func (w *Worker) forget() {
 	for _, l := range w.lanes {
 		l.Applier.Forget()
@@ -113,7 +114,7 @@ func (w *Worker) session(ctx context.Context) error {
 	if err := w.settle(ctx); err != nil {
 		return err
 	}
-	s := &session{Worker: w, parts: make(map[int32]*part), paused: make(map[int32]bool), waits: make(map[int32]*wait), elsewhere: make(map[int32]int64), newest: make(map[int32]time.Time), laneOf: make(map[int32]int), recordsMax: w.config.PollRecordsMax, sinceMax: sinceMax, publishSlow: publishSlow, generation: -1, lostGeneration: -1}
+	s := &session{Worker: w, parts: make(map[int32]*part), paused: make(map[int32]bool), waits: make(map[int32]*wait), elsewhere: make(map[int32]int64), newest: make(map[int32]time.Time), laneOf: make(map[int32]int), recordsMax: w.config.PollRecordsMax, sinceMax: sinceMax, oneTransactionMax: oneTransactionMax, publishSlow: publishSlow, generation: -1, lostGeneration: -1}
 	kafka, err := kgo.NewGroupTransactSession(append(slices.Clone(w.config.Client),
 		kgo.WithHooks(&s.cuts),
 		kgo.ConsumerGroup(w.config.Group),

@@ -45,13 +45,13 @@ const (
 	sqlstateKeyDoubled    = "23505" // unique_violation
 )
 
-// Store is the connection of one lane of a worker. It connects when first used. After an error it drops the connection, so that
-// nothing an old connection read is believed on a new one: behind it may be a database restored from a backup, in
-// which the same version of a SKU has other content. It is not for concurrent use.
+// Store is the connection of one lane of a worker. It connects when first used, and drops the connection after an error. It is not for
+// concurrent use.
 type Store struct {
 	connURL   func() (string, error)
 	timeout   time.Duration // of a transaction
 	conn      *pgx.Conn
+	made      time.Time     // when conn was
 	answerMax time.Duration // for waiting for an answer
 }
 
@@ -127,16 +127,24 @@ func (s *Store) connect(ctx context.Context) (*pgx.Conn, error) {
 	return conn, nil
 }
 
+// Connect implements apply.Store.
+func (s *Store) Connect(ctx context.Context) (made time.Time, err error) {
+	if s.conn == nil {
+		conn, err := s.connect(ctx)
+		if err != nil {
+			return time.Time{}, err
+		}
+		s.conn, s.made = conn, time.Now()
+	}
+	return s.made, nil
+}
+
 // with runs fn on the connection and drops it on any error but a refusal.
 func (s *Store) with(ctx context.Context, fn func(context.Context, *pgx.Conn) error) error {
 	ctx, cancel := context.WithTimeout(ctx, s.answerMax)
 	defer cancel()
-	if s.conn == nil {
-		conn, err := s.connect(ctx)
-		if err != nil {
-			return err
-		}
-		s.conn = conn
+	if _, err := s.Connect(ctx); err != nil {
+		return err
 	}
 	err := refusal(fn(ctx, s.conn))
 	if err != nil && !errors.Is(err, apply.ErrRefused) {
