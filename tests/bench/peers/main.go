@@ -33,7 +33,7 @@ type flags struct {
 	Commands      int           `default:"100000" help:"Commands of a round, for those who are fast; those with a transaction a command have a twentieth."`
 	SKUs          int           `name:"skus" default:"10000" help:"SKUs."`
 	Rate          int           `default:"1000" help:"Commands a second at which latency is measured, of those who are fast; the others have a quarter."`
-	Duration      time.Duration `default:"10s" help:"How long, in one round; 0 leaves latency out."`
+	Duration      time.Duration `default:"10s" help:"How long, in each round; 0 leaves latency out."`
 	Kills         int           `default:"1" help:"How often each is killed in the middle of a round of its own, and started again."`
 	Name          string        `default:"peers" help:"Of the files of results." json:"-"`
 	Results       string        `env:"BENCH_RESULTS" help:"Folder in which results are kept; empty = none." placeholder:"DIR" json:"-"`

@@ -22,16 +22,13 @@ type bench struct {
 	report *report.Report
 }
 
-// measure has a subject do the work: some that does not count, then some as fast as it can, and in the first round some at a rate.
+// measure has a subject do the work: some that does not count, then some as fast as it can, and some at a rate.
 func (b *bench) measure(ctx context.Context, s *subject, round int) error {
 	commands, rate := b.Commands, b.Rate
 	if s.slow {
 		commands, rate = commands/20, rate/4
 	}
-	paced := 0
-	if round == 0 {
-		paced = rate * int(b.Duration.Seconds())
-	}
+	paced := rate * int(b.Duration.Seconds())
 	w := trial.Base(b.SKUs).New(s.warmUp+commands+paced, uint64(round+1))
 	err := b.onSite(ctx, s, w, func(site *trial.Site, _ *running) error { return b.drive(ctx, s, site, w, commands, rate) }, func(site *trial.Site) error {
 		if err := site.CheckEvents(ctx, w); err != nil || !s.postgres {
@@ -101,7 +98,7 @@ func (b *bench) drive(ctx context.Context, s *subject, site *trial.Site, w *tria
 		return err
 	}
 	b.report.Add(throughput, s.name, "commands", "/s", float64(commands)/took.Seconds())
-	if len(w.Commands) == s.warmUp+commands {
+	if b.Duration == 0 {
 		return nil
 	}
 	l, err := site.Pace(ctx, d, w, s.warmUp+commands, rate, func(trial.Schedule) {})
@@ -113,11 +110,15 @@ func (b *bench) drive(ctx context.Context, s *subject, site *trial.Site, w *tria
 	return nil
 }
 
-// ratios says how many times the others' throughput Lotline's is.
+// ratios says how many times the others' throughput Lotline's is, and its latency, where that is at the same rate.
 func (b *bench) ratios(chosen []*subject) {
+	if len(chosen) == 1 || chosen[0].name != lotline {
+		return
+	}
 	for _, s := range chosen {
-		if others := b.report.Value(throughput, s.name, "commands"); len(chosen) > 1 && chosen[0].name == lotline {
-			b.report.Add(throughput, s.name, "Lotline's, as a multiple", "", b.report.Value(throughput, lotline, "commands")/others)
+		b.report.Add(throughput, s.name, "Lotline's, as a multiple", "", b.report.Value(throughput, lotline, "commands")/b.report.Value(throughput, s.name, "commands"))
+		if b.Duration > 0 && !s.slow {
+			b.report.Add(latency, s.name, "Lotline's p50, as a multiple", "", b.report.Value(latency, lotline, "p50")/b.report.Value(latency, s.name, "p50"))
 		}
 	}
 }
