@@ -28,11 +28,29 @@ type live struct {
 	group   *errgroup.Group
 
 	mu   sync.Mutex
-	seen []time.Duration
+	seen []seen
 }
 
-// during returns how long commands took that were acknowledged while fn ran, and seen before it ended.
-func (l *live) during(ctx context.Context, fn func() error) ([]time.Duration, error) {
+// seen is when a command was acknowledged, and how long it took from then.
+type seen struct {
+	at   time.Time
+	took time.Duration
+}
+
+// tookOf are those that were acknowledged before a moment, and those that were after.
+func tookOf(all []seen, moment time.Time) (before, after []time.Duration) {
+	for _, s := range all {
+		if s.at.Before(moment) {
+			before = append(before, s.took)
+		} else {
+			after = append(after, s.took)
+		}
+	}
+	return before, after
+}
+
+// during returns how long commands took that were seen while fn ran.
+func (l *live) during(ctx context.Context, fn func() error) ([]seen, error) {
 	l.mu.Lock()
 	from := len(l.seen)
 	l.mu.Unlock()
@@ -116,22 +134,23 @@ func (l *live) watch(ctx context.Context, s *site, acknowledged <-chan time.Time
 			return err
 		}
 		answered := time.Now()
-		l.note(answered.Sub(at))
+		l.note(at, answered)
 		for ; version < newest; version++ { // other commands that this answer has
 			at, more := <-acknowledged
 			if !more {
 				return nil
 			}
-			l.note(max(0, answered.Sub(at))) // a row may be there before its acknowledgement is
+			l.note(at, answered)
 		}
 	}
 	return nil
 }
 
-func (l *live) note(took time.Duration) {
+// note may be told of a row that was there before its acknowledgement.
+func (l *live) note(acknowledged, answered time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.seen = append(l.seen, took)
+	l.seen = append(l.seen, seen{acknowledged, max(0, answered.Sub(acknowledged))})
 }
 
 // await returns the probe's version for readers once it is at least that.

@@ -94,14 +94,17 @@ func (s *site) round(ctx context.Context, live *live) (done *rebuilt, err error)
 	if err != nil {
 		return nil, err
 	}
+	var began time.Time
 	meanwhile, err := live.during(ctx, func() (err error) {
+		began = time.Now()
 		done, err = s.rebuild(ctx)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	done.before, done.meanwhile = before, meanwhile
+	_, done.before = tookOf(before, time.Time{})
+	done.filling, done.comparing = tookOf(meanwhile, began.Add(time.Duration(done.FillSeconds*float64(time.Second))))
 	if err := s.check(ctx, " AND orderid LIKE 'order-%'"); err != nil { // those of the live path are on their way
 		return nil, err
 	}

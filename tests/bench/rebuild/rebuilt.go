@@ -29,8 +29,8 @@ type rebuilt struct {
 
 	cpu    []cost
 	memory int64 // the most that it had, in bytes
-	// before and meanwhile are how long the live path took.
-	before, meanwhile []time.Duration
+	// How long the live path took: before, while the generation was filled, and while it caught up and was compared.
+	before, filling, comparing []time.Duration
 }
 
 // cost is the CPU time of a process.
@@ -128,9 +128,21 @@ func (done *rebuilt) add(r *report.Report, lines, read, insert float64) {
 		r.Add(cpu, c.name, "a line", "us", float64(c.time.Microseconds())/lines)
 	}
 	const livePath, times = "live path: from Kafka's acknowledgement to a row that is read with FINAL", "p99, as a multiple of before"
-	r.AddLatencies(livePath, "before", done.before)
-	r.AddLatencies(livePath, "meanwhile", done.meanwhile)
-	r.Add(livePath, "meanwhile", times, "", p99(done.meanwhile)/p99(done.before))
+	for _, while := range []struct {
+		row  string
+		took []time.Duration
+	}{
+		{"before", done.before},
+		{"meanwhile", slices.Concat(done.filling, done.comparing)},
+		{"of it while it was filled", done.filling},
+		{"of it while it caught up and was compared", done.comparing},
+	} {
+		if len(while.took) == 0 { // few lines are filled in no time
+			continue
+		}
+		r.AddLatencies(livePath, while.row, while.took)
+		r.Add(livePath, while.row, times, "", p99(while.took)/p99(done.before))
+	}
 }
 
 func p99(took []time.Duration) float64 {
