@@ -18,11 +18,10 @@ import (
 const readRowsMax = 50_000
 
 // loadSettings leave it to merges to drop rows of one key: of those that are loaded hardly any have the same, and looking
-// for them costs half as much again as writing them. And they leave the server's cores to the live path, where it wants them.
+// for them costs half as much again as writing them.
 var loadSettings = func() clickhouse.Settings {
 	settings := maps.Clone(insertSettings)
 	settings["optimize_on_insert"] = 0
-	settings["os_threads_nice_value_query"] = niceValue
 	return settings
 }()
 
@@ -160,12 +159,9 @@ func (c *lineColumns) of(rows []readmodel.LineRow, days *block) ([]column, error
 	}, nil
 }
 
-// niceValue of threads of the server that work for a rebuild, where it may set one.
-const niceValue = 5
-
 // compareSettings leave the server's cores to those that write and ask: nobody waits for a comparison. On a cluster a shard looks
 // lines up among its own, where all of an order's are.
-var compareSettings = clickhouse.Settings{"max_threads": 1, "os_threads_nice_value_query": niceValue, "distributed_product_mode": "local"}
+var compareSettings = clickhouse.Settings{"max_threads": 1, "os_threads_nice_value_query": 5, "distributed_product_mode": "local"}
 
 // Read reads the tables one after the other: SKUs first, so that what a row says is not older than its SKU's.
 func (g *Generations) Read(ctx context.Context, generation int, skus []string, handle func(*readmodel.State) error) error {
