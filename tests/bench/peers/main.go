@@ -92,6 +92,11 @@ func run(ctx context.Context, f flags) (err error) {
 	}
 	b := &bench{flags: f, ground: ground, report: report.New(f.Name, f, versions)}
 	b.report.Plots = []report.Plot{{Name: "throughput", Title: "The same work, done otherwise", Table: throughput, Measures: []string{"commands"}, Y: "commands/s"}}
+	if f.Rounds > 1 { // one is for a look
+		if err := b.warmUp(ctx, chosen[0]); err != nil {
+			return err
+		}
+	}
 	for round := range f.Rounds {
 		for i := range chosen { // another one is first each time
 			if err := b.measure(ctx, chosen[(i+round)%len(chosen)], round); err != nil {

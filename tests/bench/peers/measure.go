@@ -43,6 +43,15 @@ func (b *bench) measure(ctx context.Context, s *subject, round int) error {
 	return nil
 }
 
+// warmUp has a subject do its work once before anybody is measured. The broker's JVM compiles what it does often: at a steady rate whoever
+// came first waited four times as long for his events as two rounds later, and the others did not.
+func (b *bench) warmUp(ctx context.Context, s *subject) error {
+	uncounted := *b
+	uncounted.report = report.New(b.Name, b.flags, nil)
+	fmt.Fprintln(os.Stderr, "a round that does not count, for the broker")
+	return uncounted.measure(ctx, s, 0)
+}
+
 // onSite starts a subject on a site of its own, has it work, stops what runs of it then, and checks what it left there.
 func (b *bench) onSite(ctx context.Context, s *subject, w *trial.Work, work func(*trial.Site, *running) error, check func(*trial.Site) error) (err error) {
 	site, err := b.ground.NewSite(ctx, w.Partitions)

@@ -25,7 +25,7 @@ func TestPeersAreMeasuredAndChecked(t *testing.T) {
 	f := flags{
 		Name:    "peers",
 		Servers: trial.Servers{Postgres: postgrestest.Database(t), Kafka: []string{isolation.Kfake(t)}},
-		Only:    []string{lotline, "by hand"}, Rounds: 1, Commands: 400, SKUs: 20, Rate: 100, Duration: time.Second, Results: t.TempDir(),
+		Only:    []string{lotline, "by hand"}, Rounds: 2, Commands: 400, SKUs: 20, Rate: 100, Duration: time.Second, Results: t.TempDir(),
 	}
 	require.NoError(t, run(t.Context(), f))
 	require.FileExists(t, filepath.Join(f.Results, "peers.json"))
