@@ -130,6 +130,8 @@ func (s *Store) connect(ctx context.Context) (*pgx.Conn, error) {
 // Connect implements apply.Store.
 func (s *Store) Connect(ctx context.Context) (made time.Time, err error) {
 	if s.conn == nil {
+		ctx, cancel := context.WithTimeout(ctx, s.answerMax)
+		defer cancel()
 		conn, err := s.connect(ctx)
 		if err != nil {
 			return time.Time{}, err
