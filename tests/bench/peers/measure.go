@@ -47,7 +47,7 @@ func (b *bench) measure(ctx context.Context, s *subject, round int) error {
 // came first waited four times as long for his events as two rounds later, and the others did not.
 func (b *bench) warmUp(ctx context.Context, s *subject) error {
 	uncounted := *b
-	uncounted.report = report.New(b.Name, b.flags, nil)
+	uncounted.report = new(report.Report)
 	fmt.Fprintln(os.Stderr, "a round that does not count, for the broker")
 	return uncounted.measure(ctx, s, 0)
 }

@@ -37,19 +37,15 @@ type seen struct {
 	took time.Duration
 }
 
-// tookOf are those that were acknowledged before a moment, and those that were after.
-func tookOf(all []seen, moment time.Time) (before, after []time.Duration) {
-	for _, s := range all {
-		if s.at.Before(moment) {
-			before = append(before, s.took)
-		} else {
-			after = append(after, s.took)
-		}
+func took(all []seen) []time.Duration {
+	took := make([]time.Duration, len(all))
+	for i := range all {
+		took[i] = all[i].took
 	}
-	return before, after
+	return took
 }
 
-// during returns how long commands took that were seen while fn ran.
+// during returns the commands that were seen while fn ran, in the order in which they were acknowledged.
 func (l *live) during(ctx context.Context, fn func() error) ([]seen, error) {
 	l.mu.Lock()
 	from := len(l.seen)

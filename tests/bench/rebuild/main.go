@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -103,8 +104,9 @@ func (s *site) round(ctx context.Context, live *live) (done *rebuilt, err error)
 	if err != nil {
 		return nil, err
 	}
-	_, done.before = tookOf(before, time.Time{})
-	done.filling, done.comparing = tookOf(meanwhile, began.Add(time.Duration(done.FillSeconds*float64(time.Second))))
+	filled := began.Add(time.Duration(done.FillSeconds * float64(time.Second)))
+	at, _ := slices.BinarySearchFunc(meanwhile, filled, func(s seen, moment time.Time) int { return s.at.Compare(moment) })
+	done.before, done.filling, done.comparing = took(before), took(meanwhile[:at]), took(meanwhile[at:])
 	if err := s.check(ctx, " AND orderid LIKE 'order-%'"); err != nil { // those of the live path are on their way
 		return nil, err
 	}

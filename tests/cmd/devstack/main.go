@@ -17,7 +17,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/gofrs/flock"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/lotline/lotline/pkg/lifecycle"
@@ -68,14 +67,11 @@ func main() {
 
 // run works until ctx ends or something of the stack does.
 func run(ctx context.Context, c config, out io.Writer) (err error) {
-	if err := os.MkdirAll(c.RunDir, 0o755); err != nil {
-		return fmt.Errorf("make the directory for data: %w", err)
+	release, err := servers.Hold(c.RunDir, fmt.Sprintf("another stack runs in %s: stop it, or set LOTLINE_RUN_DIR and other ports", c.RunDir))
+	if err != nil {
+		return err
 	}
-	lock := flock.New(filepath.Join(c.RunDir, "lock"))
-	if locked, err := lock.TryLock(); err != nil || !locked {
-		return errors.Join(fmt.Errorf("another stack runs in %s: stop it, or set LOTLINE_RUN_DIR and other ports", c.RunDir), err)
-	}
-	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	defer func() { err = errors.Join(err, release()) }()
 	if err := c.portsFree(); err != nil {
 		return err
 	}

@@ -21,7 +21,6 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
-	"github.com/gofrs/flock"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lotline/lotline/tests/servers"
@@ -70,7 +69,7 @@ func (f flags) run(ctx context.Context) (err error) {
 			defer os.RemoveAll(clickHouse)
 		}
 	}
-	release, err := hold(dir)
+	release, err := servers.Hold(dir, fmt.Sprintf("other servers run in %s: stop them, or name another directory with --data", dir))
 	if err != nil {
 		return err
 	}
@@ -105,18 +104,6 @@ func (f flags) run(ctx context.Context) (err error) {
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	return cmd.Run()
-}
-
-// hold keeps others away from a directory: Postgres would refuse a second one of itself, and Apache Kafka would spoil the log of the first.
-func hold(dir string) (release func() error, err error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("make the directory for data: %w", err)
-	}
-	lock := flock.New(filepath.Join(dir, "lock"))
-	if locked, err := lock.TryLock(); err != nil || !locked {
-		return nil, errors.Join(fmt.Errorf("other servers run in %s: stop them, or name another directory with --data", dir), err)
-	}
-	return lock.Unlock, nil
 }
 
 // start starts what was asked for side by side; what is running is returned with an error too.

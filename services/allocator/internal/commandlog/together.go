@@ -14,9 +14,10 @@ import (
 )
 
 // A poll of which everything is normal is applied in one Postgres transaction a lane, or one for all of them, whatever partitions its
-// commands are of: two round trips and one commit, where one partition after the other would take so many of each. And while that commits, the events
-// are on their way: a Kafka transaction is open, and has them. Nobody sees them before it is committed, which it is only once
-// Postgres has answered in each lane that it has committed. So published never passes applied, and neither waits for the other's disk.
+// commands are of: two round trips and one commit, where one partition after the other would take so many of each. And while that
+// commits, the events are on their way: a Kafka transaction is open, and has them. Nobody sees them before it is committed, which it
+// is only once Postgres has answered in each lane that it has committed. So published never passes applied, and neither waits for the
+// other's disk.
 //
 //	Postgres refuses one lane, or its answer is lost: the Kafka transaction is aborted and the poll dropped; what was decided, if
 //	  anything was, is in the outbox when its records come again
@@ -34,8 +35,8 @@ const (
 	earlyPauseMax = time.Minute
 )
 
-// applyTogether applies a poll in one Postgres transaction a lane, or one for all, and says whether it did. If it returns a transaction, that is open and
-// has the poll's events. An error means that the poll is to be given up.
+// applyTogether applies a poll in one Postgres transaction a lane, or one for all, and says whether it did. If it returns a transaction,
+// that is open and has the poll's events. An error means that the poll is to be given up.
 //
 // It is for what is normal. Where it did not apply the poll, nothing is known of what became of it, and all partitions are left to
 // apply, which reads where they are, and tries, waits, compares and halts for each of them by itself.

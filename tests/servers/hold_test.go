@@ -1,4 +1,4 @@
-package main
+package servers
 
 import (
 	"path/filepath"
@@ -9,12 +9,13 @@ import (
 
 func TestServersShareNoDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "made")
-	release, err := hold(dir)
+	refusal := "other servers run in " + dir + ": stop them, or name another directory with --data"
+	release, err := Hold(dir, refusal)
 	require.NoError(t, err)
-	_, err = hold(dir)
+	_, err = Hold(dir, refusal)
 	require.EqualError(t, err, "other servers run in "+dir+": stop them, or name another directory with --data")
 	require.NoError(t, release())
-	release, err = hold(dir)
+	release, err = Hold(dir, refusal)
 	require.NoError(t, err)
 	require.NoError(t, release())
 }
