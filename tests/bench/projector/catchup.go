@@ -90,10 +90,11 @@ func (b *bench) fromTopic(ctx context.Context, h *readmodeltest.History) (c caug
 		return c, err
 	}
 	var first uint64
-	for first == 0 {
-		if err := s.conn.QueryRow(ctx, "SELECT count() FROM events").Scan(&first); err != nil {
-			return c, err
-		}
+	if err := await(ctx, time.Millisecond, func(ctx context.Context) (bool, error) {
+		err := s.conn.QueryRow(ctx, "SELECT count() FROM events").Scan(&first)
+		return first > 0, err
+	}); err != nil {
+		return c, err
 	}
 	if int(first) >= len(h.Records)/2 {
 		return c, fmt.Errorf("%d of %d events were written at once: take more events", first, len(h.Records))

@@ -125,21 +125,11 @@ func probe(version int, at time.Time) readmodel.Record {
 
 // awaitProbe returns once the probe's newest version is at least that.
 func (s *site) awaitProbe(ctx context.Context, version int) error {
-	for {
+	return await(ctx, probeEvery, func(ctx context.Context) (bool, error) {
 		var newest uint64
 		err := s.conn.QueryRow(ctx, "SELECT max(version) FROM skus FINAL WHERE sku = ? SETTINGS max_threads = 1", probeSKU).Scan(&newest)
-		if err != nil {
-			return err
-		}
-		if newest >= uint64(version) {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(probeEvery):
-		}
-	}
+		return newest >= uint64(version), err
+	})
 }
 
 // parts returns the active parts of the table that has most.

@@ -33,6 +33,9 @@ import (
 	"github.com/lotline/lotline/topics"
 )
 
+// projectedWithin is more than any wait for the projector takes.
+const projectedWithin = 2 * time.Minute
+
 type bench struct {
 	flags
 	binary  string
@@ -75,6 +78,8 @@ type site struct {
 	admin  *kadm.Client
 	topic  string
 	group  string
+	// projector is the one that was started last; nil: none was
+	projector *process
 }
 
 func (b *bench) newSite(ctx context.Context) (*site, error) {
@@ -106,6 +111,9 @@ func (b *bench) newSite(ctx context.Context) (*site, error) {
 }
 
 func (s *site) close(ctx context.Context) error {
+	if p := s.projector; p != nil && p.cmd.ProcessState == nil { // something failed before it was stopped
+		_ = errors.Join(p.cmd.Process.Kill(), p.cmd.Wait())
+	}
 	_, topic := s.admin.DeleteTopics(ctx, s.topic)
 	s.client.Close()
 	return errors.Join(topic, s.conn.Exec(ctx, "DROP DATABASE "+s.prefix), s.conn.Close())
@@ -158,6 +166,7 @@ func (s *site) start(ctx context.Context) (*process, error) {
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start the projector: %w", err)
 	}
+	s.projector = p
 	return p, nil
 }
 
@@ -179,22 +188,35 @@ func (s *site) awaitProjected(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for {
+	return await(ctx, 10*time.Millisecond, func(ctx context.Context) (bool, error) {
 		at, err := s.admin.FetchOffsets(ctx, s.group)
-		if err == nil {
-			left := int64(0)
-			ends.Each(func(end kadm.ListedOffset) {
-				committed, _ := at.Lookup(s.topic, end.Partition)
-				left += end.Offset - max(committed.At, 0)
-			})
-			if left == 0 {
-				return nil
-			}
+		if err != nil { // the group may not be there yet
+			return false, nil
+		}
+		left := int64(0)
+		ends.Each(func(end kadm.ListedOffset) {
+			committed, _ := at.Lookup(s.topic, end.Partition)
+			left += end.Offset - max(committed.At, 0)
+		})
+		return left == 0, nil
+	})
+}
+
+// await asks again and again until it is so. A projector that has stopped, or cannot begin, ends the wait too.
+func await(ctx context.Context, every time.Duration, so func(context.Context) (bool, error)) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, projectedWithin, fmt.Errorf("the projector has not projected what it was to within %s", projectedWithin))
+	defer cancel()
+	for {
+		yes, err := so(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil || yes:
+			return err
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(10 * time.Millisecond):
+		case <-time.After(every):
 		}
 	}
 }
