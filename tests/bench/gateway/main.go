@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -45,7 +46,7 @@ func main() {
 	var f flags
 	kong.Parse(&f, kong.Name("gateway"), kong.Description("Measures the gateway, and checks its answers."))
 	slog.SetLogLoggerLevel(slog.LevelError)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, f); err != nil {
 		fmt.Fprintln(os.Stderr, "gateway bench:", err)

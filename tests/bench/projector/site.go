@@ -111,6 +111,7 @@ func (b *bench) newSite(ctx context.Context) (*site, error) {
 }
 
 func (s *site) close(ctx context.Context) error {
+	ctx = context.WithoutCancel(ctx)
 	if p := s.projector; p != nil && p.cmd.ProcessState == nil { // something failed before it was stopped
 		_ = errors.Join(p.cmd.Process.Kill(), p.cmd.Wait())
 	}

@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -40,7 +41,7 @@ func main() {
 	var f flags
 	kong.Parse(&f, kong.Name("readmodels"), kong.Description("Measures the four read models side by side."))
 	slog.SetDefault(slog.New(slog.DiscardHandler))
-	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
 	if err := run(ctx, f, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "readmodels:", err)

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -39,7 +40,7 @@ func main() {
 	var f flags
 	kong.Parse(&f, kong.Name("rebuild"), kong.Description("Measures a rebuild from state, and checks what it made."))
 	slog.SetLogLoggerLevel(slog.LevelError) // the services talk
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, f); err != nil {
 		fmt.Fprintln(os.Stderr, "rebuild bench:", err)

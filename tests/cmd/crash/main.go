@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -46,7 +47,7 @@ func main() {
 		Drill drillCmd `cmd:"" help:"Inject faults of one kind after another, and report those that took effect."`
 	}
 	command := kong.Parse(&cli, kong.Description("Breaks the pipeline under load and verifies what is left."))
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var err error
 	if command.Command() == "kills" {
