@@ -112,12 +112,13 @@ func (b *bench) newSite(ctx context.Context) (*site, error) {
 
 func (s *site) close(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
+	var left error
 	if p := s.projector; p != nil && p.cmd.ProcessState == nil { // something failed before it was stopped
-		_ = errors.Join(p.cmd.Process.Kill(), p.cmd.Wait())
+		left = errors.Join(p.cmd.Process.Kill(), p.cmd.Wait(), fmt.Errorf("the projector had said: %s", p.log))
 	}
 	_, topic := s.admin.DeleteTopics(ctx, s.topic)
 	s.client.Close()
-	return errors.Join(topic, s.conn.Exec(ctx, "DROP DATABASE "+s.prefix), s.conn.Close())
+	return errors.Join(left, topic, s.conn.Exec(ctx, "DROP DATABASE "+s.prefix), s.conn.Close())
 }
 
 // publish appends events in one transaction, and returns when it had ended.
