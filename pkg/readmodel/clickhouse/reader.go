@@ -21,6 +21,10 @@ const (
 	resultRowsMax      = 1_000_000 // of one query, for all its keys
 )
 
+// What is asked for by key is asked for by PREWHERE: rows with other keys are dropped before FINAL has looked at their other columns,
+// which for 200 SKUs took two fifths of the time. ClickHouse does not do so by itself with FINAL, as of a column that is not of the
+// sorting key the newest row might be dropped, and an older one answered; rows that replace each other have the same key.
+
 // One line more than is answered shows that there are too many. Lines are put in order here: of the 2.8 ms that an order took when
 // asked for alone, ClickHouse's sorting was 0.14, LIMIT BY 0.12 and IN 0.17.
 var (
@@ -28,17 +32,17 @@ var (
 	ordersSQL = fmt.Sprintf(linesOf+"orderid IN {keys:Array(String)} LIMIT %d BY orderid", readmodel.OrderLinesMax+1)
 )
 
-const linesOf = "SELECT orderid, sku, batchref, qty, eta, version FROM order_lines FINAL WHERE "
+const linesOf = "SELECT orderid, sku, batchref, qty, eta, version FROM order_lines FINAL PREWHERE "
 
 // These are more lines than were asked for, if several orders and SKUs were: pairs are told apart by who reads them.
 const linesSQL = `
 SELECT orderid, sku, batchref, qty, eta, version FROM order_lines FINAL
-WHERE orderid IN {keys:Array(String)} AND sku IN {skus:Array(String)}`
+PREWHERE orderid IN {keys:Array(String)} AND sku IN {skus:Array(String)}`
 
-const skusSQL = `SELECT sku, version, available FROM skus FINAL WHERE sku IN {keys:Array(String)}`
+const skusSQL = `SELECT sku, version, available FROM skus FINAL PREWHERE sku IN {keys:Array(String)}`
 
 const stockSQL = `
-SELECT sku, ref, qty, available, eta, version FROM stock FINAL WHERE sku IN {keys:Array(String)}
+SELECT sku, ref, qty, available, eta, version FROM stock FINAL PREWHERE sku IN {keys:Array(String)}
 ORDER BY sku, eta NULLS FIRST, ref`
 
 // Without FINAL: a row that was written twice is the same row, and the first
