@@ -53,8 +53,8 @@ type Reader interface {
 	Name() string
 	// Check fails where the questions would.
 	Check(ctx context.Context) error
-	// Orders returns the allocated lines of orders, by SKU, at most OrderLinesMax + 1 of each.
-	Orders(ctx context.Context, orderIDs []string) (map[string][]Line, error)
+	// Orders returns where the lines of orders are allocated, by SKU, at most OrderLinesMax + 1 of each.
+	Orders(ctx context.Context, orderIDs []string) (map[string][]Allocation, error)
 	// Lines returns single order lines, if they are allocated.
 	Lines(ctx context.Context, keys []LineKey) (map[LineKey]Line, error)
 	// Availability returns what is left of SKUs and their batches.
@@ -76,6 +76,12 @@ type Lister interface {
 
 // LineKey names an order line.
 type LineKey struct{ OrderID, SKU string }
+
+// Allocation is what is asked most: which batch a line of an order has. The rest of the line would have to be read too.
+type Allocation struct {
+	SKU, BatchRef string
+	Version       uint64 // of the SKU, when the line last changed
+}
 
 // Line is an order line that has a batch.
 type Line struct {

@@ -108,15 +108,13 @@ func createSchema(ctx context.Context, url, schema string) error {
 	return nil
 }
 
-const lineColumns = `l.orderid, l.sku, l.batchref, l.qty, coalesce(to_char(l.eta, 'YYYY-MM-DD'), ''), l.version`
-
 const stockColumns = `s.sku, s.version, s.available, b.ref, b.qty, b.available, coalesce(to_char(b.eta, 'YYYY-MM-DD'), ''), b.version`
 
 var queries = pgreader.Queries{
-	Orders: fmt.Sprintf(`SELECT %s FROM unnest($1::text[]) AS k (orderid)
+	Orders: fmt.Sprintf(`SELECT l.orderid, l.sku, l.batchref, l.version FROM unnest($1::text[]) AS k (orderid)
 		CROSS JOIN LATERAL (SELECT * FROM order_lines o WHERE o.orderid = k.orderid ORDER BY o.sku LIMIT %d) AS l
-		ORDER BY l.orderid, l.sku`, lineColumns, readmodel.OrderLinesMax+1),
-	Lines: `SELECT ` + lineColumns + ` FROM unnest($1::text[], $2::text[]) AS k (orderid, sku)
+		ORDER BY l.orderid, l.sku`, readmodel.OrderLinesMax+1),
+	Lines: `SELECT l.orderid, l.sku, l.batchref, l.qty, coalesce(to_char(l.eta, 'YYYY-MM-DD'), ''), l.version FROM unnest($1::text[], $2::text[]) AS k (orderid, sku)
 		JOIN order_lines l ON l.orderid = k.orderid AND l.sku = k.sku`,
 	Availability: `SELECT ` + stockColumns + `
 		FROM skus s LEFT JOIN stock b ON b.sku = s.sku WHERE s.sku = ANY ($1::text[]) ORDER BY s.sku, b.eta NULLS FIRST, b.ref`,

@@ -15,7 +15,7 @@ import (
 // answers is what every question about what a history names has to be answered with. It is made by telling the history in
 // order; nothing of it is taken from what the stores do.
 type answers struct {
-	orders       map[string][]readmodel.Line
+	orders       map[string][]readmodel.Allocation
 	lines        map[readmodel.LineKey]readmodel.Line
 	availability map[string]readmodel.Availability
 	skus         map[string][]string
@@ -29,7 +29,7 @@ type answers struct {
 // tell returns the answers after a history. Its events are those of each SKU in the order of versions.
 func tell(history []readmodel.Record) answers {
 	a := answers{
-		orders: map[string][]readmodel.Line{}, lines: map[readmodel.LineKey]readmodel.Line{}, availability: map[string]readmodel.Availability{},
+		orders: map[string][]readmodel.Allocation{}, lines: map[readmodel.LineKey]readmodel.Line{}, availability: map[string]readmodel.Availability{},
 		skus: map[string][]string{}, outcomes: map[string]readmodel.Outcome{},
 		askedOrders: map[string]bool{}, askedSKUs: map[string]bool{}, askedRefs: map[string]bool{}, askedCommands: map[string]bool{},
 		askedLines: map[readmodel.LineKey]bool{},
@@ -52,10 +52,10 @@ func tell(history []readmodel.Record) answers {
 		}
 	}
 	for key, l := range a.lines {
-		a.orders[key.OrderID] = append(a.orders[key.OrderID], l)
+		a.orders[key.OrderID] = append(a.orders[key.OrderID], readmodel.Allocation{SKU: l.SKU, BatchRef: l.BatchRef, Version: l.Version})
 	}
 	for _, lines := range a.orders {
-		slices.SortFunc(lines, func(a, b readmodel.Line) int { return cmp.Compare(a.SKU, b.SKU) })
+		slices.SortFunc(lines, func(a, b readmodel.Allocation) int { return cmp.Compare(a.SKU, b.SKU) })
 	}
 	for ref, skus := range a.skus {
 		slices.Sort(skus)
@@ -119,7 +119,7 @@ func (a answers) require(t *testing.T, s Store, r readmodel.Reader) {
 		}
 	}
 	require.Equal(t, availability, askAll(t, a.askedSKUs, func(keys []string) (map[string]readmodel.Availability, error) { return r.Availability(ctx, keys) }))
-	require.Equal(t, a.orders, askAll(t, a.askedOrders, func(keys []string) (map[string][]readmodel.Line, error) { return r.Orders(ctx, keys) }))
+	require.Equal(t, a.orders, askAll(t, a.askedOrders, func(keys []string) (map[string][]readmodel.Allocation, error) { return r.Orders(ctx, keys) }))
 	require.Equal(t, a.lines, askAll(t, a.askedLines, func(keys []readmodel.LineKey) (map[readmodel.LineKey]readmodel.Line, error) {
 		return r.Lines(ctx, keys)
 	}))

@@ -99,10 +99,16 @@ func (s Store) view(t *testing.T) {
 
 	orders, err := p.Reader.Orders(t.Context(), []string{"order1", "no order"})
 	require.NoError(t, err)
-	require.Equal(t, map[string][]readmodel.Line{"order1": {
-		{OrderID: "order1", SKU: "sku1", BatchRef: "sku1batch", Qty: 20, Version: 2},
-		{OrderID: "order1", SKU: "sku2", BatchRef: "sku2batch", Qty: 20, ETA: "2031-01-02", Version: 2},
+	require.Equal(t, map[string][]readmodel.Allocation{"order1": {
+		{SKU: "sku1", BatchRef: "sku1batch", Version: 2},
+		{SKU: "sku2", BatchRef: "sku2batch", Version: 2},
 	}}, orders)
+	key := readmodel.LineKey{OrderID: "order1", SKU: "sku2"}
+	lines, err := p.Reader.Lines(t.Context(), []readmodel.LineKey{key, {OrderID: "order1", SKU: "no sku"}})
+	require.NoError(t, err)
+	require.Equal(t, map[readmodel.LineKey]readmodel.Line{
+		key: {OrderID: "order1", SKU: "sku2", BatchRef: "sku2batch", Qty: 20, ETA: "2031-01-02", Version: 2},
+	}, lines)
 	found, err := p.Reader.Availability(t.Context(), []string{"sku1"})
 	require.NoError(t, err)
 	require.Equal(t, []string{"sku1batch", "sku1batch-later"}, []string{found["sku1"].Batches[0].Ref, found["sku1"].Batches[1].Ref})
@@ -130,9 +136,9 @@ func (s Store) moves(t *testing.T) {
 	p := s.told(t, h.records)
 	orders, err := p.Reader.Orders(t.Context(), []string{"o1", "o2", "o3", "o4"})
 	require.NoError(t, err)
-	require.Equal(t, map[string][]readmodel.Line{
-		"o1": {{OrderID: "o1", SKU: "CHAIR", BatchRef: "b2", Qty: 3, ETA: "2031-01-02", Version: 6}},
-		"o2": {{OrderID: "o2", SKU: "TABLE", BatchRef: "b1", Qty: 2, Version: 3}},
+	require.Equal(t, map[string][]readmodel.Allocation{
+		"o1": {{SKU: "CHAIR", BatchRef: "b2", Version: 6}},
+		"o2": {{SKU: "TABLE", BatchRef: "b1", Version: 3}},
 	}, orders)
 	tell(h.records).require(t, s, p.Reader)
 }
@@ -205,7 +211,7 @@ func (s Store) largeOrder(t *testing.T) {
 		orders, err := p.Reader.Orders(t.Context(), asked)
 		require.NoError(t, err)
 		require.Len(t, orders["large"], readmodel.OrderLinesMax+1, "one more shows that there are too many")
-		require.True(t, slices.IsSortedFunc(orders["large"], func(a, b readmodel.Line) int { return strings.Compare(a.SKU, b.SKU) }))
+		require.True(t, slices.IsSortedFunc(orders["large"], func(a, b readmodel.Allocation) int { return strings.Compare(a.SKU, b.SKU) }))
 	}
 	found, err := p.Reader.SKUs(t.Context(), []string{"b"})
 	require.NoError(t, err)

@@ -56,9 +56,9 @@ func (r *Reader) Check(ctx context.Context) error {
 	return nil
 }
 
-// Orders returns the allocated lines of orders; of one that has too many any, as many as show it.
-func (r *Reader) Orders(ctx context.Context, orderIDs []string) (map[string][]readmodel.Line, error) {
-	found := map[string][]readmodel.Line{}
+// Orders returns where the lines of orders are allocated; of one that has too many any, as many as show it.
+func (r *Reader) Orders(ctx context.Context, orderIDs []string) (map[string][]readmodel.Allocation, error) {
+	found := map[string][]readmodel.Allocation{}
 	if len(orderIDs) == 0 {
 		return found, nil
 	}
@@ -81,7 +81,7 @@ func (r *Reader) Orders(ctx context.Context, orderIDs []string) (map[string][]re
 		if len(fields) == 0 {
 			continue
 		}
-		lines := make([]readmodel.Line, 0, len(fields)/2)
+		lines := make([]readmodel.Allocation, 0, len(fields)/2)
 		for j := 0; j+1 < len(fields); j += 2 {
 			sku, _ := fields[j].(string)
 			text, _ := fields[j+1].(string)
@@ -89,9 +89,9 @@ func (r *Reader) Orders(ctx context.Context, orderIDs []string) (map[string][]re
 			if err != nil {
 				return nil, err
 			}
-			lines = append(lines, l)
+			lines = append(lines, readmodel.Allocation{SKU: sku, BatchRef: l.BatchRef, Version: l.Version})
 		}
-		slices.SortFunc(lines, func(a, b readmodel.Line) int { return strings.Compare(a.SKU, b.SKU) })
+		slices.SortFunc(lines, func(a, b readmodel.Allocation) int { return strings.Compare(a.SKU, b.SKU) })
 		found[id] = lines
 	}
 	return found, nil

@@ -35,19 +35,37 @@ func (a auditedReader) linesBetween(ctx context.Context, after, upto walk, order
 		if err != nil {
 			return err
 		}
+		var between []readmodel.LineKey
 		for _, id := range ids {
 			for _, l := range found[id] {
-				if limit == 0 {
-					return nil
-				}
 				if after.before(id, l.SKU) && (upto.ended || !upto.before(id, l.SKU)) {
-					each(id, l.SKU, l.BatchRef, l.Qty, l.Version)
-					limit--
+					between = append(between, readmodel.LineKey{OrderID: id, SKU: l.SKU})
 				}
 			}
 		}
+		if limit, err = a.eachLine(ctx, between, limit, each); err != nil || limit == 0 {
+			return err
+		}
 	}
 	return nil
+}
+
+// eachLine calls each with those lines that are allocated, in the order of their keys, at most limit, and returns how many more
+// it might have been.
+func (a auditedReader) eachLine(ctx context.Context, keys []readmodel.LineKey, limit int, each func(orderID, sku, batchRef string, qty int32, version uint64)) (int, error) {
+	for some := range slices.Chunk(keys, readmodel.KeysMax) {
+		found, err := a.Lines(ctx, some)
+		if err != nil {
+			return 0, err
+		}
+		for _, key := range some {
+			if l, ok := found[key]; ok && limit > 0 {
+				each(l.OrderID, l.SKU, l.BatchRef, l.Qty, l.Version)
+				limit--
+			}
+		}
+	}
+	return limit, nil
 }
 
 func (a auditedReader) now(ctx context.Context, keys auditKeys, should *auditRows) (*auditRows, error) {
@@ -71,16 +89,10 @@ func (a auditedReader) now(ctx context.Context, keys auditKeys, should *auditRow
 	for i, orderID := range keys.orders {
 		lines[i] = readmodel.LineKey{OrderID: orderID, SKU: keys.ofs[i]}
 	}
-	for some := range slices.Chunk(lines, readmodel.KeysMax) {
-		found, err := a.Lines(ctx, some)
-		if err != nil {
-			return nil, err
-		}
-		for key, l := range found {
-			is.add(key.SKU, linePrefix+key.OrderID, l.Version, lineAt(l.BatchRef, l.Qty, l.Version))
-		}
-	}
-	return is, nil
+	_, err := a.eachLine(ctx, lines, len(lines), func(orderID, sku, batchRef string, qty int32, version uint64) {
+		is.add(sku, linePrefix+orderID, version, lineAt(batchRef, qty, version))
+	})
+	return is, err
 }
 
 // refsNow asks about the references that should be there. One that more SKUs have than are named is taken as it should be.

@@ -17,17 +17,15 @@ import (
 
 const name = "write-side"
 
-const lineColumns = `l.orderid, l.sku, l.batchref, l.qty, coalesce(to_char(b.eta, 'YYYY-MM-DD'), ''), l.allocated_version`
-
 const stockColumns = `p.sku, p.version, p.available, b.ref, b.qty, b.qty - b.allocated, coalesce(to_char(b.eta, 'YYYY-MM-DD'), ''), 0::bigint`
 
 // A batch has no version of its own on the write side: 0. What became of a command is nowhere: the allocator keeps ids
 // only where it needs them to recognise a repeat, and no outcomes.
 var queries = pgreader.Queries{
-	Orders: fmt.Sprintf(`SELECT %s FROM unnest($1::text[]) AS k (orderid)
-		CROSS JOIN LATERAL (SELECT orderid, sku, batchref, qty, allocated_version FROM order_lines o WHERE o.orderid = k.orderid AND o.batchref IS NOT NULL ORDER BY o.sku LIMIT %d) AS l
-		JOIN batches b ON b.sku = l.sku AND b.ref = l.batchref ORDER BY l.orderid, l.sku`, lineColumns, readmodel.OrderLinesMax+1),
-	Lines: `SELECT ` + lineColumns + ` FROM unnest($1::text[], $2::text[]) AS k (orderid, sku)
+	Orders: fmt.Sprintf(`SELECT l.orderid, l.sku, l.batchref, l.allocated_version FROM unnest($1::text[]) AS k (orderid)
+		CROSS JOIN LATERAL (SELECT orderid, sku, batchref, allocated_version FROM order_lines o WHERE o.orderid = k.orderid AND o.batchref IS NOT NULL ORDER BY o.sku LIMIT %d) AS l
+		ORDER BY l.orderid, l.sku`, readmodel.OrderLinesMax+1),
+	Lines: `SELECT l.orderid, l.sku, l.batchref, l.qty, coalesce(to_char(b.eta, 'YYYY-MM-DD'), ''), l.allocated_version FROM unnest($1::text[], $2::text[]) AS k (orderid, sku)
 		JOIN order_lines l ON l.orderid = k.orderid AND l.sku = k.sku
 		JOIN batches b ON b.sku = l.sku AND b.ref = l.batchref`,
 	Availability: `SELECT ` + stockColumns + ` FROM products p LEFT JOIN batches b ON b.sku = p.sku WHERE p.sku = ANY ($1::text[]) ORDER BY p.sku, b.eta NULLS FIRST, b.ref`,

@@ -164,7 +164,7 @@ type repository struct {
 
 // repositoryWay answers where an order's lines are as the book's first try does, through the write model: the SKUs of the
 // order, of each its product with all batches, and of each batch its lines, in which the order is looked for.
-func (h hosts) repositoryWay(ctx context.Context, want map[string][]readmodel.Line, span time.Duration) (r repository, err error) {
+func (h hosts) repositoryWay(ctx context.Context, want map[string][]readmodel.Allocation, span time.Duration) (r repository, err error) {
 	conn, err := pgx.Connect(ctx, h.postgres.DSN)
 	if err != nil {
 		return r, fmt.Errorf("connect to Postgres: %w", err)

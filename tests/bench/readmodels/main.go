@@ -114,18 +114,18 @@ func run(ctx context.Context, f flags, out io.Writer) error {
 }
 
 // ordersOf returns the answer for each order that has a line.
-func ordersOf(rows readmodel.Rows) map[string][]readmodel.Line {
-	orders := map[string][]readmodel.Line{}
+func ordersOf(rows readmodel.Rows) map[string][]readmodel.Allocation {
+	orders := map[string][]readmodel.Allocation{}
 	for _, l := range rows.Lines { // in the order of their keys
 		if l.BatchRef != "" {
-			orders[l.OrderID] = append(orders[l.OrderID], l.Line)
+			orders[l.OrderID] = append(orders[l.OrderID], readmodel.Allocation{SKU: l.SKU, BatchRef: l.BatchRef, Version: l.Version})
 		}
 	}
 	return orders
 }
 
 // ask asks for a while, holds what is answered to want, and returns of how many orders a second.
-func (s *subject) ask(ctx context.Context, f flags, want map[string][]readmodel.Line) (rate float64, err error) {
+func (s *subject) ask(ctx context.Context, f flags, want map[string][]readmodel.Allocation) (rate float64, err error) {
 	ids := make([]string, 0, len(want))
 	for id := range want { // in another order each time
 		ids = append(ids, id)

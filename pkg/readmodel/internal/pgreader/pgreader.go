@@ -31,7 +31,8 @@ type Config struct {
 
 // Queries are the questions in SQL. Each takes its keys as arrays of text, and answers these columns:
 //
-//	Orders, Lines: orderid, sku, batchref, qty, eta ('' for null), version
+//	Orders: orderid, sku, batchref, version
+//	Lines: orderid, sku, batchref, qty, eta ('' for null), version
 //	Availability: sku, version, available; and of a batch ref, qty, available, eta, version, null if there is none
 //	List: the same, of the SKUs after the first argument, as many as the second says, and none after the one with which there
 //	are as many rows as the third says
@@ -112,24 +113,33 @@ func (r *Reader) Close() error {
 // Check asks every question once, about nothing.
 func (r *Reader) Check(ctx context.Context) error {
 	for what, query := range map[string]string{
-		"orders": r.queries.Orders, "availability": r.queries.Availability, "SKUs": r.queries.SKUs, "outcomes": r.queries.Outcomes,
+		"orders": r.queries.Orders, "lines": r.queries.Lines, "availability": r.queries.Availability, "SKUs": r.queries.SKUs,
+		"outcomes": r.queries.Outcomes,
 	} {
 		if query == "" {
 			continue
 		}
-		if err := r.each(ctx, query, func(pgx.Rows) error { return nil }, []string{}); err != nil {
+		keys := [][]string{{}}
+		if what == "lines" {
+			keys = append(keys, []string{})
+		}
+		if err := r.each(ctx, query, func(pgx.Rows) error { return nil }, keys...); err != nil {
 			return fmt.Errorf("ask for %s: %w", what, err)
 		}
 	}
 	return nil
 }
 
-// Orders returns the allocated lines of orders.
-func (r *Reader) Orders(ctx context.Context, orderIDs []string) (map[string][]readmodel.Line, error) {
-	found := map[string][]readmodel.Line{}
+// Orders returns where the lines of orders are allocated.
+func (r *Reader) Orders(ctx context.Context, orderIDs []string) (map[string][]readmodel.Allocation, error) {
+	found := map[string][]readmodel.Allocation{}
 	err := r.each(ctx, r.queries.Orders, func(row pgx.Rows) error {
-		l, err := scanLine(row)
-		found[l.OrderID] = append(found[l.OrderID], l)
+		var orderID string
+		var a readmodel.Allocation
+		var version int64
+		err := row.Scan(&orderID, &a.SKU, &a.BatchRef, &version)
+		a.Version = uint64(version)
+		found[orderID] = append(found[orderID], a)
 		return err
 	}, distinct(orderIDs))
 	return found, err
@@ -143,7 +153,10 @@ func (r *Reader) Lines(ctx context.Context, keys []readmodel.LineKey) (map[readm
 	}
 	found := map[readmodel.LineKey]readmodel.Line{}
 	err := r.each(ctx, r.queries.Lines, func(row pgx.Rows) error {
-		l, err := scanLine(row)
+		var l readmodel.Line
+		var version int64
+		err := row.Scan(&l.OrderID, &l.SKU, &l.BatchRef, &l.Qty, &l.ETA, &version)
+		l.Version = uint64(version)
 		found[readmodel.LineKey{OrderID: l.OrderID, SKU: l.SKU}] = l
 		return err
 	}, orders, skus)
@@ -152,13 +165,6 @@ func (r *Reader) Lines(ctx context.Context, keys []readmodel.LineKey) (map[readm
 
 // distinct returns the keys, each once: one that is asked twice would be answered twice.
 func distinct(keys []string) []string { return slices.Compact(slices.Sorted(slices.Values(keys))) }
-
-func scanLine(row pgx.Rows) (l readmodel.Line, err error) {
-	var version int64
-	err = row.Scan(&l.OrderID, &l.SKU, &l.BatchRef, &l.Qty, &l.ETA, &version)
-	l.Version = uint64(version)
-	return l, err
-}
 
 // Availability returns what is left of SKUs and their batches, of one moment.
 func (r *Reader) Availability(ctx context.Context, skus []string) (map[string]readmodel.Availability, error) {

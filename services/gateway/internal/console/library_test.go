@@ -25,11 +25,18 @@ func (l *library) fail() error {
 	return nil
 }
 
-func (l *library) Allocations(_ context.Context, id string) ([]readmodel.Line, error) {
+func (l *library) Allocations(_ context.Context, id string) ([]readmodel.Allocation, error) {
 	if id == "order" {
-		return []readmodel.Line{{OrderID: id, SKU: "CHAIR", BatchRef: "b", Qty: 3}}, l.fail()
+		return []readmodel.Allocation{{SKU: "CHAIR", BatchRef: "b"}}, l.fail()
 	}
 	return nil, l.fail()
+}
+
+func (l *library) Lines(_ context.Context, keys ...readmodel.LineKey) (found []readmodel.Line, _ error) {
+	for _, key := range keys {
+		found = append(found, readmodel.Line{OrderID: key.OrderID, SKU: key.SKU, BatchRef: "b", Qty: 3})
+	}
+	return found, l.fail()
 }
 
 func (l *library) Availability(_ context.Context, skus ...string) ([]readmodel.Availability, error) {

@@ -145,7 +145,15 @@ func (c *Console) order(r *http.Request) (any, error) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), c.ReadWait)
 	defer cancel()
-	found, err := c.Reader.Allocations(ctx, id)
+	allocated, err := c.Reader.Allocations(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	keys := make([]readmodel.LineKey, len(allocated))
+	for i, a := range allocated {
+		keys[i] = readmodel.LineKey{OrderID: id, SKU: a.SKU}
+	}
+	found, err := c.Reader.Lines(ctx, keys...)
 	if err != nil {
 		return nil, err
 	}

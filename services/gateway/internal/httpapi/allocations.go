@@ -3,7 +3,6 @@ package httpapi
 import (
 	"context"
 	"net/http"
-	"slices"
 
 	"github.com/lotline/lotline/pkg/readmodel"
 )
@@ -26,9 +25,14 @@ type allocatedLine struct {
 
 // allocations answers GET /allocations/{orderid}: where the order's lines are.
 func (a *api) allocations(r *http.Request) answer {
-	lines, fault := a.linesOf(r, "orderid")
-	if fault != nil {
-		return *fault
+	if fault := checkPathIDs(r, "orderid"); fault != "" {
+		return refused(http.StatusBadRequest, fault)
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), a.ReadWait)
+	defer cancel()
+	lines, err := a.Reader.Allocations(ctx, r.PathValue("orderid"))
+	if err != nil {
+		return a.readFailed(r, err)
 	}
 	if len(lines) == 0 {
 		return refused(http.StatusNotFound, "No line of order "+r.PathValue("orderid")+" is allocated")
@@ -44,35 +48,23 @@ func (a *api) allocations(r *http.Request) answer {
 
 // allocation answers GET /allocations/{orderid}/{sku}: where one line is.
 func (a *api) allocation(r *http.Request) answer {
-	lines, fault := a.linesOf(r, "orderid", "sku")
-	if fault != nil {
-		return *fault
+	if fault := checkPathIDs(r, "orderid", "sku"); fault != "" {
+		return refused(http.StatusBadRequest, fault)
 	}
-	i := slices.IndexFunc(lines, func(l readmodel.Line) bool { return l.SKU == r.PathValue("sku") })
-	if i < 0 {
+	ctx, cancel := context.WithTimeout(r.Context(), a.ReadWait)
+	defer cancel()
+	lines, err := a.Reader.Lines(ctx, readmodel.LineKey{OrderID: r.PathValue("orderid"), SKU: r.PathValue("sku")})
+	if err != nil {
+		return a.readFailed(r, err)
+	}
+	if len(lines) == 0 {
 		return refused(http.StatusNotFound, "No line of order "+r.PathValue("orderid")+" for sku "+r.PathValue("sku")+" is allocated")
 	}
-	l := lines[i]
+	l := lines[0]
 	var version tag
 	version.add(l.SKU, l.Version)
 	return answer{
 		status: http.StatusOK, body: allocatedLine{l.OrderID, l.SKU, l.Qty, l.BatchRef, etaOrNull(l.ETA), l.Version},
 		etag: version.String(),
 	}
-}
-
-// linesOf returns the lines of the order in the path, whose values of these names have to be ids.
-func (a *api) linesOf(r *http.Request, names ...string) ([]readmodel.Line, *answer) {
-	if fault := checkPathIDs(r, names...); fault != "" {
-		ans := refused(http.StatusBadRequest, fault)
-		return nil, &ans
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), a.ReadWait)
-	defer cancel()
-	lines, err := a.Reader.Allocations(ctx, r.PathValue("orderid"))
-	if err != nil {
-		ans := a.readFailed(r, err)
-		return nil, &ans
-	}
-	return lines, nil
 }

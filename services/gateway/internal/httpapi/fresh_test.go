@@ -149,13 +149,13 @@ type slowStore struct {
 
 func (s *slowStore) Name() string { return "slow" }
 
-func (s *slowStore) Orders(_ context.Context, ids []string) (map[string][]readmodel.Line, error) {
+func (s *slowStore) Lines(_ context.Context, keys []readmodel.LineKey) (map[readmodel.LineKey]readmodel.Line, error) {
 	s.mu.Lock()
 	version := s.version
 	s.mu.Unlock()
 	s.asked <- struct{}{}
 	<-s.proceed
-	return map[string][]readmodel.Line{ids[0]: {{OrderID: ids[0], SKU: "CHAIR", BatchRef: "b", Version: version}}}, nil
+	return map[readmodel.LineKey]readmodel.Line{keys[0]: {OrderID: keys[0].OrderID, SKU: keys[0].SKU, BatchRef: "b", Version: version}}, nil
 }
 
 // A query that many share may have begun before the token was projected. The failing sequence: A asks, the store reads

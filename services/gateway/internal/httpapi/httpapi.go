@@ -35,7 +35,8 @@ type Submitter interface {
 
 // Reader answers questions; see reads.Reader.
 type Reader interface {
-	Allocations(ctx context.Context, orderID string) ([]readmodel.Line, error)
+	Allocations(ctx context.Context, orderID string) ([]readmodel.Allocation, error)
+	Lines(ctx context.Context, keys ...readmodel.LineKey) ([]readmodel.Line, error)
 	Availability(ctx context.Context, skus ...string) ([]readmodel.Availability, error)
 	Outcome(ctx context.Context, commandID string) (readmodel.Outcome, error)
 	SKUs(ctx context.Context, ref string) ([]string, error)

@@ -87,9 +87,22 @@ func (f *fake) Submit(_ context.Context, wait time.Duration, requests ...submit.
 	return results
 }
 
-func (f *fake) Allocations(ctx context.Context, orderID string) ([]readmodel.Line, error) {
+func (f *fake) Allocations(ctx context.Context, orderID string) (found []readmodel.Allocation, _ error) {
 	f.anew = reads.IsAnew(ctx)
-	return f.allocations[orderID], f.readErr
+	for _, l := range f.allocations[orderID] {
+		found = append(found, readmodel.Allocation{SKU: l.SKU, BatchRef: l.BatchRef, Version: l.Version})
+	}
+	return found, f.readErr
+}
+
+func (f *fake) Lines(ctx context.Context, keys ...readmodel.LineKey) (found []readmodel.Line, _ error) {
+	f.anew = reads.IsAnew(ctx)
+	for _, l := range f.allocations[keys[0].OrderID] {
+		if l.SKU == keys[0].SKU {
+			found = append(found, l)
+		}
+	}
+	return found, f.readErr
 }
 
 func (f *fake) Availability(ctx context.Context, skus ...string) ([]readmodel.Availability, error) {

@@ -21,18 +21,18 @@ import (
 // A look-up that could not be answered soon is refused before it queues, and one that has waited for too long after all
 // is not queried any more: its caller would not wait for the answer, and what a store has no time for must not keep it from
 // answering others.
-type loader[V any] struct {
+type loader[K comparable, V any] struct {
 	store, question string // name its queries in traces
 
-	query   func(ctx context.Context, keys []string) (map[string]V, error)
+	query   func(ctx context.Context, keys []K) (map[K]V, error)
 	keysMax int           // of one query
 	atOnce  int           // queries that may run
 	timeout time.Duration // of one query
 	shed    prometheus.Counter
 
 	mu     sync.Mutex
-	queue  []string
-	queued map[string]*lookup[V]
+	queue  []K
+	queued map[K]*lookup[V]
 	drains int           // that run
 	took   time.Duration // by a query, about
 }
@@ -59,27 +59,27 @@ type lookup[V any] struct {
 	traced []trace.Span // of those who wait for it
 }
 
-func newLoader[V any](store, question string, timeout time.Duration, metrics *Metrics, query func(context.Context, []string) (map[string]V, error)) *loader[V] {
-	return &loader[V]{
+func newLoader[K comparable, V any](store, question string, timeout time.Duration, metrics *Metrics, query func(context.Context, []K) (map[K]V, error)) *loader[K, V] {
+	return &loader[K, V]{
 		store: store, question: question, query: measured(metrics, question, query), keysMax: readmodel.KeysMax, atOnce: queriesAtOnce, timeout: timeout,
-		shed: metrics.shed.WithLabelValues(question), queued: map[string]*lookup[V]{},
+		shed: metrics.shed.WithLabelValues(question), queued: map[K]*lookup[V]{},
 	}
 }
 
 // load returns the key's value, the zero value if there is none. Callers share
 // what it returns.
-func (l *loader[V]) load(ctx context.Context, key string) (V, error) {
+func (l *loader[K, V]) load(ctx context.Context, key K) (V, error) {
 	values, err := l.loadAll(ctx, key)
 	return values[key], err
 }
 
 // loadAll returns the values of several keys, looked up together as far as a query may hold them.
-func (l *loader[V]) loadAll(ctx context.Context, keys ...string) (map[string]V, error) {
+func (l *loader[K, V]) loadAll(ctx context.Context, keys ...K) (map[K]V, error) {
 	lookups, err := l.enqueue(ctx, keys)
 	if err != nil {
 		return nil, err
 	}
-	values := make(map[string]V, len(keys))
+	values := make(map[K]V, len(keys))
 	for i, lookup := range lookups {
 		select {
 		case <-lookup.done:
@@ -95,7 +95,7 @@ func (l *loader[V]) loadAll(ctx context.Context, keys ...string) (map[string]V, 
 }
 
 // enqueue queues what is not queued yet, and sees to it that it is looked up. The error is ErrOverloaded.
-func (l *loader[V]) enqueue(ctx context.Context, keys []string) ([]*lookup[V], error) {
+func (l *loader[K, V]) enqueue(ctx context.Context, keys []K) ([]*lookup[V], error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.full(len(keys)) {
@@ -118,12 +118,12 @@ func (l *loader[V]) enqueue(ctx context.Context, keys []string) ([]*lookup[V], e
 }
 
 // full reports whether n more look-ups would have to wait for too long.
-func (l *loader[V]) full(n int) bool {
+func (l *loader[K, V]) full(n int) bool {
 	queries := (len(l.queue) + n - 1) / l.keysMax // before the one that has the last of them
 	return queries > queueQueriesMax || time.Duration(queries)*l.took/time.Duration(l.atOnce) > queueWait
 }
 
-func (l *loader[V]) enqueueOne(key string) *lookup[V] {
+func (l *loader[K, V]) enqueueOne(key K) *lookup[V] {
 	found, ok := l.queued[key]
 	if !ok {
 		found = &lookup[V]{since: time.Now(), done: make(chan struct{})}
@@ -134,7 +134,7 @@ func (l *loader[V]) enqueueOne(key string) *lookup[V] {
 }
 
 // drain runs one query after the other until nothing is queued.
-func (l *loader[V]) drain() {
+func (l *loader[K, V]) drain() {
 	for {
 		keys, lookups := l.take()
 		if len(keys) == 0 {
@@ -154,14 +154,14 @@ func (l *loader[V]) drain() {
 }
 
 // observe takes in how long a query took.
-func (l *loader[V]) observe(took time.Duration) {
+func (l *loader[K, V]) observe(took time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.took += (took - l.took) / 4
 }
 
 // ask runs one query, as a span of all who wait for it and are traced.
-func (l *loader[V]) ask(ctx context.Context, keys []string, lookups []*lookup[V]) (map[string]V, error) {
+func (l *loader[K, V]) ask(ctx context.Context, keys []K, lookups []*lookup[V]) (map[K]V, error) {
 	var traced []trace.Span
 	for _, lookup := range lookups {
 		traced = append(traced, lookup.traced...)
@@ -178,7 +178,7 @@ func (l *loader[V]) ask(ctx context.Context, keys []string, lookups []*lookup[V]
 }
 
 // take returns what is to be looked up next.
-func (l *loader[V]) take() (keys []string, lookups []*lookup[V]) {
+func (l *loader[K, V]) take() (keys []K, lookups []*lookup[V]) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()

@@ -20,7 +20,7 @@ type database struct {
 	answers chan error
 }
 
-func newDatabase() (*database, *loader[string]) {
+func newDatabase() (*database, *loader[string, string]) {
 	d := &database{queries: make(chan []string, 100), answers: make(chan error)}
 	l := newLoader("store", "thing", queryTimeout, NewMetrics(prometheus.NewRegistry()), d.query)
 	l.keysMax, l.atOnce = 3, 1
@@ -44,7 +44,7 @@ func (d *database) query(ctx context.Context, keys []string) (map[string]string,
 }
 
 // ask begins a look-up, and returns when it waits; the result is value or error.
-func ask(ctx context.Context, l *loader[string], key string) <-chan any {
+func ask(ctx context.Context, l *loader[string, string], key string) <-chan any {
 	result := make(chan any, 1)
 	go func() {
 		value, err := l.load(ctx, key)

@@ -77,9 +77,9 @@ func (m *Metrics) watch(c *Cache) {
 }
 
 // measured is query, with what it costs observed.
-func measured[V any](m *Metrics, question string, query func(context.Context, []string) (map[string]V, error)) func(context.Context, []string) (map[string]V, error) {
+func measured[K comparable, V any](m *Metrics, question string, query func(context.Context, []K) (map[K]V, error)) func(context.Context, []K) (map[K]V, error) {
 	seconds, keysIn, failures := m.seconds.WithLabelValues(question), m.keys.WithLabelValues(question), m.failures.WithLabelValues(question)
-	return func(ctx context.Context, keys []string) (map[string]V, error) {
+	return func(ctx context.Context, keys []K) (map[K]V, error) {
 		start := time.Now()
 		found, err := query(ctx, keys)
 		if errors.Is(err, readmodel.ErrNotKept) { // an answer, and at no cost

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -39,10 +40,11 @@ type Reader struct {
 	log    *slog.Logger
 	logged atomic.Int64 // when a failure was last logged, Unix ns
 
-	orders       *loader[[]readmodel.Line]
-	availability *loader[fill]
-	outcomes     *loader[readmodel.Outcome]
-	skus         *loader[[]string]
+	orders       *loader[string, []readmodel.Allocation]
+	lines        *loader[readmodel.LineKey, readmodel.Line]
+	availability *loader[string, fill]
+	outcomes     *loader[string, readmodel.Outcome]
+	skus         *loader[string, []string]
 
 	cache   *Cache                                                                                        // nil: none
 	list    func(ctx context.Context, after string, limit, batches int) ([]readmodel.Availability, error) // nil: the store cannot
@@ -57,6 +59,7 @@ func New(store readmodel.Reader, cache *Cache, timeout time.Duration, metrics *M
 		r.list = lister.List
 	}
 	r.orders = newLoader(store.Name(), "allocations", timeout, metrics, store.Orders)
+	r.lines = newLoader(store.Name(), "lines", timeout, metrics, store.Lines)
 	r.outcomes = newLoader(store.Name(), "outcome", timeout, metrics, store.Outcomes)
 	r.skus = newLoader(store.Name(), "skus", timeout, metrics, store.SKUs)
 	r.availability = newLoader(store.Name(), "availability", timeout, metrics, r.filling(store.Availability))
@@ -90,15 +93,33 @@ func (r *Reader) filling(ask func(context.Context, []string) (map[string]readmod
 	}
 }
 
-// Allocations returns the allocated lines of an order, by SKU; none is no
+// Allocations returns where the lines of an order are allocated, by SKU; none is no
 // error. The error wraps ErrUnavailable or ErrTooLarge, or is ctx's.
-func (r *Reader) Allocations(ctx context.Context, orderID string) ([]readmodel.Line, error) {
+func (r *Reader) Allocations(ctx context.Context, orderID string) ([]readmodel.Allocation, error) {
 	lines, err := r.orders.load(ctx, orderID)
 	if err != nil {
 		return nil, r.failed(ctx, err)
 	}
 	if len(lines) > readmodel.OrderLinesMax {
 		return nil, ErrTooLarge
+	}
+	return lines, nil
+}
+
+// Lines returns those of the lines that are allocated, in the order of keys. However many are asked for, they queue as one query's
+// worth after the other. The error wraps ErrUnavailable or is ctx's.
+func (r *Reader) Lines(ctx context.Context, keys ...readmodel.LineKey) ([]readmodel.Line, error) {
+	lines := make([]readmodel.Line, 0, len(keys))
+	for some := range slices.Chunk(keys, readmodel.KeysMax) {
+		found, err := r.lines.loadAll(ctx, some...)
+		if err != nil {
+			return nil, r.failed(ctx, err)
+		}
+		for _, key := range some {
+			if l := found[key]; l.BatchRef != "" {
+				lines = append(lines, l)
+			}
+		}
 	}
 	return lines, nil
 }

@@ -34,15 +34,26 @@ type store struct {
 
 func (s *store) Name() string { return "store" }
 
-func (s *store) Orders(_ context.Context, orderIDs []string) (map[string][]readmodel.Line, error) {
+func (s *store) Orders(_ context.Context, orderIDs []string) (map[string][]readmodel.Allocation, error) {
 	s.mu.Lock()
 	s.queries = append(s.queries, slices.Clone(orderIDs))
 	s.mu.Unlock()
 	time.Sleep(s.takes)
-	found := map[string][]readmodel.Line{}
+	found := map[string][]readmodel.Allocation{}
 	for _, id := range orderIDs {
 		if id != "nobody's" {
-			found[id] = slices.Repeat([]readmodel.Line{{OrderID: id}}, s.lines)
+			found[id] = slices.Repeat([]readmodel.Allocation{{BatchRef: "of " + id}}, s.lines)
+		}
+	}
+	return found, s.err
+}
+
+func (s *store) Lines(_ context.Context, keys []readmodel.LineKey) (map[readmodel.LineKey]readmodel.Line, error) {
+	found := map[readmodel.LineKey]readmodel.Line{}
+	for _, key := range keys {
+		s.queries = append(s.queries, []string{key.OrderID, key.SKU})
+		if key.OrderID != "nobody's" {
+			found[key] = readmodel.Line{OrderID: key.OrderID, SKU: key.SKU, BatchRef: "b"}
 		}
 	}
 	return found, s.err
@@ -65,7 +76,7 @@ func TestManyQuestionsAreFewQueries(t *testing.T) {
 			group.Go(func() error {
 				id := fmt.Sprint("o", i)
 				lines, err := r.Allocations(t.Context(), id)
-				if err == nil && (len(lines) != 2 || lines[0].OrderID != id) {
+				if err == nil && (len(lines) != 2 || lines[0].BatchRef != "of "+id) {
 					err = fmt.Errorf("the lines of %q are %v", id, lines)
 				}
 				return err
@@ -85,6 +96,31 @@ func TestOrderOfTooManyLines(t *testing.T) {
 	require.Len(t, lines, readmodel.OrderLinesMax)
 	_, err = newReader(&store{lines: readmodel.OrderLinesMax + 1}).Allocations(t.Context(), "o1")
 	require.ErrorIs(t, err, ErrTooLarge)
+}
+
+// An order that is answered whole may have more lines than a query may have keys.
+func TestLines(t *testing.T) {
+	var keys, want []readmodel.LineKey
+	for i := range 2*readmodel.KeysMax + 1 {
+		key := readmodel.LineKey{OrderID: "o1", SKU: fmt.Sprint("LAMP-", i)}
+		if i%2 == 1 {
+			key.OrderID = "nobody's"
+		} else {
+			want = append(want, key)
+		}
+		keys = append(keys, key)
+	}
+	s := new(store)
+	lines, err := newReader(s).Lines(t.Context(), keys...)
+	require.NoError(t, err)
+	got := make([]readmodel.LineKey, len(lines))
+	for i, l := range lines {
+		got[i] = readmodel.LineKey{OrderID: l.OrderID, SKU: l.SKU}
+	}
+	require.Equal(t, want, got)
+	require.Len(t, s.queries, len(keys), "each once")
+	_, err = newReader(&store{err: errors.New("planted")}).Lines(t.Context(), keys...)
+	require.ErrorIs(t, err, ErrUnavailable)
 }
 
 func TestStoreAway(t *testing.T) {
