@@ -14,7 +14,7 @@ func (s *site) openDirect() (driver.Conn, error) {
 	return clickhouse.Open(&clickhouse.Options{
 		Addr: []string{s.ClickHouse}, Auth: clickhouse.Auth{Database: s.name, Username: "default"},
 		MaxOpenConns: s.Connections, MaxIdleConns: s.Connections, DialTimeout: time.Minute, ReadTimeout: 5 * time.Minute,
-		Settings: clickhouse.Settings{"max_threads": 1}, // as the gateway has it
+		Settings: clickhouse.Settings{"max_threads": 1, "send_profile_events": 0}, // as the gateway has it
 	})
 }
 
