@@ -13,10 +13,9 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// loader makes few queries of many look-ups: what queued while as many as may
-// run at once did is the next query. One look-up alone waits for nothing; a hundred at once
-// cost little more than one. A key that queues while a query for it runs is
-// queried again, so no answer is older than its question.
+// loader makes few queries of many look-ups: what queued while others ran is the next query. One look-up alone waits for nothing; a
+// hundred at once cost little more than one. A key that queues while a query for it runs is queried again, so no answer is older
+// than its question.
 //
 // A look-up that could not be answered soon is refused before it queues, and one that has waited for too long after all
 // is not queried any more: its caller would not wait for the answer, and what a store has no time for must not keep it from
@@ -30,17 +29,23 @@ type loader[K comparable, V any] struct {
 	timeout time.Duration // of one query
 	shed    prometheus.Counter
 
-	mu     sync.Mutex
-	queue  []K
-	queued map[K]*lookup[V]
-	drains int           // that run
-	took   time.Duration // by a query, about
+	mu      sync.Mutex
+	queue   []K
+	queued  map[K]*lookup[V]
+	running int           // queries
+	asked   int           // keys of those that run
+	took    time.Duration // by a query, about
+	wake    *time.Timer   // looks at the queue again
 }
 
 const (
 	// queriesAtOnce is how many queries of one kind run at once. One alone leaves all cores of the store but one idle, and that one too
 	// while question and answer are on their way; many would be small ones, of which each look-up costs more.
 	queriesAtOnce = 3
+	// companyFactor is for how many times as long as queries take look-ups wait for company at most, and companyWaitMax for how long,
+	// whatever queries take: one that runs is much larger then, or stuck.
+	companyFactor  = 2
+	companyWaitMax = 100 * time.Millisecond
 	// queueWait is how long a look-up may have to wait, by what queries took lately, before the query that answers it begins.
 	// What fits into the next query always may: it waits for one query only, which has its own bound.
 	queueWait = 100 * time.Millisecond
@@ -110,10 +115,7 @@ func (l *loader[K, V]) enqueue(ctx context.Context, keys []K) ([]*lookup[V], err
 			lookups[i].traced = append(lookups[i].traced, span)
 		}
 	}
-	if l.drains < l.atOnce && len(keys) > 0 {
-		l.drains++
-		go l.drain()
-	}
+	l.proceed()
 	return lookups, nil
 }
 
@@ -133,31 +135,59 @@ func (l *loader[K, V]) enqueueOne(key K) *lookup[V] {
 	return found
 }
 
-// drain runs one query after the other until nothing is queued.
-func (l *loader[K, V]) drain() {
-	for {
-		keys, lookups := l.take()
-		if len(keys) == 0 {
+// proceed begins the queries that are due, and sees to it that it is called again when the next one is. l.mu must be held.
+func (l *loader[K, V]) proceed() {
+	for l.running < l.atOnce && len(l.queue) > 0 {
+		if wait := l.early(); wait > 0 {
+			if l.wake == nil {
+				l.wake = time.AfterFunc(wait, l.again)
+			} else {
+				l.wake.Reset(wait)
+			}
 			return
 		}
-		// No caller's context: a query answers many.
-		ctx, cancel := context.WithTimeout(context.Background(), l.timeout)
-		start := time.Now()
-		values, err := l.ask(ctx, keys, lookups)
-		l.observe(time.Since(start))
-		cancel()
-		for i, key := range keys {
-			lookups[i].value, lookups[i].err = values[key], err
-			close(lookups[i].done)
+		if keys, lookups := l.take(); len(keys) > 0 {
+			l.running++
+			l.asked += len(keys)
+			go l.answer(keys, lookups)
 		}
 	}
 }
 
-// observe takes in how long a query took.
-func (l *loader[K, V]) observe(took time.Duration) {
+// early returns how long a query of what queues would be too early, 0 or less if it is due. Beside others, it is once it has as
+// many keys as they have on average: the store takes as long for a query of one as for ten keys more, and of smaller and smaller
+// queries it would have no time left for the next. When the last of them ends, it is in any case, and before that if they take
+// too long: with queries that have ended in their timeouts lately, twice as long as they take is longer than look-ups may queue.
+func (l *loader[K, V]) early() time.Duration {
+	if len(l.queue)*l.running >= l.asked {
+		return 0
+	}
+	return min(companyFactor*l.took, companyWaitMax) - time.Since(l.queued[l.queue[0]].since)
+}
+
+func (l *loader[K, V]) again() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.took += (took - l.took) / 4
+	l.proceed()
+}
+
+// answer runs a query, hands out what it answers, and begins the next.
+func (l *loader[K, V]) answer(keys []K, lookups []*lookup[V]) {
+	// No caller's context: a query answers many.
+	ctx, cancel := context.WithTimeout(context.Background(), l.timeout)
+	defer cancel()
+	start := time.Now()
+	values, err := l.ask(ctx, keys, lookups)
+	for i, key := range keys {
+		lookups[i].value, lookups[i].err = values[key], err
+		close(lookups[i].done)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.running--
+	l.asked -= len(keys)
+	l.took += (time.Since(start) - l.took) / 4
+	l.proceed()
 }
 
 // ask runs one query, as a span of all who wait for it and are traced.
@@ -177,10 +207,8 @@ func (l *loader[K, V]) ask(ctx context.Context, keys []K, lookups []*lookup[V]) 
 	return values, err
 }
 
-// take returns what is to be looked up next.
+// take returns what is to be looked up next. l.mu must be held.
 func (l *loader[K, V]) take() (keys []K, lookups []*lookup[V]) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	now := time.Now()
 	for len(l.queue) > 0 && len(keys) < l.keysMax {
 		key := l.queue[0]
@@ -195,9 +223,8 @@ func (l *loader[K, V]) take() (keys []K, lookups []*lookup[V]) {
 		}
 		keys, lookups = append(keys, key), append(lookups, lookup)
 	}
-	if len(keys) == 0 {
-		l.drains--
-		l.queue = nil
+	if len(l.queue) == 0 {
+		l.queue = nil // not the end of an array that grows
 	}
 	return keys, lookups
 }

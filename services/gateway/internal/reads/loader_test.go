@@ -106,10 +106,123 @@ func TestLoaderRunsAFewQueriesAtOnce(t *testing.T) {
 			require.Equal(t, "value of "+key, <-result)
 		}
 		synctest.Wait()
-		require.Zero(t, l.drains)
+		require.Zero(t, l.running)
+		require.Zero(t, l.asked)
 		last := ask(t.Context(), l, "a")
 		d.answers <- nil
 		require.Equal(t, "value of a", <-last)
+	})
+}
+
+// runs answers until queries take about so long, and then starts one of the keys.
+func (d *database) runs(t *testing.T, l *loader[string, string], took time.Duration, keys ...string) {
+	t.Helper()
+	for range 20 {
+		result := ask(t.Context(), l, "a")
+		time.Sleep(took)
+		d.answers <- nil
+		<-result
+		<-d.queries
+	}
+	go func() { _, _ = l.loadAll(context.Background(), keys...) }()
+	synctest.Wait()
+	require.Equal(t, keys, <-d.queries)
+}
+
+// Beside a query that runs, one of as many keys begins at once, and a smaller one is not made before it ends.
+func TestLoaderMakesNoSmallQueryBesideALargeOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, l := newDatabase()
+		l.atOnce = 3
+		d.runs(t, l, 60*time.Millisecond, "a", "b", "c")
+		x, y := ask(t.Context(), l, "x"), ask(t.Context(), l, "y")
+		require.Empty(t, d.queries)
+		d.answers <- nil
+		require.Equal(t, []string{"x", "y"}, <-d.queries)
+
+		z := ask(t.Context(), l, "z")
+		require.Empty(t, d.queries)
+		again := ask(t.Context(), l, "y")
+		require.Equal(t, []string{"z", "y"}, <-d.queries, "as large as the one that runs")
+		other := ask(t.Context(), l, "other")
+		require.Empty(t, d.queries)
+		for range 3 {
+			d.answers <- nil
+		}
+		for key, result := range map[string]<-chan any{"x": x, "y": y, "z": z, "other": other} {
+			require.Equal(t, "value of "+key, <-result)
+		}
+		require.Equal(t, "value of y", <-again)
+	})
+}
+
+// One that is stuck holds a single look-up up for a while only, and not for as long as a query may take.
+func TestLoaderAsksBesideAQueryThatIsStuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, l := newDatabase()
+		l.atOnce = 2
+		d.runs(t, l, 60*time.Millisecond, "a", "b", "c")
+		time.Sleep(time.Second)
+		start := time.Now()
+		x := ask(t.Context(), l, "x")
+		require.Equal(t, []string{"x"}, <-d.queries)
+		require.InDelta(t, min(companyFactor*60*time.Millisecond, companyWaitMax), time.Since(start), float64(time.Millisecond))
+		d.answers <- nil
+		d.answers <- nil
+		require.Equal(t, "value of x", <-x)
+	})
+}
+
+// A query that ended in its timeout makes queries seem to take long. The next is stuck too: a look-up would wait for company until
+// it had queued for too long, and be refused with two of three queries to be had.
+func TestLoaderAsksBesideStuckQueriesAfterTimeouts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, l := newDatabase()
+		l.atOnce = 3
+		for range 3 {
+			d.runs(t, l, time.Millisecond, "a", "b", "c")
+			time.Sleep(queryTimeout)
+			synctest.Wait()
+		}
+		stuck := ask(t.Context(), l, "stuck")
+		<-d.queries
+		require.Greater(t, l.took, queueWaitMax/4, "queries seem to take long")
+		several := make(chan error, 1)
+		go func() { _, err := l.loadAll(t.Context(), "a", "b", "c"); several <- err }()
+		synctest.Wait()
+		<-d.queries
+		start := time.Now()
+		x := ask(t.Context(), l, "x")
+		require.Equal(t, []string{"x"}, <-d.queries)
+		require.Equal(t, companyWaitMax, time.Since(start))
+		for range 3 {
+			d.answers <- nil
+		}
+		require.Equal(t, "value of stuck", <-stuck)
+		require.NoError(t, <-several)
+		require.Equal(t, "value of x", <-x)
+	})
+}
+
+// When what queues is looked at again goes by what queries take now, not by what they took when a look-up last waited.
+func TestLoaderLooksAgainSoonerOnceQueriesTakeLess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, l := newDatabase()
+		l.atOnce = 2
+		d.runs(t, l, time.Second, "a", "b", "c")
+		waits := ask(t.Context(), l, "x")
+		d.answers <- nil // it is answered long before the timer would look
+		require.Equal(t, []string{"x"}, <-d.queries)
+		d.answers <- nil
+		require.Equal(t, "value of x", <-waits)
+		d.runs(t, l, time.Millisecond, "a", "b", "c")
+		start := time.Now()
+		y := ask(t.Context(), l, "y")
+		require.Equal(t, []string{"y"}, <-d.queries)
+		require.InDelta(t, companyFactor*time.Millisecond, time.Since(start), float64(10*time.Millisecond))
+		d.answers <- nil
+		d.answers <- nil
+		require.Equal(t, "value of y", <-y)
 	})
 }
 
@@ -192,14 +305,7 @@ func TestLoaderDoesNotAskWhatHasWaitedForTooLong(t *testing.T) {
 func TestLoaderRefusesWhatWouldWaitForTooLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, l := newDatabase()
-		for range 20 { // queries take 60 ms
-			result := ask(t.Context(), l, "a")
-			time.Sleep(60 * time.Millisecond)
-			d.answers <- nil
-			<-result
-			<-d.queries
-		}
-		running := ask(t.Context(), l, "a")
+		d.runs(t, l, 60*time.Millisecond, "a")
 		var queued []<-chan any
 		for i := range 5 { // the next query has three of them
 			queued = append(queued, ask(t.Context(), l, fmt.Sprint("key", i)))
@@ -212,7 +318,6 @@ func TestLoaderRefusesWhatWouldWaitForTooLong(t *testing.T) {
 			time.Sleep(60 * time.Millisecond)
 			d.answers <- nil
 		}
-		require.Equal(t, "value of a", <-running)
 		for i, result := range queued {
 			require.Equal(t, fmt.Sprint("value of key", i), <-result)
 		}
