@@ -42,10 +42,9 @@ const (
 	// queriesAtOnce is how many queries of one kind run at once. One alone leaves all cores of the store but one idle, and that one too
 	// while question and answer are on their way; many would be small ones, of which each look-up costs more.
 	queriesAtOnce = 3
-	// companyFactor is for how many times as long as queries take look-ups wait for company at most, and companyWaitMax for how long,
-	// whatever queries take: one that runs is much larger then, or stuck.
-	companyFactor  = 2
-	companyWaitMax = 100 * time.Millisecond
+	// companyFactor is for how many times as long as queries take look-ups wait for company at most, and never for longer than
+	// queueWait: one that runs is much larger then, or stuck.
+	companyFactor = 2
 	// queueWait is how long a look-up may have to wait, by what queries took lately, before the query that answers it begins.
 	// What fits into the next query always may: it waits for one query only, which has its own bound.
 	queueWait = 100 * time.Millisecond
@@ -162,7 +161,7 @@ func (l *loader[K, V]) early() time.Duration {
 	if len(l.queue)*l.running >= l.asked {
 		return 0
 	}
-	return min(companyFactor*l.took, companyWaitMax) - time.Since(l.queued[l.queue[0]].since)
+	return min(companyFactor*l.took, queueWait) - time.Since(l.queued[l.queue[0]].since)
 }
 
 func (l *loader[K, V]) again() {

@@ -114,8 +114,25 @@ func TestLoaderRunsAFewQueriesAtOnce(t *testing.T) {
 	})
 }
 
-// runs answers until queries take about so long, and then starts one of the keys.
-func (d *database) runs(t *testing.T, l *loader[string, string], took time.Duration, keys ...string) {
+// askTogether begins one look-up of several keys, and returns when it waits; the result is their values or error.
+func askTogether(ctx context.Context, l *loader[string, string], keys ...string) <-chan any {
+	result := make(chan any, 1)
+	go func() {
+		values, err := l.loadAll(ctx, keys...)
+		if err != nil {
+			result <- err
+			return
+		}
+		result <- values
+	}()
+	synctest.Wait()
+	return result
+}
+
+var valuesOfABC = map[string]string{"a": "value of a", "b": "value of b", "c": "value of c"}
+
+// runs answers until queries take about so long, and then starts one of the keys, of which it returns the result.
+func (d *database) runs(t *testing.T, l *loader[string, string], took time.Duration, keys ...string) <-chan any {
 	t.Helper()
 	for range 20 {
 		result := ask(t.Context(), l, "a")
@@ -124,9 +141,18 @@ func (d *database) runs(t *testing.T, l *loader[string, string], took time.Durat
 		<-result
 		<-d.queries
 	}
-	go func() { _, _ = l.loadAll(context.Background(), keys...) }()
-	synctest.Wait()
+	result := askTogether(t.Context(), l, keys...)
 	require.Equal(t, keys, <-d.queries)
+	return result
+}
+
+// waits asks for a key, and returns its result and how long it queued before it was queried, alone.
+func (d *database) waits(t *testing.T, l *loader[string, string], key string) (<-chan any, time.Duration) {
+	t.Helper()
+	start := time.Now()
+	result := ask(t.Context(), l, key)
+	require.Equal(t, []string{key}, <-d.queries)
+	return result, time.Since(start)
 }
 
 // Beside a query that runs, one of as many keys begins at once, and a smaller one is not made before it ends.
@@ -134,10 +160,11 @@ func TestLoaderMakesNoSmallQueryBesideALargeOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, l := newDatabase()
 		l.atOnce = 3
-		d.runs(t, l, 60*time.Millisecond, "a", "b", "c")
+		large := d.runs(t, l, 60*time.Millisecond, "a", "b", "c")
 		x, y := ask(t.Context(), l, "x"), ask(t.Context(), l, "y")
 		require.Empty(t, d.queries)
 		d.answers <- nil
+		require.Equal(t, valuesOfABC, <-large)
 		require.Equal(t, []string{"x", "y"}, <-d.queries)
 
 		z := ask(t.Context(), l, "z")
@@ -161,14 +188,13 @@ func TestLoaderAsksBesideAQueryThatIsStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, l := newDatabase()
 		l.atOnce = 2
-		d.runs(t, l, 60*time.Millisecond, "a", "b", "c")
+		stuck := d.runs(t, l, 60*time.Millisecond, "a", "b", "c")
 		time.Sleep(time.Second)
-		start := time.Now()
-		x := ask(t.Context(), l, "x")
-		require.Equal(t, []string{"x"}, <-d.queries)
-		require.InDelta(t, min(companyFactor*60*time.Millisecond, companyWaitMax), time.Since(start), float64(time.Millisecond))
+		x, waited := d.waits(t, l, "x")
+		require.InDelta(t, min(companyFactor*60*time.Millisecond, queueWait), waited, float64(time.Millisecond))
 		d.answers <- nil
 		d.answers <- nil
+		require.Equal(t, valuesOfABC, <-stuck)
 		require.Equal(t, "value of x", <-x)
 	})
 }
@@ -180,26 +206,21 @@ func TestLoaderAsksBesideStuckQueriesAfterTimeouts(t *testing.T) {
 		d, l := newDatabase()
 		l.atOnce = 3
 		for range 3 {
-			d.runs(t, l, time.Millisecond, "a", "b", "c")
-			time.Sleep(queryTimeout)
-			synctest.Wait()
+			require.Equal(t, context.DeadlineExceeded, <-d.runs(t, l, time.Millisecond, "a", "b", "c"))
+			synctest.Wait() // until it counts
 		}
 		stuck := ask(t.Context(), l, "stuck")
 		<-d.queries
 		require.Greater(t, l.took, queueWaitMax/4, "queries seem to take long")
-		several := make(chan error, 1)
-		go func() { _, err := l.loadAll(t.Context(), "a", "b", "c"); several <- err }()
-		synctest.Wait()
+		several := askTogether(t.Context(), l, "a", "b", "c")
 		<-d.queries
-		start := time.Now()
-		x := ask(t.Context(), l, "x")
-		require.Equal(t, []string{"x"}, <-d.queries)
-		require.Equal(t, companyWaitMax, time.Since(start))
+		x, waited := d.waits(t, l, "x")
+		require.Equal(t, queueWait, waited)
 		for range 3 {
 			d.answers <- nil
 		}
 		require.Equal(t, "value of stuck", <-stuck)
-		require.NoError(t, <-several)
+		require.Equal(t, valuesOfABC, <-several)
 		require.Equal(t, "value of x", <-x)
 	})
 }
@@ -209,19 +230,19 @@ func TestLoaderLooksAgainSoonerOnceQueriesTakeLess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, l := newDatabase()
 		l.atOnce = 2
-		d.runs(t, l, time.Second, "a", "b", "c")
+		slow := d.runs(t, l, time.Second, "a", "b", "c")
 		waits := ask(t.Context(), l, "x")
 		d.answers <- nil // it is answered long before the timer would look
+		require.Equal(t, valuesOfABC, <-slow)
 		require.Equal(t, []string{"x"}, <-d.queries)
 		d.answers <- nil
 		require.Equal(t, "value of x", <-waits)
-		d.runs(t, l, time.Millisecond, "a", "b", "c")
-		start := time.Now()
-		y := ask(t.Context(), l, "y")
-		require.Equal(t, []string{"y"}, <-d.queries)
-		require.InDelta(t, companyFactor*time.Millisecond, time.Since(start), float64(10*time.Millisecond))
+		stuck := d.runs(t, l, time.Millisecond, "a", "b", "c")
+		y, waited := d.waits(t, l, "y")
+		require.InDelta(t, companyFactor*time.Millisecond, waited, float64(10*time.Millisecond))
 		d.answers <- nil
 		d.answers <- nil
+		require.Equal(t, valuesOfABC, <-stuck)
 		require.Equal(t, "value of y", <-y)
 	})
 }
@@ -305,7 +326,7 @@ func TestLoaderDoesNotAskWhatHasWaitedForTooLong(t *testing.T) {
 func TestLoaderRefusesWhatWouldWaitForTooLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, l := newDatabase()
-		d.runs(t, l, 60*time.Millisecond, "a")
+		running := d.runs(t, l, 60*time.Millisecond, "a")
 		var queued []<-chan any
 		for i := range 5 { // the next query has three of them
 			queued = append(queued, ask(t.Context(), l, fmt.Sprint("key", i)))
@@ -318,6 +339,7 @@ func TestLoaderRefusesWhatWouldWaitForTooLong(t *testing.T) {
 			time.Sleep(60 * time.Millisecond)
 			d.answers <- nil
 		}
+		require.Equal(t, map[string]string{"a": "value of a"}, <-running)
 		for i, result := range queued {
 			require.Equal(t, fmt.Sprint("value of key", i), <-result)
 		}
