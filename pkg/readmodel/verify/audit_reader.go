@@ -54,6 +54,9 @@ func (a auditedReader) linesBetween(ctx context.Context, after, upto walk, order
 // it might have been.
 func (a auditedReader) eachLine(ctx context.Context, keys []readmodel.LineKey, limit int, each func(orderID, sku, batchRef string, qty int32, version uint64)) (int, error) {
 	for some := range slices.Chunk(keys, readmodel.KeysMax) {
+		if limit == 0 {
+			break
+		}
 		found, err := a.Lines(ctx, some)
 		if err != nil {
 			return 0, err
