@@ -92,6 +92,11 @@ type Line struct {
 	Version      uint64 // of the SKU, when the line last changed
 }
 
+// Allocation returns which batch the line has.
+func (l Line) Allocation() Allocation {
+	return Allocation{SKU: l.SKU, BatchRef: l.BatchRef, Version: l.Version}
+}
+
 // Availability is what is left of a SKU.
 type Availability struct {
 	SKU       string

@@ -52,7 +52,7 @@ func tell(history []readmodel.Record) answers {
 		}
 	}
 	for key, l := range a.lines {
-		a.orders[key.OrderID] = append(a.orders[key.OrderID], readmodel.Allocation{SKU: l.SKU, BatchRef: l.BatchRef, Version: l.Version})
+		a.orders[key.OrderID] = append(a.orders[key.OrderID], l.Allocation())
 	}
 	for _, lines := range a.orders {
 		slices.SortFunc(lines, func(a, b readmodel.Allocation) int { return cmp.Compare(a.SKU, b.SKU) })

@@ -89,7 +89,7 @@ func (r *Reader) Orders(ctx context.Context, orderIDs []string) (map[string][]re
 			if err != nil {
 				return nil, err
 			}
-			lines = append(lines, readmodel.Allocation{SKU: sku, BatchRef: l.BatchRef, Version: l.Version})
+			lines = append(lines, l.Allocation())
 		}
 		slices.SortFunc(lines, func(a, b readmodel.Allocation) int { return strings.Compare(a.SKU, b.SKU) })
 		found[id] = lines

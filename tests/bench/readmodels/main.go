@@ -118,7 +118,7 @@ func ordersOf(rows readmodel.Rows) map[string][]readmodel.Allocation {
 	orders := map[string][]readmodel.Allocation{}
 	for _, l := range rows.Lines { // in the order of their keys
 		if l.BatchRef != "" {
-			orders[l.OrderID] = append(orders[l.OrderID], readmodel.Allocation{SKU: l.SKU, BatchRef: l.BatchRef, Version: l.Version})
+			orders[l.OrderID] = append(orders[l.OrderID], l.Allocation())
 		}
 	}
 	return orders

@@ -90,7 +90,7 @@ func (f *fake) Submit(_ context.Context, wait time.Duration, requests ...submit.
 func (f *fake) Allocations(ctx context.Context, orderID string) (found []readmodel.Allocation, _ error) {
 	f.anew = reads.IsAnew(ctx)
 	for _, l := range f.allocations[orderID] {
-		found = append(found, readmodel.Allocation{SKU: l.SKU, BatchRef: l.BatchRef, Version: l.Version})
+		found = append(found, l.Allocation())
 	}
 	return found, f.readErr
 }
