@@ -3,7 +3,7 @@
 // Package bi holds the tests of what others make of the views for BI: a dashboard in Superset, and models in dbt, on a
 // pipeline whose parts have the users that deployments have. They take 1 GB from PyPI, so only `make test-bi` runs them.
 //
-// It imports the test servers and stack.
+// It imports the test servers and stack, and tests/internal/browser for Chromium.
 package bi
 
 import (
@@ -35,6 +35,7 @@ import (
 	"github.com/lotline/lotline/pkg/cloudevents"
 	"github.com/lotline/lotline/pkg/readmodel/stores"
 	"github.com/lotline/lotline/schemas"
+	"github.com/lotline/lotline/tests/internal/browser"
 	"github.com/lotline/lotline/tests/internal/cache"
 	"github.com/lotline/lotline/tests/internal/ports"
 	"github.com/lotline/lotline/tests/servers"
@@ -222,8 +223,8 @@ func supersetEnv(home, config string) []string {
 
 // superset imports the dashboard into a Superset of its own and holds what a browser sees of it to SQL.
 func (p *pipeline) superset(t *testing.T) {
-	browser, err := exec.LookPath("chromium")
-	require.NoError(t, err, "this needs a browser (Debian: chromium)")
+	chromium, chromiumEnv, err := browser.Installed(t.Context())
+	require.NoError(t, err)
 	config, err := filepath.Abs("superset_config.py")
 	require.NoError(t, err)
 	cached := venv(t, "superset", "Superset (1 GB from PyPI)", func(ctx context.Context, dir string) error {
@@ -264,7 +265,7 @@ func (p *pipeline) superset(t *testing.T) {
 	require.NoError(t, os.MkdirAll(filepath.Dir(picture), 0o755))
 	script := exec.CommandContext(t.Context(), filepath.Join(cached, "venv/bin/python"), "-B", "dashboard.py")
 	script.Env = append(os.Environ(), "SUPERSET="+address, "CLICKHOUSE="+p.clickHouse.HTTPAddr, "CLICKHOUSE_PASSWORD="+p.passwords["lotline_bi"],
-		"CHROMIUM="+browser, "SCREENSHOT="+picture)
+		"CHROMIUM="+chromium, "CHROMIUM_ENV="+strings.Join(chromiumEnv, "\n"), "SCREENSHOT="+picture)
 	out, err := script.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	t.Logf("%sits picture is %s", out, picture)

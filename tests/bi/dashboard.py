@@ -1,7 +1,8 @@
 """Imports the dashboard into a running Superset, opens it in a browser, and holds each chart to its query in charts.sql.
 
 It prints what differs, and leaves a screenshot. From the environment: SUPERSET (its address; user and password are admin),
-CLICKHOUSE (host:port of its HTTP), CLICKHOUSE_PASSWORD (of lotline_bi), CHROMIUM (the browser), SCREENSHOT (to write).
+CLICKHOUSE (host:port of its HTTP), CLICKHOUSE_PASSWORD (of lotline_bi), CHROMIUM (the browser), CHROMIUM_ENV (what it needs in
+its environment besides, NAME=VALUE lines: its libraries are for nobody else here), SCREENSHOT (to write).
 """
 
 import io
@@ -118,7 +119,8 @@ def main() -> int:
     faults: list[str] = []
     charts = import_dashboard()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=os.environ["CHROMIUM"], args=["--no-sandbox"])
+        env = os.environ | dict(line.split("=", 1) for line in os.environ["CHROMIUM_ENV"].splitlines())
+        browser = playwright.chromium.launch(executable_path=os.environ["CHROMIUM"], args=["--no-sandbox"], env=env)
         shown = render(browser.new_page(viewport={"width": 1600, "height": 2000}), charts, faults)
         browser.close()
     for title, want in expected(set(charts.values())).items():

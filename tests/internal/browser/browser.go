@@ -1,7 +1,7 @@
 // Package browser opens pages in a real Chromium and uses them as people do: with a mouse, with keys only, on a phone,
 // in the dark. It collects what the page complains of, and asks axe what would keep people out.
 //
-// The tests of the console call it, and tests/cmd/fetch brings what it needs. It imports chromedp, tests/internal/cache and tests/internal/debian.
+// The tests of the console call it, that of the Superset dashboard for its Chromium, and tests/cmd/fetch brings what it needs. It imports chromedp, tests/internal/cache and tests/internal/debian.
 package browser
 
 import (
@@ -44,8 +44,9 @@ func Folders() []cache.Folder {
 	return []cache.Folder{axe, chromium()}
 }
 
-// installed returns Chromium and the environment that it needs: the machine's own, or the cached one.
-func installed(ctx context.Context) (path string, env []string, err error) {
+// Installed returns Chromium and what it needs in its environment beside this process's: the machine's own, or the cached one,
+// which is fetched if need be.
+func Installed(ctx context.Context) (path string, env []string, err error) {
 	if path, err = exec.LookPath("chromium"); err == nil {
 		return path, nil, nil
 	}

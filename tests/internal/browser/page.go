@@ -32,7 +32,7 @@ type Browser struct {
 // Start starts a Chromium that ends with the test.
 func Start(t *testing.T) *Browser {
 	t.Helper()
-	path, env, err := installed(t.Context())
+	path, env, err := Installed(t.Context())
 	require.NoError(t, err)
 	dir, err := axe.Dir(t.Context())
 	require.NoError(t, err)
