@@ -1,7 +1,8 @@
 // Package browser opens pages in a real Chromium and uses them as people do: with a mouse, with keys only, on a phone,
 // in the dark. It collects what the page complains of, and asks axe what would keep people out.
 //
-// The tests of the console call it, that of the Superset dashboard for its Chromium, and tests/cmd/fetch brings what it needs. It imports chromedp, tests/internal/cache and tests/internal/debian.
+// The tests of the console call it, that of the Superset dashboard for its Chromium, and tests/cmd/fetch brings what it needs. It
+// imports chromedp, tests/internal/cache and tests/internal/debian.
 package browser
 
 import (
