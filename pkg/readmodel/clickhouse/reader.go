@@ -176,8 +176,8 @@ func day(eta *time.Time) string {
 	return eta.Format(time.DateOnly)
 }
 
-// Availability returns what is left of SKUs and their batches. A block that is being written reaches the SKU's row and
-// its batches' one after the other: for that moment they may differ by it.
+// Availability returns what is left of SKUs and their batches. A block that is being written does not reach the SKU's row
+// and its batches' at one moment: between the two they may differ by it.
 func (r *Reader) Availability(ctx context.Context, skus []string) (map[string]readmodel.Availability, error) {
 	found := map[string]readmodel.Availability{}
 	if err := r.each(ctx, skusSQL, skus, nil, func(row driver.Rows) error {

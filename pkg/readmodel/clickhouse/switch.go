@@ -19,7 +19,7 @@ const quietMax = 5 * time.Second
 //
 // One statement exchanges all four of a host. ClickHouse makes each exchange atomic, one after the other: between the first and
 // the last, well under a millisecond, a reader can find tables of both generations, which have the same but for what was
-// wrong. A block that is being written reaches the views one after the other too, so Switch waits for a moment without an
+// wrong. A block that is being written does not reach all tables at one moment either, so Switch waits for a moment without an
 // insert: else a reader could find it in the old generation and not yet in the new one. Where inserts never cease it
 // switches after 5 s all the same.
 //

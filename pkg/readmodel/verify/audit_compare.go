@@ -110,7 +110,7 @@ func compare(keys auditKeys, before, is, after *auditRows, between map[skuVersio
 	return verdicts
 }
 
-// compareSKU judges each row at its own version, since a block reaches the tables one after the other: one that is no
+// compareSKU judges each row at its own version, since a block does not reach the tables at one moment: one that is no
 // newer than what Postgres said before must say the same; a newer one what the event of its version says, if Postgres
 // has that version by now.
 func compareSKU(sku string, before, is, after *auditRows, between map[skuVersion]auditEvent) (v verdict) {

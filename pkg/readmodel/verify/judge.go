@@ -14,7 +14,7 @@ import (
 // that can be checked while commands come in. It is behind if it has a lower version than the events had before it
 // was asked, and wrong if nothing is left that could bring it the rest.
 //
-// Postgres answers in one snapshot. ClickHouse does not, and a block of events reaches its tables one after the other, on
+// Postgres answers in one snapshot. ClickHouse does not, and a block of events does not reach its tables at one moment, but on
 // a busy machine over seconds: of a SKU that never stands still some table nearly always has a block that others have
 // not. So each kind of rows may be at a version of its own, from the last that the projector has committed on: a block
 // is committed once it is in all tables.

@@ -29,7 +29,7 @@ const (
 // snapshot of a later moment. What it lacks is explained if it is of a later version than the generation has come to for
 // that SKU. So a SKU that never stands still can be judged too.
 //
-// But a block reaches a store's tables one after the other, and a look may fall between them: the SKU says version 9
+// But a block does not reach a store's tables at one moment, and a look may fall between them: the SKU says version 9
 // already, and the line that version 9 allocated is not there. The store lets every such block end before the next look. A
 // row that the block was to change is then of a newer version, or there, so the same fault in the same row, twice, is
 // none of a block's. Later blocks may make other rows look wrong in the next look. So only rows that are found wrong in
