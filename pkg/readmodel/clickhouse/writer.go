@@ -28,7 +28,7 @@ var insertSettings = clickhouse.Settings{
 	"max_partitions_per_insert_block": 0,
 	"distributed_foreground_insert":   1, // on a cluster: acknowledged by the shard that has it, not by a queue to it
 	// The views beside each other: of a small block each takes a core for milliseconds, and a busy server lets them wait once
-	// instead of one after the other. From 25.10 to 26.6 ClickHouse did so whatever was said.
+	// instead of one after the other. Most releases of ClickHouse from 25.10 to 26.6 did so whatever was said.
 	"parallel_view_processing": 1,
 }
 
