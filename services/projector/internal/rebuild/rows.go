@@ -61,13 +61,15 @@ func arrival(eta string) string {
 	return "eta " + eta
 }
 
-// unexplained returns the rows of a SKU that are not what they should be and that no version explains. is was read before
-// must, so whatever it says was so by then.
-func unexplained(sku string, is, must *side) (faults []Fault) {
+// unexplained returns the rows of a SKU that are not what they should be and that no version explains, and of those that may
+// be of a version that has not come yet, but need not, what they should be. is was read before must, so whatever it says was
+// so by then.
+func unexplained(sku string, is, must *side) (faults []Fault, doubts map[string]string) {
 	if is.version > must.version {
-		return []Fault{{SKU: sku, Row: "sku", Is: fmt.Sprintf("version %d", is.version), Should: fmt.Sprintf("version %d: was Postgres restored from a backup?", must.version)}}
+		return []Fault{{SKU: sku, Row: "sku", Is: fmt.Sprintf("version %d", is.version), Should: fmt.Sprintf("version %d: was Postgres restored from a backup?", must.version)}}, nil
 	}
 	behind := is.version < must.version
+	doubts = make(map[string]string)
 	names := maps.Clone(is.rows)
 	maps.Copy(names, must.rows)
 	for _, name := range slices.Sorted(maps.Keys(names)) {
@@ -79,12 +81,12 @@ func unexplained(sku string, is, must *side) (faults []Fault) {
 			faults = append(faults, Fault{SKU: sku, Row: name, at: has.at, Is: has.what})
 		case has.version > should.version && should.version > 0: // and nothing later than must can be there
 			faults = append(faults, Fault{SKU: sku, Row: name, at: has.at, Is: has.what, Should: should.what})
-		case behind && (should.version > is.version || should.what == "" || !strings.HasPrefix(name, "line ")):
-			// The change is of a version that has not come yet; when a line lost its batch, or a batch changed, the write
-			// side does not say.
+		case behind && should.version > is.version: // the change is of a version that has not come yet
+		case behind && (should.what == "" || !strings.HasPrefix(name, "line ")):
+			doubts[name] = should.what // when a line lost its batch, or a batch changed, the write side does not say
 		default:
 			faults = append(faults, Fault{SKU: sku, Row: name, at: has.at, Is: has.what, Should: should.what})
 		}
 	}
-	return faults
+	return faults, doubts
 }

@@ -34,6 +34,11 @@ const (
 // row that the block was to change is then of a newer version, or there, so the same fault in the same row, twice, is
 // none of a block's. Later blocks may make other rows look wrong in the next look. So only rows that are found wrong in
 // the same way each time are wrong.
+//
+// Not of every row the write side knows a version. A SKU that is never quite caught up with could hide for ever that such a row
+// lacks a change of long ago: its line lost its batch at version 3, the generation never heard of it, and at each look it is
+// some versions behind, one of which might be the one. So what such rows should be is remembered, and at which version of
+// the SKU. Once the generation has come to that, a row must be that, or have changed since.
 type trial struct {
 	generation int
 	wrongFor   time.Duration
@@ -42,9 +47,10 @@ type trial struct {
 
 // suspect is a SKU of which a generation does not have what the write side has.
 type suspect struct {
-	rows   int64  // about
-	mark   uint64 // the version that the write side had when it was first asked: what the generation has to reach
-	wrong  int    // how many looks in a row found the same rows wrong
+	rows   int64             // about
+	mark   uint64            // a version that the write side had: what the generation has to reach
+	doubts map[string]string // what rows should be at the mark, by name; nil: it has not come to that yet
+	wrong  int               // how many looks in a row found the same rows wrong
 	since  time.Time
 	faults []Fault // those rows
 }
@@ -61,10 +67,16 @@ func (t *trial) judge(sku string, is, must *side) {
 	if s.mark == 0 {
 		s.mark = must.version
 	}
-	faults := unexplained(sku, is, must)
+	faults, doubts := unexplained(sku, is, must)
+	switch {
+	case is.version >= must.version: // nothing is explained by what has not come yet
+		s.doubts = nil
+	case is.version >= s.mark:
+		faults = append(faults, s.dispel(sku, is, must, doubts)...)
+	}
 	lasting := slices.DeleteFunc(slices.Clone(s.faults), func(f Fault) bool { return !slices.ContainsFunc(faults, f.still) })
 	switch {
-	case len(faults) == 0 && is.version >= s.mark:
+	case len(faults) == 0 && is.version >= s.mark && len(s.doubts) == 0:
 		delete(t.suspects, sku)
 	case len(faults) == 0: // behind, and so far nothing says that it stays so
 		s.wrong = 0
@@ -75,6 +87,29 @@ func (t *trial) judge(sku string, is, must *side) {
 	default:
 		s.wrong, s.since, s.faults = 1, time.Now(), faults
 	}
+}
+
+// dispel returns the doubts that proved right, of a generation that has come to the mark, and forgets the others. What is
+// doubtful when it first comes to one is remembered, with the write side's version of now as the next mark: rows that have
+// changed since the first mark are right as far as that, and those that agree now have all that came before it.
+func (s *suspect) dispel(sku string, is, must *side, doubts map[string]string) (faults []Fault) {
+	if s.doubts == nil {
+		maps.DeleteFunc(doubts, func(name, _ string) bool { return is.rows[name].at > s.mark })
+		s.doubts = doubts
+		if len(doubts) > 0 {
+			s.mark = must.version
+		}
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.doubts)) {
+		has := is.rows[name]
+		if should := s.doubts[name]; has.what == should || has.at > s.mark {
+			delete(s.doubts, name)
+		} else {
+			faults = append(faults, Fault{SKU: sku, Row: name, at: has.at, Is: has.what, Should: should})
+		}
+	}
+	return faults
 }
 
 // surely reports whether a suspect was found wrong often and for long enough.
