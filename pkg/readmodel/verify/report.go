@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // The stores, as reports name them.
@@ -51,10 +52,12 @@ type Fault struct {
 // OK reports whether everything agrees, up to what was compared.
 func (r *Report) OK() bool { return len(r.Behind) == 0 && len(r.Wrong) == 0 }
 
-// WrongIn returns the SKUs that are wrong in a store, sorted.
-func (r *Report) wrongIn(store string) []string {
+// wrongIn returns the SKUs that are wrong in a store, sorted.
+func (r *Report) wrongIn(store string) []string { return skusIn(r.Wrong, store) }
+
+func skusIn(faults []Fault, store string) []string {
 	var skus []string
-	for _, f := range r.Wrong {
+	for _, f := range faults {
 		if f.Store == store {
 			skus = append(skus, f.SKU)
 		}
@@ -64,19 +67,27 @@ func (r *Report) wrongIn(store string) []string {
 }
 
 // Repairable returns the listed SKUs that ClickHouse has wrong and that the events can put right, sorted. Where the
-// topic itself is wrong they cannot: ClickHouse may have the only copy of an event that the topic lost. why says so
-// for SKUs that are left out, or is empty.
+// topic itself is wrong they cannot: ClickHouse may have the only copy of an event that the topic lost. What it lost at its
+// end leaves no hole in it. But Postgres has come further then, and may look as if it had not published that yet. why says
+// so for SKUs that are left out, or is empty.
 func (r *Report) Repairable() (skus []string, why string) {
 	lost := r.wrongIn(storeEvents)
 	if r.WrongMore > 0 || slices.Contains(lost, "") {
 		return nil, "nothing is repaired: the topic has records that cannot be read, or more is wrong than is listed"
 	}
-	wrong := r.wrongIn(storeClickHouse)
-	skus = slices.DeleteFunc(slices.Clone(wrong), func(sku string) bool { return slices.Contains(lost, sku) })
-	if len(skus) < len(wrong) {
-		why = fmt.Sprintf("%d SKUs are not repaired: their events in the topic are wrong too", len(wrong)-len(skus))
+	var reasons []string
+	leaveOut := func(some []string, reason string) {
+		before := len(skus)
+		skus = slices.DeleteFunc(skus, func(sku string) bool { return slices.Contains(some, sku) })
+		if n := before - len(skus); n > 0 {
+			reasons = append(reasons, fmt.Sprintf("%d SKUs are not repaired: %s", n, reason))
+		}
 	}
-	return skus, why
+	skus = r.wrongIn(storeClickHouse)
+	leaveOut(lost, "their events in the topic are wrong too")
+	leaveOut(slices.Concat(r.wrongIn(storePostgres), skusIn(r.Behind, storePostgres)),
+		"Postgres does not have what the events come to either, and ClickHouse may have the only copy of events that the topic lost")
+	return skus, strings.Join(reasons, "; ")
 }
 
 // report lists what was found, down to the rows for as many SKUs as the options allow.
