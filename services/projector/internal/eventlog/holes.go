@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// holesMax bounds the SKUs that are looked after at a time. A hole beyond is found again by the next event that
-	// follows one, or by an audit.
+	// holesMax bounds the versions that are looked after at a time, of all SKUs together: what a look holds in memory and asks
+	// of the store. A hole beyond is found again by the next event that follows one, or by an audit.
 	holesMax = 10_000
 	// versionsMissingMax bounds the versions of a hole that are followed one by one. Of a larger one only the first count.
 	versionsMissingMax = 1000
@@ -41,6 +41,7 @@ type holes struct {
 	mu    sync.Mutex
 	known *versions
 	open  map[string]*hole
+	count int // versions in open
 }
 
 func newHoles() *holes {
@@ -68,7 +69,7 @@ func (h *holes) see(r *readmodel.Record) {
 	}
 	found := h.open[e.SKU]
 	if found == nil {
-		if len(h.open) == holesMax {
+		if h.count == holesMax {
 			return
 		}
 		found = &hole{missing: make(map[uint64]time.Time)}
@@ -76,13 +77,19 @@ func (h *holes) see(r *readmodel.Record) {
 	}
 	found.after = *r
 	now := time.Now()
-	for v := before + 1; v < next && len(found.missing) < versionsMissingMax; v++ {
+	for v := before + 1; v < next && len(found.missing) < versionsMissingMax && h.count < holesMax; v++ {
+		if _, known := found.missing[v]; !known {
+			h.count++
+		}
 		found.missing[v] = now
 	}
 }
 
 func (h *holes) fill(sku string, found *hole, version uint64) {
-	delete(found.missing, version)
+	if _, missing := found.missing[version]; missing {
+		delete(found.missing, version)
+		h.count--
+	}
 	if len(found.missing) == 0 {
 		delete(h.open, sku)
 	}
@@ -95,6 +102,7 @@ func (h *holes) forget() {
 	defer h.mu.Unlock()
 	h.known.forget()
 	clear(h.open)
+	h.count = 0
 }
 
 // due returns what has been missing since before a time, as what could be noted about it, by SKU and version.

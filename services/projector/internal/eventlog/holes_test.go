@@ -214,6 +214,30 @@ func TestAPartitionThatComesBackHasNoHole(t *testing.T) {
 	require.Empty(t, stays.consumer.holes.due(time.Now().Add(time.Hour)))
 }
 
+// Many SKUs with large holes, as when partitions are added while much waits in the old ones.
+func TestHolesAreBounded(t *testing.T) {
+	h := newHoles()
+	see := func(sku, version int) {
+		h.see(&readmodel.Record{Event: schemas.Event{SKU: fmt.Sprint("SKU-", sku), Version: uint64(version), Type: schemas.EventAllocated}})
+	}
+	for sku := range 100 {
+		see(sku, 1)
+		see(sku, versionsMissingMax+100)
+	}
+	due := func() []readmodel.Aside { return h.due(time.Now().Add(time.Hour)) }
+	all := due()
+	require.Len(t, all, holesMax)
+	h.settled(all[:10])
+	require.Len(t, due(), holesMax-10)
+	see(99, versionsMissingMax+200)
+	all = due()
+	require.Len(t, all, holesMax, "there is room again")
+	h.settled(all)
+	require.Empty(t, h.open)
+	see(98, versionsMissingMax+102)
+	require.Len(t, due(), 1)
+}
+
 func TestVersionsAreBounded(t *testing.T) {
 	before := heap()
 	v := newVersions(versionGroups)
