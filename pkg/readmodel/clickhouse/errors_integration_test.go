@@ -3,6 +3,7 @@
 package clickhouse
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 
 	"github.com/lotline/lotline/pkg/readmodel"
 	"github.com/lotline/lotline/pkg/readmodel/readmodeltest"
+	"github.com/lotline/lotline/schemas"
 )
 
 // What the real server says, of the table itself and of one that a view fills, and what is made of it.
@@ -73,4 +75,30 @@ func TestMissingAreTheVersionsThatTheLogDoesNotHave(t *testing.T) {
 	missing, err := w.Missing(t.Context(), of, first.Time.Add(time.Hour))
 	require.NoError(t, err)
 	require.Equal(t, of, missing, "only events since then are looked at")
+}
+
+// As many names as are ever asked for, as long as they may be: in the text of a query they would be more than ClickHouse reads.
+func TestManyNamesAreAskedForAtOnce(t *testing.T) {
+	cfg := migrated(t)
+	w := newWriter(t, cfg)
+	records := readmodeltest.New(3, 300).Records
+	require.NoError(t, w.Apply(t.Context(), records))
+	sku := records[0].Event.SKU
+	of := []readmodel.Aside{{SKU: sku, Version: 1}}
+	names := []string{sku}
+	for i := range 10_000 {
+		name := fmt.Sprintf("%0*d", schemas.MaxIDBytes, i)
+		names, of = append(names, name), append(of, readmodel.Aside{SKU: name, Version: uint64(i + 1)})
+	}
+	missing, err := w.Missing(t.Context(), of, time.Time{})
+	require.NoError(t, err)
+	require.Equal(t, of[1:], missing)
+	found := 0
+	require.NoError(t, newGenerations(t, cfg).Read(t.Context(), 1, names, func(rows *readmodel.State) error {
+		found += len(rows.SKUs)
+		return nil
+	}))
+	require.Equal(t, 1, found)
+	require.NoError(t, w.Forget(t.Context(), names, map[int32]int64{0: 0}))
+	require.NotContains(t, lines(t, connect(t, cfg), "SELECT sku FROM skus"), sku)
 }

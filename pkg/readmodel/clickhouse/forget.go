@@ -34,7 +34,7 @@ func (w *Writer) Forget(ctx context.Context, skus []string, starts map[int32]int
 	ofSKUs := clickhouse.Named("skus", skus)
 	deleting := clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"lightweight_deletes_sync": 2}))
 	from := func(h host, table, and string) error {
-		if err := h.conn.Exec(deleting, "DELETE FROM "+table+" WHERE sku IN (@skus)"+and, ofSKUs); err != nil {
+		if err := h.conn.Exec(deleting, "DELETE FROM "+table+" WHERE sku IN {skus:Array(String)}"+and, ofSKUs); err != nil {
 			return h.named(fmt.Errorf("delete the rows of %d SKUs from %s: %w", len(skus), table, err))
 		}
 		return nil
@@ -60,10 +60,10 @@ func (w *Writer) Forget(ctx context.Context, skus []string, starts map[int32]int
 	}
 	inserting := clickhouse.Context(ctx, clickhouse.WithSettings(insertSettings))
 	// A count that began before the deletion may still be written after it, and loses against this one, which is newer.
-	if err := w.conn.Exec(inserting, "INSERT INTO sku_hours (hour, sku, refreshed_at) SELECT hour, sku, now64(3) FROM sku_hours FINAL WHERE sku IN (@skus)", ofSKUs); err != nil {
+	if err := w.conn.Exec(inserting, "INSERT INTO sku_hours (hour, sku, refreshed_at) SELECT hour, sku, now64(3) FROM sku_hours FINAL WHERE sku IN {skus:Array(String)}", ofSKUs); err != nil {
 		return fmt.Errorf("empty the hours of %d SKUs: %w", len(skus), err)
 	}
-	if err := w.conn.Exec(inserting, "INSERT INTO events SELECT * REPLACE (now() AS ingested_at) FROM events FINAL WHERE sku IN (@skus) AND "+older, ofSKUs); err != nil {
+	if err := w.conn.Exec(inserting, "INSERT INTO events SELECT * REPLACE (now() AS ingested_at) FROM events FINAL WHERE sku IN {skus:Array(String)} AND "+older, ofSKUs); err != nil {
 		return fmt.Errorf("send the older events of %d SKUs through the views: %w", len(skus), err)
 	}
 	return nil

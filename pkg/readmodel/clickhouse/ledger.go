@@ -87,7 +87,8 @@ func (w *Writer) Missing(ctx context.Context, of []readmodel.Aside, since time.T
 	for i, a := range of {
 		skus[i], versions[i] = a.SKU, a.Version
 	}
-	rows, err := w.conn.Query(ctx, "SELECT DISTINCT sku, version FROM events WHERE event_time >= fromUnixTimestamp64Milli(@since) AND sku IN (@skus) AND version IN (@versions)",
+	skus = slices.Compact(skus) // they come SKU by SKU
+	rows, err := w.conn.Query(ctx, "SELECT DISTINCT sku, version FROM events WHERE event_time >= fromUnixTimestamp64Milli({since:Int64}) AND sku IN {skus:Array(String)} AND version IN {versions:Array(UInt64)}",
 		clickhouse.Named("since", max(since.UnixMilli(), 0)), clickhouse.Named("skus", skus), clickhouse.Named("versions", versions))
 	if err != nil {
 		return nil, fmt.Errorf("look for %d events: %w", len(of), err)

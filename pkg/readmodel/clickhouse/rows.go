@@ -167,7 +167,7 @@ var compareSettings = clickhouse.Settings{"max_threads": 1, "os_threads_nice_val
 func (g *Generations) Read(ctx context.Context, generation int, skus []string, handle func(*readmodel.State) error) error {
 	where, args := "", []any(nil)
 	if skus != nil {
-		where, args = " WHERE sku IN (@skus)", []any{clickhouse.Named("skus", skus)}
+		where, args = " WHERE sku IN {skus:Array(String)}", []any{clickhouse.Named("skus", skus)}
 	}
 	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(compareSettings))
 	part := new(readmodel.State)

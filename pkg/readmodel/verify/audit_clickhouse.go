@@ -41,16 +41,16 @@ func (s auditedClickHouse) each(ctx context.Context, sql string, args, fields []
 }
 
 func (s auditedClickHouse) strangeSKUs(ctx context.Context, after, upto string, ours []string, limit int) ([]string, error) {
-	where, args := `sku > @after`, []any{clickhouse.Named("after", after), clickhouse.Named("max", limit), clickhouse.Named("ours", append(slices.Clone(ours), ""))}
+	where, args := `sku > {after:String}`, []any{clickhouse.Named("after", after), clickhouse.Named("max", limit), clickhouse.Named("ours", ours)}
 	if upto != "" {
-		where += ` AND sku <= @upto`
+		where += ` AND sku <= {upto:String}`
 		args = append(args, clickhouse.Named("upto", upto))
 	}
 	var sku string
 	var strange []string
 	for _, table := range []string{"skus", "stock"} {
 		// What is strange beyond the limit is found once the first of it is mended.
-		if err := s.each(ctx, `SELECT DISTINCT sku FROM `+table+` WHERE `+where+` AND sku NOT IN (@ours) ORDER BY sku LIMIT @max`, args, []any{&sku}, func() {
+		if err := s.each(ctx, `SELECT DISTINCT sku FROM `+table+` WHERE `+where+` AND sku NOT IN {ours:Array(String)} ORDER BY sku LIMIT {max:UInt32}`, args, []any{&sku}, func() {
 			if !slices.Contains(strange, sku) {
 				strange = append(strange, sku)
 			}
@@ -79,7 +79,7 @@ func (s auditedClickHouse) linesBetween(ctx context.Context, after, upto walk, _
 func (s auditedClickHouse) now(ctx context.Context, keys auditKeys, should *auditRows) (*auditRows, error) {
 	is := newAuditRows()
 	wanted := make(map[row]bool)
-	refs := []string{""} // an empty list is no list to ClickHouse
+	refs := []string{}
 	for _, rows := range should.ofSKU {
 		for _, r := range rows {
 			if ref, ok := strings.CutPrefix(r.name, refPrefix); ok {
@@ -94,21 +94,20 @@ func (s auditedClickHouse) now(ctx context.Context, keys auditKeys, should *audi
 	var qty, left int32
 	var version uint64
 	var available int64
-	named := func(name string, values []string) any { return clickhouse.Named(name, append(values, "")) }
-	skus := named("skus", keys.skus)
+	skus := clickhouse.Named("skus", keys.skus)
 	err := errors.Join(
-		s.each(ctx, `SELECT sku, version, available FROM skus FINAL WHERE sku IN (@skus)`, []any{skus},
+		s.each(ctx, `SELECT sku, version, available FROM skus FINAL WHERE sku IN {skus:Array(String)}`, []any{skus},
 			[]any{&sku, &version, &available}, func() { is.add(sku, rowSKU, version, skuSays(version, available)) }),
-		s.each(ctx, `SELECT sku, ref, version, qty, available, ifNull(toString(eta), '') FROM stock FINAL WHERE sku IN (@skus)`, []any{skus},
+		s.each(ctx, `SELECT sku, ref, version, qty, available, ifNull(toString(eta), '') FROM stock FINAL WHERE sku IN {skus:Array(String)}`, []any{skus},
 			[]any{&sku, &name, &version, &qty, &left, &eta}, func() { is.add(sku, batchPrefix+name, version, batchSays(qty, left, eta)) }),
-		s.each(ctx, `SELECT sku, ref FROM batches_by_ref FINAL WHERE ref IN (@refs) AND sku IN (@skus)`, []any{clickhouse.Named("refs", refs), skus},
+		s.each(ctx, `SELECT sku, ref FROM batches_by_ref FINAL WHERE ref IN {refs:Array(String)} AND sku IN {skus:Array(String)}`, []any{clickhouse.Named("refs", refs), skus},
 			[]any{&sku, &ref}, func() {
 				if wanted[row{sku, "ref " + ref}] {
 					is.add(sku, refPrefix+ref, 0, "there")
 				}
 			}),
-		s.each(ctx, `SELECT orderid, sku, batchref, qty, version FROM order_lines FINAL WHERE orderid IN (@orders) AND sku IN (@ofs)`,
-			[]any{named("orders", keys.orders), named("ofs", keys.ofs)},
+		s.each(ctx, `SELECT orderid, sku, batchref, qty, version FROM order_lines FINAL WHERE orderid IN {orders:Array(String)} AND sku IN {ofs:Array(String)}`,
+			[]any{clickhouse.Named("orders", keys.orders), clickhouse.Named("ofs", keys.ofs)},
 			[]any{&name, &sku, &ref, &qty, &version}, func() {
 				if wanted[row{sku, linePrefix + name}] {
 					is.add(sku, linePrefix+name, version, lineAt(ref, qty, version))
@@ -128,7 +127,7 @@ func (s auditedClickHouse) events(ctx context.Context, skus []string, versions [
 	var available int64
 	var qty, left int32
 	return found, s.each(ctx, `SELECT sku, version, available, batchref, batch_qty, batch_available, ifNull(toString(eta), '') FROM events
-		WHERE event_time >= fromUnixTimestamp64Milli(@since) AND sku IN (@skus) AND version IN (@versions)`,
+		WHERE event_time >= fromUnixTimestamp64Milli({since:Int64}) AND sku IN {skus:Array(String)} AND version IN {versions:Array(UInt64)}`,
 		[]any{clickhouse.Named("since", since.UnixMilli()), clickhouse.Named("skus", skus), clickhouse.Named("versions", versions)},
 		[]any{&sku, &version, &available, &ref, &qty, &left, &eta}, func() {
 			found[skuVersion{sku, version}] = auditEvent{skuSays(version, available), "batch " + ref, batchSays(qty, left, eta)}

@@ -30,7 +30,7 @@ func (j *judge) history(ctx context.Context, log *eventLog, skus []string, add f
 		ifNull(toString(eta), ''), available, commandid, reason, toUnixTimestamp64Milli(event_time), kpartition, koffset
 		FROM events FINAL WHERE `+below(log.starts), []any(nil)
 	if skus != nil {
-		sql, args = sql+` AND sku IN (@skus)`, []any{clickhouse.Named("skus", skus)}
+		sql, args = sql+` AND sku IN {skus:Array(String)}`, []any{clickhouse.Named("skus", skus)}
 	}
 	e := logged{topic: log.topic}
 	var kind string

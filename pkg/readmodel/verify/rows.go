@@ -241,18 +241,18 @@ func (j *judge) clickHouseRows(ctx context.Context, skus []string) (rowSet, erro
 	var version, copies uint64
 	var available, at int64
 	err := errors.Join(
-		each(`SELECT sku, version, available FROM skus FINAL WHERE sku IN (@skus)`, []any{&sku, &version, &available},
+		each(`SELECT sku, version, available FROM skus FINAL WHERE sku IN {skus:Array(String)}`, []any{&sku, &version, &available},
 			func() error { return found.add(sku, rowSKU, skuSays(version, available)) }),
-		each(`SELECT sku, ref, qty, available, ifNull(toString(eta), '') FROM stock FINAL WHERE sku IN (@skus)`, []any{&sku, &name, &qty, &left, &eta},
+		each(`SELECT sku, ref, qty, available, ifNull(toString(eta), '') FROM stock FINAL WHERE sku IN {skus:Array(String)}`, []any{&sku, &name, &qty, &left, &eta},
 			func() error { return found.add(sku, batchPrefix+name, batchSays(qty, left, eta)) }),
-		each(`SELECT sku, orderid, batchref, qty, version, ifNull(toString(eta), ''), commandid, toUnixTimestamp64Milli(event_time) FROM order_lines FINAL WHERE sku IN (@skus)`,
+		each(`SELECT sku, orderid, batchref, qty, version, ifNull(toString(eta), ''), commandid, toUnixTimestamp64Milli(event_time) FROM order_lines FINAL WHERE sku IN {skus:Array(String)}`,
 			[]any{&sku, &name, &batchRef, &qty, &version, &eta, &commandID, &at}, func() error {
 				return errors.Join(found.add(sku, linePrefix+name, lineSays(batchRef, qty)),
 					found.add(sku, lastChange+name, changeSays(version, eta, commandID, at)))
 			}),
-		each(`SELECT sku, ref FROM batches_by_ref FINAL WHERE sku IN (@skus)`, []any{&sku, &name},
+		each(`SELECT sku, ref FROM batches_by_ref FINAL WHERE sku IN {skus:Array(String)}`, []any{&sku, &name},
 			func() error { return found.add(sku, refPrefix+name, "there") }),
-		each(`SELECT sku, version, toString(any(type)), any(orderid), any(qty), any(batchref), any(available), count() FROM events FINAL WHERE sku IN (@skus) GROUP BY sku, version`,
+		each(`SELECT sku, version, toString(any(type)), any(orderid), any(qty), any(batchref), any(available), count() FROM events FINAL WHERE sku IN {skus:Array(String)} GROUP BY sku, version`,
 			[]any{&sku, &version, &kind, &orderID, &qty, &batchRef, &available, &copies}, func() error {
 				says := eventSays(kind, orderID, qty, batchRef, available)
 				if copies > 1 {

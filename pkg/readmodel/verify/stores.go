@@ -134,7 +134,7 @@ func clickHouseSums(ctx context.Context, conn driver.Conn, s scope) (map[sumKey]
 	case s.everything():
 		sql = `SELECT '' AS none, ` + clickHouseBucket + ` AS bucket, sum(version)` + totals(parts, "sum(%s)", "groupBitXor(%s)") + ` FROM (` + perSKU + `) GROUP BY bucket`
 	case s.skus != nil:
-		sql = each + ` FROM (` + strings.ReplaceAll(clickHousePerSKU, "AND_SKU", "AND sku IN (@skus)") + `)`
+		sql = each + ` FROM (` + strings.ReplaceAll(clickHousePerSKU, "AND_SKU", "AND sku IN {skus:Array(String)}") + `)`
 		args = []any{clickhouse.Named("skus", s.skus)}
 	default:
 		sql, args = each+` FROM (`+perSKU+`) WHERE `+clickHouseBucket+` IN (@buckets)`, []any{clickhouse.Named("buckets", s.buckets)}
