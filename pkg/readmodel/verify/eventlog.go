@@ -172,7 +172,8 @@ func (l *eventLog) isProjected(ctx context.Context, group string) (bool, error) 
 		return false, err
 	}
 	for p, next := range l.next {
-		if offsets[p] < next {
+		// Of a partition that was empty when the group came, all of it expired, nothing is ever committed.
+		if max(offsets[p], l.starts[p]) < next {
 			return false, nil
 		}
 	}

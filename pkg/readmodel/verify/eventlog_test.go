@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -46,4 +47,28 @@ func TestAGroupThatIsNotThereHasProjectedNothing(t *testing.T) {
 	projected, err := log.isProjected(t.Context(), "projector")
 	require.NoError(t, err)
 	require.False(t, projected)
+}
+
+// All records of a partition had expired before the group came: it never commits anything there.
+func TestAPartitionWhoseRecordsHaveExpiredIsProjected(t *testing.T) {
+	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "events"))
+	require.NoError(t, err)
+	t.Cleanup(fake.Close)
+	config := kafkaclient.Config{Brokers: fake.ListenAddrs(), TopicPrefix: "test"}
+	client, err := kgo.NewClient(config.Opts("test")...)
+	require.NoError(t, err)
+	t.Cleanup(client.Close)
+	require.NoError(t, client.ProduceSync(t.Context(), &kgo.Record{Topic: "events", Value: []byte("expired")}).FirstErr())
+	var expired kadm.Offsets
+	expired.AddOffset("events", 0, 1, -1)
+	_, err = kadm.NewClient(client).DeleteRecords(t.Context(), expired)
+	require.NoError(t, err)
+
+	log, err := openEventLog(t.Context(), config, "events")
+	require.NoError(t, err)
+	t.Cleanup(log.close)
+	require.NoError(t, log.advance(t.Context(), func(*logged) {}, func(place string, _ error) { t.Error(place) }))
+	projected, err := log.isProjected(t.Context(), "projector")
+	require.NoError(t, err)
+	require.True(t, projected)
 }

@@ -201,10 +201,16 @@ func (a *auditor) take(ctx context.Context) (done *verify.Audited, err error) {
 	return a.verify.Step(ctx, conn, a.store)
 }
 
+// offsets returns where the events end, and up to where they are projected: of a partition that the group has committed nothing of, up
+// to where it begins. If all of it had expired before the group came, nothing will ever be committed.
 func (a *auditor) offsets(ctx context.Context) (ends, projected map[int32]int64, err error) {
 	listed, err := a.admin.ListEndOffsets(ctx, a.cfg.Topic)
 	if err = errors.Join(err, listed.Error()); err != nil {
 		return nil, nil, fmt.Errorf("list the end offsets of %s: %w", a.cfg.Topic, err)
+	}
+	starts, err := a.admin.ListStartOffsets(ctx, a.cfg.Topic)
+	if err = errors.Join(err, starts.Error()); err != nil {
+		return nil, nil, fmt.Errorf("list the start offsets of %s: %w", a.cfg.Topic, err)
 	}
 	committed, err := a.admin.FetchOffsets(ctx, a.cfg.Group)
 	if err = errors.Join(err, committed.Error()); err != nil {
@@ -212,6 +218,7 @@ func (a *auditor) offsets(ctx context.Context) (ends, projected map[int32]int64,
 	}
 	ends, projected = make(map[int32]int64), make(map[int32]int64)
 	listed.Each(func(end kadm.ListedOffset) { ends[end.Partition] = end.Offset })
+	starts.Each(func(start kadm.ListedOffset) { projected[start.Partition] = start.Offset })
 	committed.Each(func(at kadm.OffsetResponse) {
 		if at.Topic == a.cfg.Topic {
 			projected[at.Partition] = at.At
