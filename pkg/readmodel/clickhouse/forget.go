@@ -4,12 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 )
 
 // logTables have a row an event, with its place in the events topic.
 var logTables = []string{"events", "outcomes"}
+
+// forgetTimeout bounds Forget. The writer's connections give a statement as long as an insert may take; of a large log the last one of
+// Forget takes longer, and broken off each time it would leave the SKUs deleted, however often it is run again. It is less than
+// the hour for which people may ask (clickhouse-users.xml): who may not repair is told so, and not of a setting.
+const forgetTimeout = 50 * time.Minute
 
 // Forget deletes the rows of some SKUs that the events topic can give again, and returns once none of them is read any
 // more. It is for rows that are wrong and that a row of the right version could not replace: one with too high a
@@ -22,6 +28,8 @@ var logTables = []string{"events", "outcomes"}
 //
 // On a cluster rows are deleted at each host, from the tables that hold them, if all hosts answer when it begins.
 func (w *Writer) Forget(ctx context.Context, skus []string, starts map[int32]int64) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, forgetTimeout)
+	defer cancel()
 	s, err := w.locate(ctx)
 	if err != nil {
 		return err
@@ -63,7 +71,9 @@ func (w *Writer) Forget(ctx context.Context, skus []string, starts map[int32]int
 	if err := w.conn.Exec(inserting, "INSERT INTO sku_hours (hour, sku, refreshed_at) SELECT hour, sku, now64(3) FROM sku_hours FINAL WHERE sku IN {skus:Array(String)}", ofSKUs); err != nil {
 		return fmt.Errorf("empty the hours of %d SKUs: %w", len(skus), err)
 	}
-	if err := w.conn.Exec(inserting, "INSERT INTO events SELECT * REPLACE (now() AS ingested_at) FROM events FINAL WHERE sku IN {skus:Array(String)} AND "+older, ofSKUs); err != nil {
+	// Of each block the time is its own: hours are counted again whose events were written in the last two minutes, and now()
+	// is when the statement began.
+	if err := w.conn.Exec(inserting, "INSERT INTO events SELECT * REPLACE (nowInBlock() AS ingested_at) FROM events FINAL WHERE sku IN {skus:Array(String)} AND "+older, ofSKUs); err != nil {
 		return fmt.Errorf("send the older events of %d SKUs through the views: %w", len(skus), err)
 	}
 	return nil
