@@ -55,7 +55,7 @@ func writeBook(w http.ResponseWriter, ans answer) {
 			Message string `json:"message"`
 		}{ans.message}
 	}
-	writeJSON(w, "application/json", ans.status, ans.body)
+	writeJSON(w, typeJSON, ans.status, ans.body)
 }
 
 // writeProblem writes errors as RFC 9457 says. None has a type of its own: the
@@ -68,10 +68,10 @@ func writeProblem(w http.ResponseWriter, ans answer) {
 		return
 	}
 	if ans.message == "" {
-		writeJSON(w, "application/json", ans.status, ans.body)
+		writeJSON(w, typeJSON, ans.status, ans.body)
 		return
 	}
-	writeJSON(w, "application/problem+json", ans.status, struct {
+	writeJSON(w, typeProblem, ans.status, struct {
 		Type      string `json:"type"`
 		Title     string `json:"title"`
 		Status    int    `json:"status"`
@@ -80,8 +80,8 @@ func writeProblem(w http.ResponseWriter, ans answer) {
 	}{"about:blank", http.StatusText(ans.status), ans.status, ans.message, ans.requestID})
 }
 
-func writeJSON(w http.ResponseWriter, contentType string, status int, body any) {
-	w.Header().Set("Content-Type", contentType)
+func writeJSON(w http.ResponseWriter, contentType []string, status int, body any) {
+	w.Header()["Content-Type"] = contentType
 	w.WriteHeader(status)
 	encoder := json.NewEncoder(w)
 	encoder.SetEscapeHTML(false) // this is no HTML, and ids should look as they were sent

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -116,16 +117,23 @@ func (a *api) local(next http.Handler) http.Handler {
 		return refused(http.StatusMisdirectedRequest, "This gateway has no API keys and answers to localhost and loopback addresses only, not to the name in Host")
 	}})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host := r.Host
-		if name, _, err := net.SplitHostPort(host); err == nil {
-			host = name
-		}
-		if host == "localhost" || net.ParseIP(strings.Trim(host, "[]")).IsLoopback() {
+		if isLoopback(r.Host) {
 			next.ServeHTTP(w, r)
 			return
 		}
 		misdirected.ServeHTTP(w, r)
 	})
+}
+
+// isLoopback reports whether the host of a request, with a port or without, is localhost or an address of the loopback.
+func isLoopback(host string) bool {
+	if at, err := netip.ParseAddrPort(host); err == nil {
+		return at.Addr().IsLoopback()
+	}
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return host == "localhost" || net.ParseIP(strings.Trim(host, "[]")).IsLoopback()
 }
 
 // guarded is a mounted handler, for those who may.

@@ -56,7 +56,7 @@ func (a *api) after(handle func(*http.Request) answer) func(*http.Request) answe
 
 // afterToken joins the tokens of the query and of the header.
 func afterToken(r *http.Request) (projected.Token, string) {
-	given := r.Header.Values(afterHeader)
+	given := r.Header[afterHeader]
 	if r.URL.RawQuery != "" {
 		given = append(r.URL.Query()["after"], given...)
 	}

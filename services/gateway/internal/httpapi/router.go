@@ -85,22 +85,21 @@ func segmentsOf(escaped string) []string {
 
 // match compares, and on success gives the request its path values.
 func (f *resource) match(r *http.Request, segments []string) bool {
-	var values []string // names, each with what it matched
+	if len(segments) < len(f.segments) || len(segments) > len(f.segments) && !strings.HasSuffix(f.path, "...}") {
+		return false
+	}
 	for i, want := range f.segments {
-		rest := strings.HasSuffix(want, "...}")
-		switch {
-		case i >= len(segments) || !rest && i == len(f.segments)-1 && len(segments) > len(f.segments):
+		if want[0] != '{' && want != segments[i] {
 			return false
-		case want[0] != '{' && want != segments[i]:
-			return false
-		case rest:
-			values = append(values, strings.Trim(want, "{.}"), strings.Join(segments[i:], "/"))
-		case want[0] == '{':
-			values = append(values, strings.Trim(want, "{}"), segments[i])
 		}
 	}
-	for i := 0; i < len(values); i += 2 {
-		r.SetPathValue(values[i], values[i+1])
+	for i, want := range f.segments {
+		switch {
+		case strings.HasSuffix(want, "...}"):
+			r.SetPathValue(strings.Trim(want, "{.}"), strings.Join(segments[i:], "/"))
+		case want[0] == '{':
+			r.SetPathValue(strings.Trim(want, "{}"), segments[i])
+		}
 	}
 	return true
 }

@@ -13,8 +13,12 @@ import (
 // requestIDBytesMax bounds the id that a client may give its request.
 const requestIDBytesMax = 128
 
-// Headers that hold the same in every answer share their values, which nobody changes.
-var nosniff, noStore = []string{"nosniff"}, []string{"no-store"}
+// Headers that hold the same in many answers share their values, which nobody changes, and are set by their canonical names:
+// to look for those takes as long as to set them.
+var (
+	nosniff, noStore      = []string{"nosniff"}, []string{"no-store"}
+	typeJSON, typeProblem = []string{"application/json"}, []string{"application/problem+json"}
+)
 
 // serve turns what a route's handle returns, or panics with, into a response.
 func (a *api) serve(rt route) http.Handler {
@@ -39,8 +43,8 @@ func (a *api) serve(rt route) http.Handler {
 			h.Set(name, value)
 		}
 		if ans.etag != "" {
-			h.Set("ETag", ans.etag)
-			if known(r.Header.Values("If-None-Match"), ans.etag) {
+			h["Etag"] = []string{ans.etag}
+			if known(r.Header["If-None-Match"], ans.etag) {
 				ans.status = http.StatusNotModified
 				w.WriteHeader(ans.status)
 			}
@@ -66,7 +70,12 @@ func identified(r *http.Request) string {
 }
 
 // idOf is the id of a request that was identified.
-func idOf(r *http.Request) string { return r.Header.Get(requestIDHeader) }
+func idOf(r *http.Request) string {
+	if ids := r.Header[requestIDHeader]; len(ids) > 0 {
+		return ids[0]
+	}
+	return ""
+}
 
 // requestID is what the client calls its request, if that can be shown in a log, and otherwise a new id.
 func requestID(given string) string {
