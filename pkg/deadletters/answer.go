@@ -136,7 +136,7 @@ func (a *answering) add(ctx context.Context, l *Letter) error {
 		}
 	}
 	a.letters = append(a.letters, l)
-	a.bytes += len(l.Value)
+	a.bytes += l.size()
 	if len(a.letters) < transactionLettersMax && a.bytes < transactionBytesMax {
 		return nil
 	}

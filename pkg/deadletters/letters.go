@@ -100,6 +100,19 @@ type Letter struct {
 // topic: partition@offset.
 func (l *Letter) Origin() Place { return Place{l.Partition, l.Offset} }
 
+// headerBytes is what a header takes in memory beside its key and value.
+const headerBytes = 40
+
+// size is the memory that the command takes. All of it counts: one with nothing
+// in its value may have 15 MiB of headers, which on the way were compressed.
+func (l *Letter) size() int {
+	n := len(l.Key) + len(l.Value)
+	for _, h := range l.Headers {
+		n += len(h.Key) + len(h.Value) + headerBytes
+	}
+	return n
+}
+
 // parse reads a dead letter. Nothing else may be on the topic but marks; what
 // is neither has an error.
 func parse(r *kgo.Record) (Letter, error) {
