@@ -60,23 +60,23 @@ func TestWhatDiffersIsNotCommitted(t *testing.T) {
 		from, next int64
 		in         []Input
 	}{{0, 0, 2, mine[:2]}, {1, 0, 1, other}, {0, 2, 4, mine[2:]}} {
-		_, err := then.Apply(t.Context(), part.partition, part.from, part.next, part.in)
+		_, err := then.Apply(t.Context(), "topic", part.partition, part.from, part.next, part.in)
 		require.NoError(t, err)
 	}
 
 	now := newApplier(t, after)
-	_, err := now.ApplyAgain(t.Context(), 0, 0, 4, mine, before.was(t, 0))
+	_, err := now.ApplyAgain(t.Context(), "topic", 0, 0, 4, mine, before.was(t, 0))
 	require.ErrorIs(t, err, ErrDiffers)
 	require.ErrorContains(t, err, "the command at offset 2 (SKU S) is decided otherwise")
 	require.EqualValues(t, 2, after.next[0], "what is as it was")
 	require.Len(t, after.commits, 1)
-	_, err = now.ApplyAgain(t.Context(), 0, 2, 4, mine[2:], before.was(t, 0))
+	_, err = now.ApplyAgain(t.Context(), "topic", 0, 2, 4, mine[2:], before.was(t, 0))
 	require.ErrorIs(t, err, ErrDiffers)
 	require.Len(t, after.commits, 1)
 
-	_, err = now.ApplyAgain(t.Context(), 1, 0, 1, other, before.was(t, 1))
+	_, err = now.ApplyAgain(t.Context(), "topic", 1, 0, 1, other, before.was(t, 1))
 	require.NoError(t, err)
-	_, err = now.ApplyAgain(t.Context(), 0, 2, 4, mine[2:], before.was(t, 0))
+	_, err = now.ApplyAgain(t.Context(), "topic", 0, 2, 4, mine[2:], before.was(t, 0))
 	require.NoError(t, err)
 	require.Equal(t, before.rows(), after.rows())
 }
@@ -87,11 +87,11 @@ func TestADifferenceOfAStaleCacheIsNone(t *testing.T) {
 	before, after := newFakeStore(), newFakeStore()
 	mine, other := at(0, create("S", "b1", 10), allocate("S", "o1", 1)), at(0, allocate("S", "o9", 1))
 	run := func(a, b *Applier, check func(partition int32) Check) {
-		_, err := a.ApplyAgain(t.Context(), 0, 0, 1, mine[:1], check(0))
+		_, err := a.ApplyAgain(t.Context(), "topic", 0, 0, 1, mine[:1], check(0))
 		require.NoError(t, err)
-		_, err = b.ApplyAgain(t.Context(), 1, 0, 1, other, check(1))
+		_, err = b.ApplyAgain(t.Context(), "topic", 1, 0, 1, other, check(1))
 		require.NoError(t, err)
-		_, err = a.ApplyAgain(t.Context(), 0, 1, 2, mine[1:], check(0))
+		_, err = a.ApplyAgain(t.Context(), "topic", 0, 1, 2, mine[1:], check(0))
 		require.NoError(t, err)
 	}
 	run(newApplier(t, before), newApplier(t, before), func(int32) Check { return nil })
@@ -119,7 +119,7 @@ func TestAReplayFindsTheOrderOfThen(t *testing.T) {
 		turn := func(f *fakeStore, a *Applier, p int32, check Check) error {
 			from := f.next[p]
 			next := min(int64(len(in[p])), from+int64(rapid.IntRange(1, 12).Draw(t, "poll")))
-			_, err := a.ApplyAgain(t.Context(), p, from, next, in[p][from:next], check)
+			_, err := a.ApplyAgain(t.Context(), "topic", p, from, next, in[p][from:next], check)
 			return err
 		}
 		left := func(f *fakeStore) (n int64) {
@@ -131,7 +131,7 @@ func TestAReplayFindsTheOrderOfThen(t *testing.T) {
 		before, after := newFakeStore(), newFakeStore()
 		appliers := map[*fakeStore][]*Applier{before: {newApplier(t, before), newApplier(t, before)}, after: {newApplier(t, after), newApplier(t, after)}}
 		for f, appliers := range appliers {
-			_, err := appliers[0].Apply(t.Context(), 0, 0, int64(len(batches)), batches)
+			_, err := appliers[0].Apply(t.Context(), "topic", 0, 0, int64(len(batches)), batches)
 			require.NoError(t, err)
 			require.Positive(t, left(f))
 		}

@@ -102,23 +102,23 @@ func (a *Applier) over(ctx context.Context, store Store) error {
 	return err
 }
 
-// Apply decides the inputs of [from, next) of a partition, in order, and commits them. It returns the segments that
+// Apply decides the inputs of [from, next) of a partition of the topic with that id, in order, and commits them. It returns the segments that
 // are now in the outbox, in order; or none, if they are so large that they are better read from there in parts.
 //
-// ErrRefused means that the partition's next offset is not from: another allocator owns it, or an earlier commit of
+// ErrRefused means that the partition's next offset is not from, or not of that topic: another allocator owns it, or an earlier commit of
 // unknown outcome did happen. After any error the caller reads the next offset again; chunks that were committed
 // before the error are in the outbox and are found there.
-func (a *Applier) Apply(ctx context.Context, partition int32, from, next int64, in []Input) ([]outbox.Segment, error) {
-	return a.ApplyAgain(ctx, partition, from, next, in, nil)
+func (a *Applier) Apply(ctx context.Context, topicID string, partition int32, from, next int64, in []Input) ([]outbox.Segment, error) {
+	return a.ApplyAgain(ctx, topicID, partition, from, next, in, nil)
 }
 
 // ApplyAgain is Apply for commands that were decided before the store was restored from a backup. What differs from then, as
 // check finds, is not committed: with ErrDiffers everything before that command is.
-func (a *Applier) ApplyAgain(ctx context.Context, partition int32, from, next int64, in []Input, check Check) ([]outbox.Segment, error) {
+func (a *Applier) ApplyAgain(ctx context.Context, topicID string, partition int32, from, next int64, in []Input, check Check) ([]outbox.Segment, error) {
 	var segments []outbox.Segment
 	bytes := 0
 	for from < next {
-		c := &chunk{partition: partition, from: from, next: next, in: in, check: check}
+		c := &chunk{topicID: topicID, partition: partition, from: from, next: next, in: in, check: check}
 		if err := a.commit(ctx, c); err != nil {
 			a.Forget()
 			return nil, fmt.Errorf("apply commands %d@%d..%d: %w", partition, from, next, err)
@@ -202,7 +202,7 @@ func (a *Applier) keep(c *chunk) {
 // attemptLocked is attempt with the SKUs locked from before anything is read. The partition is not ours any more if it
 // was refused before that.
 func (a *Applier) attemptLocked(ctx context.Context, c *chunk, cached func(string) *held) (ours bool, err error) {
-	err = a.store.Locked(ctx, c.partition, c.from, c.skus, func(ctx context.Context, s Session) error {
+	err = a.store.Locked(ctx, c.topicID, c.partition, c.from, c.skus, func(ctx context.Context, s Session) error {
 		ours = true
 		return a.attempt(ctx, s, c, cached)
 	})

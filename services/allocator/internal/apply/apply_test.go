@@ -57,7 +57,7 @@ func cut(sku, ref string, qty int32) allocation.Command {
 func TestApply(t *testing.T) {
 	f := newFakeStore()
 	a := newApplier(t, f)
-	segments, err := a.Apply(t.Context(), 0, 0, 5, append(at(0, create("S", "b1", 10), allocate("S", "o1", 3)),
+	segments, err := a.Apply(t.Context(), "topic", 0, 0, 5, append(at(0, create("S", "b1", 10), allocate("S", "o1", 3)),
 		Input{Offset: 3, Time: start, DeadLetter: "not JSON"}))
 	require.NoError(t, err)
 	require.Equal(t, f.outbox[0], segments)
@@ -69,13 +69,13 @@ func TestApply(t *testing.T) {
 	require.Equal(t, []Moved{{SKU: "S", Old: 0, New: 2, Available: 7, Offset: 1}}, f.commits[0].Products)
 	require.Equal(t, Counters{Commands: 3, Events: 2, DeadLetters: 1}, a.Counters)
 
-	_, err = a.Apply(t.Context(), 0, 5, 6, at(5, allocate("S", "o1", 3)))
+	_, err = a.Apply(t.Context(), "topic", 0, 5, 6, at(5, allocate("S", "o1", 3)))
 	require.NoError(t, err)
 	require.Empty(t, f.needs[1].Products, "it is cached")
 	require.Equal(t, []Moved{{SKU: "S", Old: 2, New: 2, Available: 7}}, f.commits[1].Products, "a SKU only read is checked too")
 	require.Empty(t, f.commits[1].Changes)
 
-	_, err = a.Apply(t.Context(), 0, 6, 9, nil)
+	_, err = a.Apply(t.Context(), "topic", 0, 6, 9, nil)
 	require.NoError(t, err, "offsets without commands")
 	f.published(t, 0)
 }
@@ -85,14 +85,14 @@ func TestApply(t *testing.T) {
 func TestLockedSecondTry(t *testing.T) {
 	f := newFakeStore()
 	a, other := newApplier(t, f), newApplier(t, f)
-	_, err := a.Apply(t.Context(), 0, 0, 1, at(0, create("S", "b1", 10)))
+	_, err := a.Apply(t.Context(), "topic", 0, 0, 1, at(0, create("S", "b1", 10)))
 	require.NoError(t, err)
 	f.beforeCommit = func(bool) {
 		f.beforeCommit = nil
-		_, err := other.Apply(t.Context(), 1, 0, 1, at(0, allocate("S", "theirs", 9)))
+		_, err := other.Apply(t.Context(), "topic", 1, 0, 1, at(0, allocate("S", "theirs", 9)))
 		require.NoError(t, err)
 	}
-	_, err = a.Apply(t.Context(), 0, 1, 3, at(1, allocate("S", "ours", 2), allocate("A", "o", 1)))
+	_, err = a.Apply(t.Context(), "topic", 0, 1, 3, at(1, allocate("S", "ours", 2), allocate("A", "o", 1)))
 	require.NoError(t, err)
 	require.Equal(t, [][]string{{"A", "S"}}, f.locks, "in key order")
 	require.Contains(t, f.published(t, 0)[1][0], "Kind:OutOfStock", "their line was first")
@@ -106,11 +106,11 @@ func TestLockedSecondTry(t *testing.T) {
 func TestStaleCacheThatContradictsTheRows(t *testing.T) {
 	f := newFakeStore()
 	a, other := newApplier(t, f), newApplier(t, f)
-	_, err := a.Apply(t.Context(), 0, 0, 2, at(0, create("S", "b1", 10), allocate("S", "o1", 6)))
+	_, err := a.Apply(t.Context(), "topic", 0, 0, 2, at(0, create("S", "b1", 10), allocate("S", "o1", 6)))
 	require.NoError(t, err)
-	_, err = other.Apply(t.Context(), 1, 0, 1, at(0, allocation.Command{Kind: allocation.Deallocate, SKU: "S", OrderID: "o1"}))
+	_, err = other.Apply(t.Context(), "topic", 1, 0, 1, at(0, allocation.Command{Kind: allocation.Deallocate, SKU: "S", OrderID: "o1"}))
 	require.NoError(t, err)
-	_, err = a.Apply(t.Context(), 0, 2, 3, at(2, cut("S", "b1", 4)))
+	_, err = a.Apply(t.Context(), "topic", 0, 2, 3, at(2, cut("S", "b1", 4)))
 	require.NoError(t, err)
 	require.Contains(t, f.published(t, 0)[2][0], "Kind:BatchQuantityChanged")
 	require.Len(t, f.locks, 1)
@@ -121,7 +121,7 @@ func TestDamagedRows(t *testing.T) {
 	f := newFakeStore()
 	f.product("S").version = 1
 	f.product("S").batches["b1"] = allocation.Batch{Ref: "b1", Qty: 10, Available: 4}
-	_, err := newApplier(t, f).Apply(t.Context(), 0, 0, 1, at(0, cut("S", "b1", 0)))
+	_, err := newApplier(t, f).Apply(t.Context(), "topic", 0, 0, 1, at(0, cut("S", "b1", 0)))
 	require.ErrorIs(t, err, allocation.ErrInconsistent)
 	require.Len(t, f.locks, 1)
 	require.Empty(t, f.commits)
@@ -137,12 +137,12 @@ func TestUnknownSKUCreatedUnderTheLock(t *testing.T) {
 		f.beforeCommit = nil
 		defer func() { f.beforeCommit = hook }()
 		if names := []string{"X", "Y"}; steps < 2 {
-			_, err := other.Apply(t.Context(), 1, steps, steps+1, at(steps, create(names[steps], "b", 5)))
+			_, err := other.Apply(t.Context(), "topic", 1, steps, steps+1, at(steps, create(names[steps], "b", 5)))
 			require.NoError(t, err)
 			steps++
 		}
 	}
-	_, err := a.Apply(t.Context(), 0, 0, 2, at(0, allocate("X", "o", 1), allocate("Y", "o", 1)))
+	_, err := a.Apply(t.Context(), "topic", 0, 0, 2, at(0, allocate("X", "o", 1), allocate("Y", "o", 1)))
 	require.NoError(t, err)
 	require.Len(t, f.locks, 2)
 	for _, m := range f.published(t, 0) {
@@ -154,12 +154,12 @@ func TestUnknownSKUCreatedUnderTheLock(t *testing.T) {
 func TestPartitionRefused(t *testing.T) {
 	f := newFakeStore()
 	a, successor := newApplier(t, f), newApplier(t, f)
-	_, err := a.Apply(t.Context(), 0, 0, 1, at(0, create("S", "b1", 10)))
+	_, err := a.Apply(t.Context(), "topic", 0, 0, 1, at(0, create("S", "b1", 10)))
 	require.NoError(t, err)
-	_, err = successor.Apply(t.Context(), 0, 1, 2, at(1, allocate("S", "o1", 1)))
+	_, err = successor.Apply(t.Context(), "topic", 0, 1, 2, at(1, allocate("S", "o1", 1)))
 	require.NoError(t, err)
 	commits := len(f.commits)
-	_, err = a.Apply(t.Context(), 0, 1, 2, at(1, allocate("S", "o1", 1)))
+	_, err = a.Apply(t.Context(), "topic", 0, 1, 2, at(1, allocate("S", "o1", 1)))
 	require.ErrorIs(t, err, ErrRefused)
 	require.Len(t, f.commits, commits)
 	require.Zero(t, a.products.Len())
@@ -173,7 +173,7 @@ func TestUnknownOutcome(t *testing.T) {
 		f := newFakeStore()
 		a := newApplier(t, f)
 		f.fate = func() (bool, bool) { return true, done }
-		_, err := a.Apply(t.Context(), 0, 0, 1, at(0, create("S", "b1", 10)))
+		_, err := a.Apply(t.Context(), "topic", 0, 0, 1, at(0, create("S", "b1", 10)))
 		require.ErrorIs(t, err, errLost)
 		require.NotErrorIs(t, err, ErrRefused)
 		require.Zero(t, a.products.Len())
@@ -197,11 +197,11 @@ func TestChunks(t *testing.T) {
 		f := newFakeStore()
 		a := newApplier(t, f, func(l *Limits) { l.CutLinesMax = 4 })
 		n := int64(len(commands))
-		_, err := a.Apply(t.Context(), 0, 0, n, at(0, commands...))
+		_, err := a.Apply(t.Context(), "topic", 0, 0, n, at(0, commands...))
 		require.NoError(t, err)
 		for done := 0; done < len(cuts); done += size {
 			part := cuts[done:min(done+size, len(cuts))]
-			_, err := a.Apply(t.Context(), 0, n, n+int64(len(part)), at(n, part...))
+			_, err := a.Apply(t.Context(), "topic", 0, n, n+int64(len(part)), at(n, part...))
 			require.NoError(t, err)
 			n += int64(len(part))
 		}
@@ -232,7 +232,7 @@ func TestSegmentsSplit(t *testing.T) {
 		in = append(in, at(5+2*i, allocate("S", fmt.Sprint("o", i), 1))...)
 	}
 	in = append(in, Input{Offset: 50, Time: start, DeadLetter: strings.Repeat("x", 700)})
-	segments, err := a.Apply(t.Context(), 0, 0, 60, in)
+	segments, err := a.Apply(t.Context(), "topic", 0, 0, 60, in)
 	require.NoError(t, err)
 	require.Len(t, f.commits, 1, "one transaction")
 	require.Greater(t, len(segments), 5)
@@ -249,7 +249,7 @@ func TestSegmentsAreNoLargerThanTheirBytes(t *testing.T) {
 	apply := func(from int64, commands ...allocation.Command) {
 		t.Helper()
 		next := from + int64(len(commands))
-		segments, err := a.Apply(t.Context(), 0, from, next, at(from, commands...))
+		segments, err := a.Apply(t.Context(), "topic", 0, from, next, at(from, commands...))
 		require.NoError(t, err)
 		for _, s := range segments {
 			require.LessOrEqual(t, cap(s.Data), 2*len(s.Data), "offsets %d..%d", s.First, s.Next)
@@ -281,7 +281,7 @@ func TestTheCacheIsBounded(t *testing.T) {
 				commands = append(commands, allocate(sku, fmt.Sprint("o", round), 2))
 			}
 		}
-		_, err := a.Apply(t.Context(), 0, 8*round, 8*round+8, at(8*round, commands...))
+		_, err := a.Apply(t.Context(), "topic", 0, 8*round, 8*round+8, at(8*round, commands...))
 		require.NoError(t, err)
 		require.Equal(t, 3, a.products.Len())
 	}
@@ -304,12 +304,12 @@ func TestManyEventsEndAChunk(t *testing.T) {
 	}
 	commands = append(commands, cut("S", "b1", 0), allocate("S", "late", 5))
 	one, many := newFakeStore(), newFakeStore()
-	_, err := newApplier(t, one).Apply(t.Context(), 0, 0, int64(len(commands)), at(0, commands...))
+	_, err := newApplier(t, one).Apply(t.Context(), "topic", 0, 0, int64(len(commands)), at(0, commands...))
 	require.NoError(t, err)
 	require.Len(t, one.commits, 1)
 	a := newApplier(t, many)
 	a.eventsMax = 4
-	_, err = a.Apply(t.Context(), 0, 0, int64(len(commands)), at(0, commands...))
+	_, err = a.Apply(t.Context(), "topic", 0, 0, int64(len(commands)), at(0, commands...))
 	require.NoError(t, err)
 	require.Len(t, many.commits, 5, "three of four commands, the cut's 21 events, the rest")
 	require.Equal(t, one.published(t, 0), many.published(t, 0))

@@ -13,6 +13,7 @@ import (
 // chunk is a run of consecutive commands of one partition that is decided and committed together. It starts as all
 // that is left of a poll and may end earlier.
 type chunk struct {
+	topicID    string
 	partition  int32
 	from, next int64
 	in         []Input
@@ -64,7 +65,7 @@ func (p *held) settle(partition int32) {
 // reset makes the chunk ready for another attempt: whatever the first one decided was refused. It may have ended
 // early, which stays: the rest follows in the next chunk.
 func (c *chunk) reset() {
-	*c = chunk{partition: c.partition, from: c.from, next: c.next, in: c.in, check: c.check}
+	*c = chunk{topicID: c.topicID, partition: c.partition, from: c.from, next: c.next, in: c.in, check: c.check}
 }
 
 // segments are what the chunk decided, with what each depends on, and how many bytes they have.
@@ -191,7 +192,7 @@ func (c *chunk) plan(cached func(string) bool, cutLinesMax int, presume bool) {
 // collect gathers what the decided products have to write, in key order: rows are always locked in that order, so
 // two allocators that share SKUs cannot deadlock.
 func (c *chunk) collect() {
-	c.write.Partition, c.write.From = c.partition, c.from
+	c.write.TopicID, c.write.Partition, c.write.From = c.topicID, c.partition, c.from
 	if c.presumed != nil {
 		c.write.Presumed = &Presumed{Seen: c.presumed.Seen, Lines: slices.DeleteFunc(c.presumed.Lines, func(k LineKey) bool {
 			return c.products[k.SKU].Knows(k.OrderID)

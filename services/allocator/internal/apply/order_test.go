@@ -18,7 +18,7 @@ func TestDependencies(t *testing.T) {
 	apply := func(a *Applier, partition int32, from int64, commands ...allocation.Command) map[int32]int64 {
 		t.Helper()
 		next := from + int64(len(commands))
-		segments, err := a.Apply(t.Context(), partition, from, next, at(from, commands...))
+		segments, err := a.Apply(t.Context(), "topic", partition, from, next, at(from, commands...))
 		require.NoError(t, err)
 		require.Equal(t, f.commits[len(f.commits)-1].DependsOn, segments[0].DependsOn)
 		return segments[0].DependsOn
@@ -32,7 +32,7 @@ func TestDependencies(t *testing.T) {
 	require.Empty(t, f.commits[len(f.commits)-1].Changes)
 
 	f.next[2] = 0 // moved back, which Move does not tell those who have S cached
-	_, err := a.Apply(t.Context(), 0, 6, 7, at(6, allocate("S", "o6", 1)))
+	_, err := a.Apply(t.Context(), "topic", 0, 6, 7, at(6, allocate("S", "o6", 1)))
 	require.ErrorIs(t, err, ErrRefused)
 	f.products["S"].by.Partition = -1 // but it tells the rows
 	require.Empty(t, apply(a, 0, 6, allocate("S", "o6", 1)))
@@ -62,7 +62,7 @@ func TestDependenciesNameWhoWasBefore(t *testing.T) {
 				}
 			}
 			a := rapid.SampledFrom(appliers).Draw(t, "applier")
-			if _, err := a.Apply(t.Context(), partition, from, from+int64(len(commands)), at(from, commands...)); err != nil {
+			if _, err := a.Apply(t.Context(), "topic", partition, from, from+int64(len(commands)), at(from, commands...)); err != nil {
 				require.ErrorIs(t, err, errLost)
 			}
 		}
@@ -97,10 +97,10 @@ func TestSharedSKUsAreLockedAtOnce(t *testing.T) {
 		t.Helper()
 		from := next[partition]
 		next[partition]++
-		_, err := a.Apply(t.Context(), partition, from, from+1, at(from, allocate("S", fmt.Sprint("o", partition, from), 1)))
+		_, err := a.Apply(t.Context(), "topic", partition, from, from+1, at(from, allocate("S", fmt.Sprint("o", partition, from), 1)))
 		require.NoError(t, err)
 	}
-	_, err := a.Apply(t.Context(), 0, 0, 1, at(0, create("S", "b1", 1000)))
+	_, err := a.Apply(t.Context(), "topic", 0, 0, 1, at(0, create("S", "b1", 1000)))
 	require.NoError(t, err)
 	next[0] = 1
 	one(other, 1)

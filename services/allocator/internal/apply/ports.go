@@ -38,8 +38,8 @@ type Store interface {
 	Connect(ctx context.Context) (made time.Time, err error)
 	// Locked runs fn in one transaction that holds the partition's row and, in key order, the rows of those SKUs,
 	// so that no other allocator can change them before fn's Commit; the context it passes bounds all of it. It returns ErrRefused if the partition's
-	// next offset is not from.
-	Locked(ctx context.Context, partition int32, from int64, skus []string, fn func(context.Context, Session) error) error
+	// next offset is not from, or not of that topic.
+	Locked(ctx context.Context, topicID string, partition int32, from int64, skus []string, fn func(context.Context, Session) error) error
 }
 
 // Session loads what a chunk of commands needs, and writes what it decided.
@@ -99,6 +99,7 @@ type Row struct {
 
 // Write is everything that one chunk decided for one partition; it is written whole or not at all.
 type Write struct {
+	TopicID    string // of the commands topic that the offsets are of; the write is refused if the partition's row is of another
 	Partition  int32
 	From, Next int64 // compare-and-set of the partition's next offset
 	Products   []Moved

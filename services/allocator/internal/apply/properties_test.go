@@ -21,7 +21,7 @@ func TestBadLuckDoesNotMatter(t *testing.T) {
 		limits := func(l *Limits) { l.CutLinesMax, l.CommandIDRetention = cutLinesMax, 10*time.Minute }
 
 		calm := newFakeStore()
-		_, err := newApplier(t, calm, limits).Apply(t.Context(), 0, 0, end, in)
+		_, err := newApplier(t, calm, limits).Apply(t.Context(), "topic", 0, 0, end, in)
 		require.NoError(t, err)
 
 		rough := newFakeStore()
@@ -40,7 +40,7 @@ func TestBadLuckDoesNotMatter(t *testing.T) {
 		}
 		for applied, failures := int64(0), 0; applied < end; {
 			next := min(end, applied+int64(rapid.IntRange(1, 60).Draw(t, "poll")))
-			segments, err := a.Apply(t.Context(), 0, applied, next, between(in, applied, next))
+			segments, err := a.Apply(t.Context(), "topic", 0, applied, next, between(in, applied, next))
 			if err == nil {
 				require.Equal(t, applied, segments[0].First)
 				require.Equal(t, next, segments[len(segments)-1].Next)

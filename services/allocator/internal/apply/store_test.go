@@ -30,6 +30,7 @@ type product struct {
 // call is atomic.
 type fakeStore struct {
 	products map[string]*product
+	topicID  string
 	next     map[int32]int64
 	outbox   map[int32][]outbox.Segment
 
@@ -46,7 +47,7 @@ type fakeStore struct {
 func (f *fakeStore) Connect(context.Context) (made time.Time, err error) { return f.made, nil }
 
 func newFakeStore() *fakeStore {
-	return &fakeStore{products: map[string]*product{}, next: map[int32]int64{}, outbox: map[int32][]outbox.Segment{}}
+	return &fakeStore{topicID: "topic", products: map[string]*product{}, next: map[int32]int64{}, outbox: map[int32][]outbox.Segment{}}
 }
 
 func (f *fakeStore) NextOffset(_ context.Context, partition int32) (int64, error) {
@@ -164,7 +165,7 @@ func (f *fakeStore) commit(locked bool, writes ...Write) error {
 
 // check says what is in the way of a write.
 func (f *fakeStore) check(w Write) error {
-	if f.next[w.Partition] != w.From {
+	if w.TopicID != f.topicID || f.next[w.Partition] != w.From {
 		return ErrRefused
 	}
 	for _, m := range w.Products {
@@ -260,8 +261,8 @@ func (f *fakeStore) product(sku string) *product {
 	return f.products[sku]
 }
 
-func (f *fakeStore) Locked(ctx context.Context, partition int32, from int64, skus []string, fn func(context.Context, Session) error) error {
-	if f.next[partition] != from {
+func (f *fakeStore) Locked(ctx context.Context, topicID string, partition int32, from int64, skus []string, fn func(context.Context, Session) error) error {
+	if topicID != f.topicID || f.next[partition] != from {
 		return ErrRefused
 	}
 	f.locks = append(f.locks, skus)

@@ -11,6 +11,7 @@ import (
 
 // Part is what one partition has of a poll: the commands of [From, Next), in order.
 type Part struct {
+	TopicID    string // see Write
 	Partition  int32
 	From, Next int64
 	In         []Input
@@ -137,7 +138,7 @@ func planTogether(shares []Share) (chunks []planned, need Need, err error) {
 		a := s.Applier
 		presume := a.presuming.may()
 		for _, p := range s.Parts {
-			c := &chunk{partition: p.Partition, from: p.From, next: p.Next, in: p.In}
+			c := &chunk{topicID: p.TopicID, partition: p.Partition, from: p.From, next: p.Next, in: p.In}
 			if a.sharedLately(c) {
 				return nil, need, fmt.Errorf("%w: a SKU was shared lately", ErrApart)
 			}

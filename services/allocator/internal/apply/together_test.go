@@ -24,7 +24,7 @@ func TestTogether(t *testing.T) {
 	f := newFakeStore()
 	a := newApplier(t, f)
 	in := [][]Input{at(0, create("S", "b1", 10), allocate("S", "o1", 3)), at(0, create("T", "b1", 5), allocate("U", "o1", 1))}
-	segments, err := applyTogether(t, a, []Part{{0, 0, 2, in[0]}, {1, 0, 2, in[1]}}, nil)
+	segments, err := applyTogether(t, a, []Part{{"topic", 0, 0, 2, in[0]}, {"topic", 1, 0, 2, in[1]}}, nil)
 	require.NoError(t, err)
 	require.Equal(t, 1, f.transactions)
 	require.Len(t, f.needs, 1)
@@ -33,19 +33,19 @@ func TestTogether(t *testing.T) {
 
 	apart := newFakeStore()
 	for p, in := range in {
-		want, err := newApplier(t, apart).Apply(t.Context(), int32(p), 0, 2, in)
+		want, err := newApplier(t, apart).Apply(t.Context(), "topic", int32(p), 0, 2, in)
 		require.NoError(t, err)
 		require.Equal(t, want, segments[p])
 		require.Equal(t, apart.published(t, int32(p)), f.published(t, int32(p)))
 	}
 	require.Equal(t, apart.rows(), f.rows())
 
-	_, err = applyTogether(t, a, []Part{{0, 2, 3, at(2, allocate("S", "o2", 1))}, {1, 2, 3, at(2, allocate("T", "o2", 1))}}, nil)
+	_, err = applyTogether(t, a, []Part{{"topic", 0, 2, 3, at(2, allocate("S", "o2", 1))}, {"topic", 1, 2, 3, at(2, allocate("T", "o2", 1))}}, nil)
 	require.NoError(t, err)
 	require.Empty(t, f.needs[1].Products)
 
 	a.keptBytesMax = 1
-	segments, err = applyTogether(t, a, []Part{{0, 3, 4, at(3, allocate("S", "o3", 1))}, {1, 3, 4, at(3, allocate("T", "o3", 1))}}, nil)
+	segments, err = applyTogether(t, a, []Part{{"topic", 0, 3, 4, at(3, allocate("S", "o3", 1))}, {"topic", 1, 3, 4, at(3, allocate("T", "o3", 1))}}, nil)
 	require.NoError(t, err)
 	require.Len(t, segments, 2)
 	require.Empty(t, segments[0], "they are read from the outbox, in parts")
@@ -57,7 +57,7 @@ func TestTogetherWithWhatEachKnows(t *testing.T) {
 	f := newFakeStore()
 	a, b := newApplier(t, f), newApplier(t, f)
 	poll := func(offset int64, s, u allocation.Command) {
-		shares := []Share{{a, []Part{{0, offset, offset + 1, at(offset, s)}}}, {b, []Part{{1, offset, offset + 1, at(offset, u)}}}}
+		shares := []Share{{a, []Part{{"topic", 0, offset, offset + 1, at(offset, s)}}}, {b, []Part{{"topic", 1, offset, offset + 1, at(offset, u)}}}}
 		segments, err := Together(t.Context(), shares, nil)
 		require.NoError(t, err)
 		require.Len(t, segments, 2)
@@ -75,9 +75,9 @@ func TestTogetherWithWhatEachKnows(t *testing.T) {
 func TestWhatIsOlderThanTheConnectionIsForgotten(t *testing.T) {
 	for name, next := range map[string]func(a, b *Applier, s, u Part) error{
 		"each over its own": func(a, b *Applier, s, u Part) error {
-			_, err := b.Apply(t.Context(), 1, u.From, u.Next, u.In)
+			_, err := b.Apply(t.Context(), "topic", 1, u.From, u.Next, u.In)
 			if err == nil {
-				_, err = a.Apply(t.Context(), 0, s.From, s.Next, s.In)
+				_, err = a.Apply(t.Context(), "topic", 0, s.From, s.Next, s.In)
 			}
 			return err
 		},
@@ -92,7 +92,7 @@ func TestWhatIsOlderThanTheConnectionIsForgotten(t *testing.T) {
 			other := *f // the other lane's connection to the same database
 			b.store = &other
 			poll := func(offset int64, s, u allocation.Command) (Part, Part) {
-				return Part{0, offset, offset + 1, at(offset, s)}, Part{1, offset, offset + 1, at(offset, u)}
+				return Part{"topic", 0, offset, offset + 1, at(offset, s)}, Part{"topic", 1, offset, offset + 1, at(offset, u)}
 			}
 			s, u := poll(0, create("S", "b1", 10), create("U", "b1", 5))
 			_, err := Together(t.Context(), []Share{{a, []Part{s}}, {b, []Part{u}}}, nil)
@@ -118,7 +118,7 @@ func TestPresumed(t *testing.T) {
 	var next int64
 	together := func(commands ...allocation.Command) error {
 		from := next
-		_, err := applyTogether(t, a, []Part{{0, from, from + int64(len(commands)), at(from, commands...)}}, nil)
+		_, err := applyTogether(t, a, []Part{{"topic", 0, from, from + int64(len(commands)), at(from, commands...)}}, nil)
 		if err == nil {
 			next += int64(len(commands))
 		}
@@ -200,7 +200,7 @@ func TestApart(t *testing.T) {
 		t.Helper()
 		for _, sku := range skus {
 			from := f.next[p]
-			_, err := a.Apply(t.Context(), p, from, from+1, at(from, create(sku, "b1", 10)))
+			_, err := a.Apply(t.Context(), "topic", p, from, from+1, at(from, create(sku, "b1", 10)))
 			require.NoError(t, err)
 		}
 	}
@@ -209,7 +209,7 @@ func TestApart(t *testing.T) {
 	loads, commits := len(f.needs), f.transactions
 	apart := func(first, second allocation.Command) {
 		t.Helper()
-		_, err := applyTogether(t, a, []Part{{0, f.next[0], f.next[0] + 1, at(f.next[0], first)}, {1, f.next[1], f.next[1] + 1, at(f.next[1], second)}}, nil)
+		_, err := applyTogether(t, a, []Part{{"topic", 0, f.next[0], f.next[0] + 1, at(f.next[0], first)}, {"topic", 1, f.next[1], f.next[1] + 1, at(f.next[1], second)}}, nil)
 		require.ErrorIs(t, err, ErrApart)
 		require.Len(t, f.needs, loads)
 		require.Equal(t, commits, f.transactions)
@@ -218,9 +218,9 @@ func TestApart(t *testing.T) {
 	apart(allocate("S", "o1", 1), cut("T", "b1", 1))
 	require.True(t, a.products.Contains("S"), "nothing has happened to what is cached")
 
-	_, err := other.Apply(t.Context(), 2, 0, 1, at(0, allocate("SHARED", "theirs", 1)))
+	_, err := other.Apply(t.Context(), "topic", 2, 0, 1, at(0, allocate("SHARED", "theirs", 1)))
 	require.NoError(t, err)
-	_, err = a.Apply(t.Context(), 1, 2, 3, at(2, allocate("SHARED", "ours", 1)))
+	_, err = a.Apply(t.Context(), "topic", 1, 2, 3, at(2, allocate("SHARED", "ours", 1)))
 	require.NoError(t, err)
 	loads, commits = len(f.needs), f.transactions
 	apart(allocate("S", "o1", 1), allocate("SHARED", "o2", 1))
@@ -231,10 +231,10 @@ func TestApart(t *testing.T) {
 func TestNothingOfWhatIsRefusedTogetherRemains(t *testing.T) {
 	f := newFakeStore()
 	a, b := newApplier(t, f), newApplier(t, f)
-	_, err := Together(t.Context(), []Share{{a, []Part{{0, 0, 1, at(0, create("S", "b1", 1))}}}, {b, []Part{{1, 0, 1, at(0, create("T", "b1", 1))}}}}, nil)
+	_, err := Together(t.Context(), []Share{{a, []Part{{"topic", 0, 0, 1, at(0, create("S", "b1", 1))}}}, {b, []Part{{"topic", 1, 0, 1, at(0, create("T", "b1", 1))}}}}, nil)
 	require.NoError(t, err)
 	f.next[1] = 9
-	_, err = Together(t.Context(), []Share{{a, []Part{{0, 1, 2, at(1, allocate("S", "o1", 1))}}}, {b, []Part{{1, 1, 2, at(1, allocate("T", "o1", 1))}}}}, nil)
+	_, err = Together(t.Context(), []Share{{a, []Part{{"topic", 0, 1, 2, at(1, allocate("S", "o1", 1))}}}, {b, []Part{{"topic", 1, 1, 2, at(1, allocate("T", "o1", 1))}}}}, nil)
 	require.ErrorIs(t, err, ErrRefused)
 	require.EqualValues(t, 1, f.next[0])
 	require.EqualValues(t, 1, a.Counters.Refusals+b.Counters.Refusals)
@@ -242,7 +242,7 @@ func TestNothingOfWhatIsRefusedTogetherRemains(t *testing.T) {
 	for _, each := range []*Applier{a, b} {
 		require.False(t, each.presuming.may(), "what it names is asked for, for a while")
 	}
-	_, err = a.Apply(t.Context(), 0, 1, 2, at(1, allocate("S", "o2", 1)))
+	_, err = a.Apply(t.Context(), "topic", 0, 1, 2, at(1, allocate("S", "o2", 1)))
 	require.NoError(t, err)
 	require.Contains(t, f.published(t, 0)[1][0], "Kind:Allocated", "the one unit is still there")
 }
@@ -252,9 +252,9 @@ func TestNothingOfWhatIsRefusedTogetherRemains(t *testing.T) {
 func TestNothingOfWhatIsLeftApartRemains(t *testing.T) {
 	f := newFakeStore()
 	a := newApplier(t, f)
-	_, err := applyTogether(t, a, []Part{{0, 0, 2, at(0, create("S", "b1", 1), create("OTHER", "b1", 1))}}, nil)
+	_, err := applyTogether(t, a, []Part{{"topic", 0, 0, 2, at(0, create("S", "b1", 1), create("OTHER", "b1", 1))}}, nil)
 	require.NoError(t, err)
-	_, err = applyTogether(t, a, []Part{{0, 2, 3, at(2, allocate("S", "o1", 1))}}, func(segments [][]outbox.Segment) error {
+	_, err = applyTogether(t, a, []Part{{"topic", 0, 2, 3, at(2, allocate("S", "o1", 1))}}, func(segments [][]outbox.Segment) error {
 		require.Len(t, segments[0], 1, "it is decided")
 		return fmt.Errorf("%w: another lane", ErrApart)
 	})
@@ -264,7 +264,7 @@ func TestNothingOfWhatIsLeftApartRemains(t *testing.T) {
 	require.True(t, a.presuming.may())
 	require.True(t, a.products.Contains("OTHER"))
 
-	_, err = a.Apply(t.Context(), 0, 2, 3, at(2, allocate("S", "o1", 1)))
+	_, err = a.Apply(t.Context(), "topic", 0, 2, 3, at(2, allocate("S", "o1", 1)))
 	require.NoError(t, err)
 	require.Contains(t, f.published(t, 0)[2][0], "Kind:Allocated", "the one unit is still there")
 	require.EqualValues(t, 2, f.products["S"].version)
@@ -283,7 +283,7 @@ func TestTogetherOrApartDoesNotMatter(t *testing.T) {
 		a := newApplier(t, calm, limits)
 		for _, poll := range polls {
 			for _, p := range poll {
-				_, err := a.Apply(t.Context(), p.Partition, p.From, p.Next, p.In)
+				_, err := a.Apply(t.Context(), "topic", p.Partition, p.From, p.Next, p.In)
 				require.NoError(t, err)
 			}
 		}
@@ -326,7 +326,7 @@ func TestTogetherOrApartDoesNotMatter(t *testing.T) {
 			}
 			for _, p := range poll {
 				for applied := rough.next[p.Partition]; applied < p.Next; applied = rough.next[p.Partition] {
-					if _, err := lanes[int(p.Partition)%len(lanes)].Apply(t.Context(), p.Partition, applied, p.Next, between(p.In, applied, p.Next)); err != nil {
+					if _, err := lanes[int(p.Partition)%len(lanes)].Apply(t.Context(), "topic", p.Partition, applied, p.Next, between(p.In, applied, p.Next)); err != nil {
 						require.ErrorIs(t, err, errLost)
 					}
 				}
@@ -382,7 +382,7 @@ func anyPolls(t *rapid.T) (polls [][]Part) {
 			}
 			if from := next[p]; len(commands) > 0 {
 				next[p] += int64(len(commands))
-				poll = append(poll, Part{p, from, next[p], at(from, commands...)})
+				poll = append(poll, Part{"topic", p, from, next[p], at(from, commands...)})
 			}
 		}
 		polls = append(polls, poll)

@@ -141,7 +141,10 @@ func newSession(f flags) (*session, error) {
 	return &session{store: store, applier: applier, chunkMax: f.ChunkMax, next: make(map[int32]int64)}, err
 }
 
-const trimInterval = 500 * time.Millisecond // as a worker's
+const (
+	topicID      = "ceiling"              // there is none
+	trimInterval = 500 * time.Millisecond // as a worker's
+)
 
 // apply takes all commands of its partitions, a chunk of each in turn, and deletes what it wrote to the outbox as a worker
 // does that has published it.
@@ -150,7 +153,7 @@ func (s *session) apply(ctx context.Context, of map[int32][]apply.Input, mine fu
 	if len(partitions) == 0 {
 		return nil
 	}
-	if _, err := s.store.Positions(ctx, "ceiling", partitions); err != nil {
+	if _, err := s.store.Positions(ctx, topicID, partitions); err != nil {
 		return err
 	}
 	for begin, more := 0, true; more; begin += s.chunkMax {
@@ -162,7 +165,7 @@ func (s *session) apply(ctx context.Context, of map[int32][]apply.Input, mine fu
 			}
 			more = true
 			next := in[len(in)-1].Offset + 1
-			if _, err := s.applier.Apply(ctx, p, s.next[p], next, in); err != nil {
+			if _, err := s.applier.Apply(ctx, topicID, p, s.next[p], next, in); err != nil {
 				return err
 			}
 			s.next[p] = next
@@ -181,7 +184,7 @@ func (s *session) trim(ctx context.Context, partitions []int32) error {
 	s.trimmed = time.Now()
 	done := make([]postgres.Published, len(partitions))
 	for i, p := range partitions {
-		done[i] = postgres.Published{Partition: p, Offset: s.next[p]}
+		done[i] = postgres.Published{TopicID: topicID, Partition: p, Offset: s.next[p]}
 	}
 	return s.store.Trim(ctx, done)
 }

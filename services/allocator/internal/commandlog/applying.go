@@ -81,10 +81,10 @@ const (
 
 func (s *session) applyOnce(ctx context.Context, p *polled, position int64) error {
 	s.mu.Lock()
-	applied := p.state.applied
+	applied, topicID := p.state.applied, p.state.topicID
 	s.mu.Unlock()
 	if applied == unknown {
-		next, err := s.lanes[s.lane(p.partition)].Store.NextOffset(ctx, p.partition)
+		next, err := s.lanes[s.lane(p.partition)].Store.NextOffset(ctx, topicID, p.partition)
 		if err != nil {
 			return err
 		}
@@ -107,7 +107,7 @@ func (s *session) applyOnce(ctx context.Context, p *polled, position int64) erro
 	if past != nil {
 		check = past.Differs
 	}
-	segments, err := s.lanes[s.lane(p.partition)].Applier.ApplyAgain(ctx, p.partition, applied, p.next, p.inputs[first:], check)
+	segments, err := s.lanes[s.lane(p.partition)].Applier.ApplyAgain(ctx, topicID, p.partition, applied, p.next, p.inputs[first:], check)
 	s.countShared()
 	if errors.Is(err, apply.ErrDiffers) {
 		s.agreed(ctx, p, past, applied)
@@ -231,7 +231,7 @@ func (s *session) trim(ctx context.Context) {
 		if state == nil || state.halted {
 			continue
 		}
-		published := postgres.Published{Partition: p, Offset: state.published}
+		published := postgres.Published{TopicID: state.topicID, Partition: p, Offset: state.published}
 		if newest, ok := s.newest[p]; ok {
 			published.IDsExpired = newest.Add(-s.config.CommandIDRetention - idsExpiredMargin)
 		}

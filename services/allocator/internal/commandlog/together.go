@@ -105,7 +105,7 @@ func (s *session) together(polls []*polled) []apply.Part {
 			return nil
 		}
 		first := sort.Search(len(p.inputs), func(i int) bool { return p.inputs[i].Offset >= applied })
-		parts = append(parts, apply.Part{Partition: p.partition, From: applied, Next: p.next, In: p.inputs[first:]})
+		parts = append(parts, apply.Part{TopicID: p.state.topicID, Partition: p.partition, From: applied, Next: p.next, In: p.inputs[first:]})
 	}
 	return parts
 }

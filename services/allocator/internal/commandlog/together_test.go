@@ -22,7 +22,7 @@ func TestOnlyWhatIsNormalIsAppliedTogether(t *testing.T) {
 			{partition: 1, state: &state, inputs: inputs, next: 7},
 		}
 	}
-	normal := part{position: 4, applied: 4, published: 4}
+	normal := part{topicID: "topic", position: 4, applied: 4, published: 4}
 	for name, change := range map[string]func(*part){
 		"not known":      func(p *part) { p.applied = unknown },
 		"a hole":         func(p *part) { p.applied = 3 },
@@ -37,7 +37,7 @@ func TestOnlyWhatIsNormalIsAppliedTogether(t *testing.T) {
 	}
 	parts := s.together(polls(normal))
 	require.Len(t, parts, 2)
-	require.Equal(t, apply.Part{Partition: 1, From: 4, Next: 7, In: polls(normal)[1].inputs}, parts[1])
+	require.Equal(t, apply.Part{TopicID: "topic", Partition: 1, From: 4, Next: 7, In: polls(normal)[1].inputs}, parts[1])
 	normal.applied = 5
 	require.Equal(t, polls(normal)[1].inputs[1:], s.together(polls(normal))[1].In, "of what is not decided yet")
 }

@@ -111,7 +111,7 @@ func TestAFailedLookForgetsWhatIsCached(t *testing.T) {
 		apply.Limits{ProductsCachedMax: 9, SegmentBytesMax: 1 << 20})
 	require.NoError(t, err)
 	decide := func(offset int64, ref string) {
-		_, err := s.lanes[0].Applier.Apply(t.Context(), 0, offset, offset+1, []apply.Input{{Offset: offset, Command: allocation.Command{
+		_, err := s.lanes[0].Applier.Apply(t.Context(), "topic", 0, offset, offset+1, []apply.Input{{Offset: offset, Command: allocation.Command{
 			Kind: allocation.Kind(1), SKU: "CHAIR", Ref: ref, Qty: 10, Position: allocation.Position{Offset: offset},
 		}}})
 		require.NoError(t, err)

@@ -41,13 +41,13 @@ func (d *Desk) decideAgain(ctx context.Context, s *Standing, r *kgo.Record) erro
 	if err != nil {
 		return err
 	}
-	_, err = applier.ApplyAgain(ctx, s.Partition, r.Offset, r.Offset+1, []apply.Input{commandlog.Decode(r)}, past.Differs)
+	_, err = applier.ApplyAgain(ctx, s.Seen, s.Partition, r.Offset, r.Offset+1, []apply.Input{commandlog.Decode(r)}, past.Differs)
 	if errors.Is(err, errLooking) {
 		return nil
 	}
 	// An allocator may have decided the command since the position was read: then the rows are those after it, and its line is
 	// there already. That is no halt.
-	if next, failed := store.NextOffset(ctx, s.Partition); errors.Is(err, apply.ErrDiffers) && failed == nil && next != s.Applied {
+	if next, failed := store.NextOffset(ctx, s.Seen, s.Partition); errors.Is(err, apply.ErrDiffers) && failed == nil && next != s.Applied {
 		return nil
 	}
 	return err
@@ -60,6 +60,6 @@ var errLooking = errors.New("it was only looked at")
 
 func (looking) Commit(context.Context, ...apply.Write) error { return errLooking }
 
-func (l looking) Locked(ctx context.Context, _ int32, _ int64, _ []string, fn func(context.Context, apply.Session) error) error {
+func (l looking) Locked(ctx context.Context, _ string, _ int32, _ int64, _ []string, fn func(context.Context, apply.Session) error) error {
 	return fn(ctx, l)
 }

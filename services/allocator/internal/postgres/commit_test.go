@@ -65,13 +65,13 @@ func TestRoundTrip(t *testing.T) {
 	var available int64
 	d.row(`SELECT available FROM products`, &available)
 	require.EqualValues(t, 93, available)
-	next, err := s.NextOffset(t.Context(), 0)
+	next, err := s.NextOffset(t.Context(), "topic", 0)
 	require.NoError(t, err)
 	require.EqualValues(t, 9, next)
 	standing, err := s.Standing(t.Context(), []int32{0, 1, 7})
 	require.NoError(t, err)
 	require.Equal(t, map[int32]Position{0: {NextOffset: 9}, 1: {}}, standing)
-	next, err = s.NextOffset(t.Context(), 7)
+	next, err = s.NextOffset(t.Context(), "topic", 7)
 	require.NoError(t, err, "a partition without a row must not look like an outage: it would be waited out for ever")
 	require.EqualValues(t, -1, next)
 }
@@ -256,8 +256,8 @@ func TestWhatIsPresumedNotToBeThere(t *testing.T) {
 func TestCommitOfAnEmptyChunk(t *testing.T) {
 	d := newDatabase(t)
 	s := d.store(time.Minute)
-	require.NoError(t, s.Commit(t.Context(), apply.Write{From: 0, Next: 3, Segments: []outbox.Segment{{First: 0, Next: 3, Data: []byte{1}}}}))
-	next, err := s.NextOffset(t.Context(), 0)
+	require.NoError(t, s.Commit(t.Context(), apply.Write{TopicID: "topic", From: 0, Next: 3, Segments: []outbox.Segment{{First: 0, Next: 3, Data: []byte{1}}}}))
+	next, err := s.NextOffset(t.Context(), "topic", 0)
 	require.NoError(t, err)
 	require.EqualValues(t, 3, next)
 }

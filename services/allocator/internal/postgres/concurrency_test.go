@@ -22,26 +22,26 @@ import (
 )
 
 // step is a commit of partition 0 at from, without content.
-func step(from int64) apply.Write { return apply.Write{From: from, Next: from + 1} }
+func step(from int64) apply.Write { return apply.Write{TopicID: "topic", From: from, Next: from + 1} }
 
 // TestLockedHoldsItsRows: while one allocator has its SKUs locked, another's commit waits, and is then refused.
 func TestLockedHoldsItsRows(t *testing.T) {
 	d := newDatabase(t)
 	a, b := d.store(time.Minute), d.store(time.Minute)
 	require.NoError(t, a.Commit(t.Context(), filled("CHAIR", 0, 8)))
-	other := apply.Write{Partition: 1, From: 0, Next: 1, Products: []apply.Moved{{SKU: "CHAIR", Old: 7, New: 8}}}
+	other := apply.Write{TopicID: "topic", Partition: 1, From: 0, Next: 1, Products: []apply.Moved{{SKU: "CHAIR", Old: 7, New: 8}}}
 
 	answered := make(chan error, 1)
-	require.NoError(t, a.Locked(t.Context(), 0, 8, []string{"CHAIR"}, func(_ context.Context, s apply.Session) error {
+	require.NoError(t, a.Locked(t.Context(), "topic", 0, 8, []string{"CHAIR"}, func(_ context.Context, s apply.Session) error {
 		go func() { answered <- b.Commit(context.Background(), other) }()
 		d.awaitWaiter("the other commit waits for the row")
 		loaded, err := s.Load(t.Context(), everything("CHAIR"))
 		require.NoError(t, err)
 		require.EqualValues(t, 7, loaded.Products[0].Version)
-		return s.Commit(t.Context(), apply.Write{From: 8, Next: 9, Products: []apply.Moved{{SKU: "CHAIR", Old: 7, New: 9, Available: 5}}})
+		return s.Commit(t.Context(), apply.Write{TopicID: "topic", From: 8, Next: 9, Products: []apply.Moved{{SKU: "CHAIR", Old: 7, New: 9, Available: 5}}})
 	}))
 	require.ErrorIs(t, <-answered, apply.ErrRefused)
-	next, err := b.NextOffset(t.Context(), 1)
+	next, err := b.NextOffset(t.Context(), "topic", 1)
 	require.NoError(t, err)
 	require.Zero(t, next)
 }
@@ -51,7 +51,7 @@ func TestLockedHoldsThePartition(t *testing.T) {
 	d := newDatabase(t)
 	a, b := d.store(time.Minute), d.store(time.Minute)
 	answered := make(chan error, 1)
-	require.NoError(t, a.Locked(t.Context(), 0, 0, nil, func(_ context.Context, s apply.Session) error {
+	require.NoError(t, a.Locked(t.Context(), "topic", 0, 0, nil, func(_ context.Context, s apply.Session) error {
 		go func() { answered <- b.Commit(context.Background(), step(0)) }()
 		select {
 		case err := <-answered:
@@ -70,7 +70,7 @@ func TestLockedRefused(t *testing.T) {
 	s := d.store(time.Minute)
 	require.NoError(t, s.Commit(t.Context(), filled("CHAIR", 0, 8)))
 	for _, from := range []int64{0, 7, 9} {
-		err := s.Locked(t.Context(), 0, from, []string{"CHAIR"}, func(context.Context, apply.Session) error {
+		err := s.Locked(t.Context(), "topic", 0, from, []string{"CHAIR"}, func(context.Context, apply.Session) error {
 			t.Error("called although the partition moved")
 			return nil
 		})
@@ -78,9 +78,9 @@ func TestLockedRefused(t *testing.T) {
 	}
 	before, conn := d.contents(), s.conn
 	// A SKU that was unknown has no row to lock: it can be created by another meanwhile.
-	err := s.Locked(t.Context(), 0, 8, []string{"CHAIR", "LAMP"}, func(_ context.Context, in apply.Session) error {
+	err := s.Locked(t.Context(), "topic", 0, 8, []string{"CHAIR", "LAMP"}, func(_ context.Context, in apply.Session) error {
 		d.exec(`INSERT INTO products VALUES ('LAMP', 1, 1)`)
-		return in.Commit(t.Context(), apply.Write{From: 8, Next: 9, Products: []apply.Moved{{SKU: "LAMP", Old: 0, New: 1}}})
+		return in.Commit(t.Context(), apply.Write{TopicID: "topic", From: 8, Next: 9, Products: []apply.Moved{{SKU: "LAMP", Old: 0, New: 1}}})
 	})
 	require.ErrorIs(t, err, apply.ErrRefused)
 	d.exec(`DELETE FROM products WHERE sku = 'LAMP'`)
@@ -88,7 +88,7 @@ func TestLockedRefused(t *testing.T) {
 	require.Same(t, conn, s.conn)
 
 	broken := errors.New("decided nothing")
-	err = s.Locked(t.Context(), 0, 8, []string{"CHAIR"}, func(_ context.Context, in apply.Session) error {
+	err = s.Locked(t.Context(), "topic", 0, 8, []string{"CHAIR"}, func(_ context.Context, in apply.Session) error {
 		require.NoError(t, in.Commit(t.Context(), step(8)))
 		return broken
 	})
@@ -130,7 +130,7 @@ func TestSharedSKUs(t *testing.T) {
 					if try == 0 {
 						err = commit(t.Context(), s)
 					} else {
-						err = s.Locked(t.Context(), partition, int64(n), chunk, commit)
+						err = s.Locked(t.Context(), "topic", partition, int64(n), chunk, commit)
 					}
 					if err == nil {
 						break
@@ -171,7 +171,7 @@ func TestWhoCreatesASKUWaitsInKeyOrder(t *testing.T) {
 	s := d.store(30 * time.Second)
 	refused := make(chan error, 1)
 	go func() {
-		refused <- s.Commit(t.Context(), apply.Write{Partition: 0, Next: 1, Products: []apply.Moved{{SKU: "E", New: 1}, {SKU: "Y", New: 1}}})
+		refused <- s.Commit(t.Context(), apply.Write{TopicID: "topic", Partition: 0, Next: 1, Products: []apply.Moved{{SKU: "E", New: 1}, {SKU: "Y", New: 1}}})
 	}()
 	d.awaitWaiter("the commit waits for Y")
 	_, err = tx.Exec(t.Context(), `INSERT INTO products (sku, version, available) VALUES ('E', 1, 0)`)
@@ -183,8 +183,8 @@ func TestWhoCreatesASKUWaitsInKeyOrder(t *testing.T) {
 // TestWhoHoldsSKUsDoesNotWaitForOneThatWasCreatedSince: A is created by another once Z is held, and changed again by who goes on
 // to Z then. To change A too would be a deadlock. It is not, wherever the session learns that there is an A.
 func TestWhoHoldsSKUsDoesNotWaitForOneThatWasCreatedSince(t *testing.T) {
-	both := apply.Write{Next: 1, Products: []apply.Moved{{SKU: "A", New: 1}, {SKU: "Z", Old: 1, New: 2}}}
-	read := apply.Write{Next: 1, Products: []apply.Moved{{SKU: "A"}, {SKU: "Z", Old: 1, New: 2}}}
+	both := apply.Write{TopicID: "topic", Next: 1, Products: []apply.Moved{{SKU: "A", New: 1}, {SKU: "Z", Old: 1, New: 2}}}
+	read := apply.Write{TopicID: "topic", Next: 1, Products: []apply.Moved{{SKU: "A"}, {SKU: "Z", Old: 1, New: 2}}}
 	for name, session := range map[string]func(ctx context.Context, in apply.Session, createA func()) error{
 		"before it is loaded": func(ctx context.Context, in apply.Session, createA func()) error {
 			createA()
@@ -211,7 +211,7 @@ func TestWhoHoldsSKUsDoesNotWaitForOneThatWasCreatedSince(t *testing.T) {
 			d.exec(`INSERT INTO products (sku, version, available) VALUES ('Z', 1, 0)`)
 			s := d.store(30 * time.Second)
 			var went <-chan error
-			err := s.Locked(t.Context(), 0, 0, []string{"A", "Z"}, func(ctx context.Context, in apply.Session) error {
+			err := s.Locked(t.Context(), "topic", 0, 0, []string{"A", "Z"}, func(ctx context.Context, in apply.Session) error {
 				return session(ctx, in, func() {
 					went = d.createsAndGoesOn("A", "Z")
 					d.awaitWaiter("the other waits for Z")
@@ -232,7 +232,7 @@ func TestWhoCreatesSKUsDoesNotWaitForLong(t *testing.T) {
 	tx := d.holder(`INSERT INTO products (sku, version, available) VALUES ('D', 1, 0)`)
 	refused := make(chan error, 1)
 	go func() {
-		refused <- s.Commit(t.Context(), apply.Write{Next: 1, Products: []apply.Moved{{SKU: "D", New: 1}, {SKU: "Y", New: 1}, {SKU: "Z", Old: 1, New: 2}}})
+		refused <- s.Commit(t.Context(), apply.Write{TopicID: "topic", Next: 1, Products: []apply.Moved{{SKU: "D", New: 1}, {SKU: "Y", New: 1}, {SKU: "Z", Old: 1, New: 2}}})
 	}()
 	require.Eventually(t, func() bool { return len(refused) > 0 || d.waiting() == 1 }, 10*time.Second, time.Millisecond)
 	went := d.createsAndGoesOn("Y", "Z")
@@ -264,7 +264,7 @@ func increment(ctx context.Context, s apply.Session, partition int32, from int64
 	for _, p := range loaded.Products {
 		versions[p.SKU] = p.Version
 	}
-	w := apply.Write{Partition: partition, From: from, Next: from + 1}
+	w := apply.Write{TopicID: "topic", Partition: partition, From: from, Next: from + 1}
 	for _, sku := range skus {
 		w.Products = append(w.Products, apply.Moved{SKU: sku, Old: versions[sku], New: versions[sku] + 1})
 		c := filled(sku, 0, 1).Changes[0]
@@ -285,9 +285,9 @@ func TestAFrozenHolder(t *testing.T) {
 	frozen, successor := d.store(time.Second), d.store(time.Minute)
 	require.NoError(t, successor.Commit(t.Context(), filled("CHAIR", 0, 8)))
 	took := make(chan time.Duration, 1)
-	err := frozen.Locked(t.Context(), 0, 8, []string{"CHAIR"}, func(_ context.Context, s apply.Session) error {
+	err := frozen.Locked(t.Context(), "topic", 0, 8, []string{"CHAIR"}, func(_ context.Context, s apply.Session) error {
 		start := time.Now()
-		require.NoError(t, successor.Locked(t.Context(), 0, 8, []string{"CHAIR"}, func(_ context.Context, s apply.Session) error {
+		require.NoError(t, successor.Locked(t.Context(), "topic", 0, 8, []string{"CHAIR"}, func(_ context.Context, s apply.Session) error {
 			return s.Commit(t.Context(), step(8))
 		}))
 		took <- time.Since(start)
@@ -296,7 +296,7 @@ func TestAFrozenHolder(t *testing.T) {
 	require.Error(t, err)
 	require.NotErrorIs(t, err, apply.ErrRefused)
 	require.Less(t, <-took, 5*time.Second)
-	next, err := frozen.NextOffset(t.Context(), 0)
+	next, err := frozen.NextOffset(t.Context(), "topic", 0)
 	require.NoError(t, err, "it connects again")
 	require.EqualValues(t, 9, next)
 	require.ErrorIs(t, frozen.Commit(t.Context(), step(8)), apply.ErrRefused)
@@ -317,23 +317,23 @@ func TestAKilledBackend(t *testing.T) {
 	for name, ask := range map[string]func() error{
 		"Load":       func() error { _, err := s.Load(t.Context(), everything("CHAIR")); return err },
 		"Commit":     func() error { return s.Commit(t.Context(), step(8)) },
-		"NextOffset": func() error { _, err := s.NextOffset(t.Context(), 0); return err },
+		"NextOffset": func() error { _, err := s.NextOffset(t.Context(), "topic", 0); return err },
 		"Standing":   func() error { _, err := s.Standing(t.Context(), []int32{0}); return err },
 		"Outbox":     func() error { _, err := s.Outbox(t.Context(), 0, 0, 8, 1<<30); return err },
-		"Trim":       func() error { return s.Trim(t.Context(), []Published{{Partition: 0, Offset: 1}}) },
+		"Trim":       func() error { return s.Trim(t.Context(), []Published{{TopicID: "topic", Partition: 0, Offset: 1}}) },
 		"Locked": func() error {
-			return s.Locked(t.Context(), 0, 8, nil, func(context.Context, apply.Session) error { return nil })
+			return s.Locked(t.Context(), "topic", 0, 8, nil, func(context.Context, apply.Session) error { return nil })
 		},
 	} {
 		kill()
 		err := ask()
 		require.Error(t, err, name)
 		require.NotErrorIs(t, err, apply.ErrRefused, name)
-		next, err := s.NextOffset(t.Context(), 0)
+		next, err := s.NextOffset(t.Context(), "topic", 0)
 		require.NoError(t, err, name)
 		require.EqualValues(t, 8, next, name)
 	}
-	err := s.Locked(t.Context(), 0, 8, nil, func(_ context.Context, in apply.Session) error {
+	err := s.Locked(t.Context(), "topic", 0, 8, nil, func(_ context.Context, in apply.Session) error {
 		kill()
 		return in.Commit(t.Context(), step(8))
 	})
@@ -392,7 +392,7 @@ func TestASilentNetwork(t *testing.T) {
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.Less(t, time.Since(start), 5*time.Second)
 	silent.Store(false)
-	next, err := s.NextOffset(t.Context(), 0)
+	next, err := s.NextOffset(t.Context(), "topic", 0)
 	require.NoError(t, err)
 	require.EqualValues(t, 1, next)
 }

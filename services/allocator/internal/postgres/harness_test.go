@@ -99,7 +99,7 @@ func filled(sku string, from, next int64) apply.Write {
 		}
 	}
 	return apply.Write{
-		From: from, Next: next,
+		TopicID: "topic", From: from, Next: next,
 		Products: []apply.Moved{{SKU: sku, Old: 0, New: 7, Available: 94}},
 		Changes: []apply.Changed{{SKU: sku, Changes: allocation.Changes{
 			NewBatches: []allocation.Batch{

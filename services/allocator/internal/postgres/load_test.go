@@ -129,7 +129,7 @@ func TestPlans(t *testing.T) {
 		Seen:  []apply.SeenKey{{SKU: "CHAIR", Command: allocation.CommandID{Source: "shop", ID: "new"}}},
 	}
 	require.NoError(t, write(t.Context(), r, []apply.Write{w}, false))
-	require.NoError(t, write(t.Context(), r, []apply.Write{{From: 9, Next: 10, Products: []apply.Moved{{SKU: "UNKNOWN"}}}}, true))
+	require.NoError(t, write(t.Context(), r, []apply.Write{{TopicID: "topic", From: 9, Next: 10, Products: []apply.Moved{{SKU: "UNKNOWN"}}}}, true))
 	require.Len(t, r.statements, 6+13+2)
 
 	check := func(when string) {

@@ -18,7 +18,7 @@ import (
 // chairBy is a commit that moves CHAIR on and depends on another partition's events.
 func chairBy(partition int32, from int64, old uint64, dependsOn map[int32]int64) apply.Write {
 	return apply.Write{
-		Partition: partition, From: from, Next: from + 5,
+		TopicID: "topic", Partition: partition, From: from, Next: from + 5,
 		Products:  []apply.Moved{{SKU: "CHAIR", Old: old, New: old + 1, Available: 1, Offset: from + 2}},
 		Segments:  []outbox.Segment{{First: from, Next: from + 3, Data: []byte{1}}, {First: from + 3, Next: from + 5, Data: []byte{1}}},
 		DependsOn: dependsOn,
@@ -71,7 +71,7 @@ func TestWhoMadeAVersion(t *testing.T) {
 		require.Equal(t, map[int32]int64{0: 3}, segment.DependsOn)
 	}
 	require.Len(t, got.Segments, 2)
-	read := apply.Write{From: 5, Next: 6, Products: []apply.Moved{{SKU: "CHAIR", Old: 2, New: 2, Offset: 5}}}
+	read := apply.Write{TopicID: "topic", From: 5, Next: 6, Products: []apply.Moved{{SKU: "CHAIR", Old: 2, New: 2, Offset: 5}}}
 	require.NoError(t, s.Commit(t.Context(), read))
 	require.Equal(t, allocation.Position{Partition: 1, Offset: 2}, by(t, s), "a SKU only read")
 
@@ -117,7 +117,7 @@ func TestDependenciesWaitForAMove(t *testing.T) {
 		return w
 	}
 	var moved <-chan error
-	require.NoError(t, a.Locked(t.Context(), 0, 5, nil, func(ctx context.Context, s apply.Session) error {
+	require.NoError(t, a.Locked(t.Context(), "topic", 0, 5, nil, func(ctx context.Context, s apply.Session) error {
 		require.NoError(t, b.Commit(ctx, other(1, "LAMP", 0)), "partition 0 is held, and depended on")
 		require.NoError(t, s.Commit(ctx, other(0, "TABLE", 1)))
 		moved = d.moving(context.Background(), 1, Position{TopicID: "topic", NextOffset: 10}, Position{TopicID: "new"})
@@ -125,7 +125,7 @@ func TestDependenciesWaitForAMove(t *testing.T) {
 		return nil
 	}))
 	require.NoError(t, <-moved)
-	next, err := a.NextOffset(t.Context(), 1)
+	next, err := a.NextOffset(t.Context(), "new", 1)
 	require.NoError(t, err)
 	require.Zero(t, next)
 	got, err := a.Outbox(t.Context(), 0, 5, 10, 1<<30)
@@ -141,7 +141,7 @@ func TestAMoveAndAHolderOfItsSKUs(t *testing.T) {
 	a := d.store(time.Minute)
 	require.NoError(t, a.Commit(t.Context(), chairBy(0, 0, 0, nil)))
 	var moved <-chan error
-	require.NoError(t, a.Locked(t.Context(), 1, 0, []string{"CHAIR"}, func(ctx context.Context, s apply.Session) error {
+	require.NoError(t, a.Locked(t.Context(), "topic", 1, 0, []string{"CHAIR"}, func(ctx context.Context, s apply.Session) error {
 		moved = d.moving(context.Background(), 0, Position{TopicID: "topic", NextOffset: 5}, Position{TopicID: "new"})
 		d.awaitWaiter("the move waits for CHAIR")
 		return s.Commit(ctx, chairBy(1, 0, 1, map[int32]int64{0: 3}))

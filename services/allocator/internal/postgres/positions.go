@@ -115,6 +115,7 @@ const expiredMax = 10_000
 // Published says up to where a partition's events are published: a group offset that was seen to be committed, never
 // a guess, for what is deleted cannot be published again.
 type Published struct {
+	TopicID    string // that the offset is of; nothing is deleted of a partition whose row is of another
 	Partition  int32
 	Offset     int64
 	IDsExpired time.Time // ids of commands that this partition brought before are forgotten; zero keeps all
@@ -123,19 +124,24 @@ type Published struct {
 // Trim deletes the segments whose events are all published, raises the outbox floor, and forgets expired ids. The
 // floor never passes the next offset: after a restore, what was published can be ahead of what is applied. Of expired
 // ids it deletes a bounded number: all that gathered during an outage could take longer than a transaction may.
+//
+// The sequence that needs the topic's id: A, idle, has published below 1000 and freezes; the topic is created anew and
+// adopted; B applies commands 0..9 of it; A wakes and trims below 1000, before it hears that it is out of the group. B's
+// events would be gone, and the next owner would take them for published.
 func (s *Store) Trim(ctx context.Context, done []Published) error {
 	n := len(done)
-	partitions, offsets, expired := make([]int32, n), make([]int64, n), make([]time.Time, n)
+	topicIDs, partitions, offsets, expired := make([]string, n), make([]int32, n), make([]int64, n), make([]time.Time, n)
 	for i, d := range done {
-		partitions[i], offsets[i], expired[i] = d.Partition, d.Offset, d.IDsExpired
+		topicIDs[i], partitions[i], offsets[i], expired[i] = d.TopicID, d.Partition, d.Offset, d.IDsExpired
 	}
 	err := s.with(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		b := &pgx.Batch{}
-		b.Queue(`DELETE FROM outbox o USING unnest($1::integer[], $2::bigint[]) AS k (partition, published)
-			WHERE o.partition = k.partition AND o.next_offset <= k.published`, partitions, offsets)
+		b.Queue(`DELETE FROM outbox o USING unnest($1::text[], $2::integer[], $3::bigint[]) AS k (topic_id, partition, published)
+			JOIN partitions p ON p.partition = k.partition AND p.topic_id = k.topic_id
+			WHERE o.partition = k.partition AND o.next_offset <= k.published`, topicIDs, partitions, offsets)
 		b.Queue(`UPDATE partitions p SET outbox_floor = least(k.published, p.next_offset)
-			FROM unnest($1::integer[], $2::bigint[]) AS k (partition, published)
-			WHERE p.partition = k.partition AND p.outbox_floor < least(k.published, p.next_offset)`, partitions, offsets)
+			FROM unnest($1::text[], $2::integer[], $3::bigint[]) AS k (topic_id, partition, published)
+			WHERE p.partition = k.partition AND p.topic_id = k.topic_id AND p.outbox_floor < least(k.published, p.next_offset)`, topicIDs, partitions, offsets)
 		b.Queue(`DELETE FROM command_seen s USING unnest($1::integer[], $2::timestamptz[]) AS k (partition, expired)
 			CROSS JOIN LATERAL (SELECT ctid FROM command_seen e WHERE e.command_partition = k.partition AND e.command_time < k.expired
 				ORDER BY e.command_time LIMIT $3) AS e

@@ -3,6 +3,7 @@
 package postgres
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -28,9 +29,9 @@ func TestPositions(t *testing.T) {
 // segments commits segments [0,3) [3,5) [5,9) of partition 0, and one of partition 1.
 func segments(t *testing.T, s *Store) []outbox.Segment {
 	all := []outbox.Segment{{First: 0, Next: 3, Data: []byte{1}}, {First: 3, Next: 5, Data: []byte{2}}, {First: 5, Next: 9, Data: []byte{3}}}
-	require.NoError(t, s.Commit(t.Context(), apply.Write{From: 0, Next: 5, Segments: all[:2]}))
-	require.NoError(t, s.Commit(t.Context(), apply.Write{From: 5, Next: 9, Segments: all[2:]}))
-	require.NoError(t, s.Commit(t.Context(), apply.Write{Partition: 1, From: 0, Next: 4, Segments: []outbox.Segment{{First: 0, Next: 4, Data: []byte{9}}}}))
+	require.NoError(t, s.Commit(t.Context(), apply.Write{TopicID: "topic", From: 0, Next: 5, Segments: all[:2]}))
+	require.NoError(t, s.Commit(t.Context(), apply.Write{TopicID: "topic", From: 5, Next: 9, Segments: all[2:]}))
+	require.NoError(t, s.Commit(t.Context(), apply.Write{TopicID: "topic", Partition: 1, From: 0, Next: 4, Segments: []outbox.Segment{{First: 0, Next: 4, Data: []byte{9}}}}))
 	return all
 }
 
@@ -72,7 +73,7 @@ func TestOutboxIsOneSnapshot(t *testing.T) {
 				done <- err
 				return
 			}
-			if err := writer.Trim(t.Context(), []Published{{Partition: 0, Offset: n - 1}}); err != nil {
+			if err := writer.Trim(t.Context(), []Published{{TopicID: "topic", Partition: 0, Offset: n - 1}}); err != nil {
 				done <- err
 				return
 			}
@@ -104,7 +105,7 @@ func TestTrim(t *testing.T) {
 	}{
 		{0, 0, all}, {2, 2, all}, {3, 3, all[1:]}, {1, 3, all[1:]}, {8, 8, all[2:]}, {1000, 9, nil},
 	} {
-		require.NoError(t, s.Trim(t.Context(), []Published{{Partition: 0, Offset: c.published}}))
+		require.NoError(t, s.Trim(t.Context(), []Published{{TopicID: "topic", Partition: 0, Offset: c.published}}))
 		got, err := s.Outbox(t.Context(), 0, 0, 100, 1<<30)
 		require.NoError(t, err)
 		require.Equal(t, c.left, got.Segments, "published %d", c.published)
@@ -115,7 +116,38 @@ func TestTrim(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, other.Segments, 1, "the other partition keeps its own")
 	require.Zero(t, other.OutboxFloor)
-	require.NoError(t, s.Trim(t.Context(), []Published{{Partition: 42, Offset: 7}}), "a partition without a row")
+	require.NoError(t, s.Trim(t.Context(), []Published{{TopicID: "topic", Partition: 42, Offset: 7}}), "a partition without a row")
+}
+
+// TestAnAllocatorOfATopicThatIsGone: it wakes after the topic was created anew and adopted, and its successor has applied commands
+// of the new one. It deletes nothing of these, moves nothing on, and is told to start anew, wherever the partition stands now.
+func TestAnAllocatorOfATopicThatIsGone(t *testing.T) {
+	d := newDatabase(t)
+	frozen, successor := d.store(time.Minute), d.store(time.Minute)
+	require.NoError(t, frozen.Commit(t.Context(), apply.Write{TopicID: "topic", From: 0, Next: 1000}))
+	published := []Published{{TopicID: "topic", Partition: 0, Offset: 1000}}
+	require.NoError(t, frozen.Trim(t.Context(), published))
+	require.NoError(t, Move(t.Context(), d.url, 0, Position{TopicID: "topic", NextOffset: 1000, OutboxFloor: 1000}, Position{TopicID: "new"}))
+	w := apply.Write{TopicID: "new", From: 0, Next: 10, Segments: []outbox.Segment{{First: 0, Next: 10, Data: []byte{1}}}}
+	require.NoError(t, successor.Commit(t.Context(), w))
+	before := d.contents()
+
+	require.NoError(t, frozen.Trim(t.Context(), published))
+	require.Equal(t, before, d.contents())
+	require.ErrorIs(t, frozen.Commit(t.Context(), step(10)), apply.ErrRefused)
+	require.ErrorIs(t, frozen.Locked(t.Context(), "topic", 0, 10, nil, func(context.Context, apply.Session) error {
+		t.Error("it was held for the old topic")
+		return nil
+	}), apply.ErrRefused)
+	require.Equal(t, before, d.contents())
+	next, err := frozen.NextOffset(t.Context(), "topic", 0)
+	require.NoError(t, err)
+	require.EqualValues(t, -1, next)
+
+	require.NoError(t, successor.Trim(t.Context(), []Published{{TopicID: "new", Partition: 0, Offset: 10}}))
+	got, err := successor.Outbox(t.Context(), 0, 0, 10, 1<<30)
+	require.NoError(t, err)
+	require.Equal(t, Waiting{Position: Position{TopicID: "new", NextOffset: 10, OutboxFloor: 10}}, got)
 }
 
 // TestTrimForgetsExpiredIDs: of the partition that brought them, and only those older than the time given.
@@ -128,9 +160,9 @@ func TestTrimForgetsExpiredIDs(t *testing.T) {
 		d.row(`SELECT string_agg(command_id, ' ' ORDER BY command_partition, command_offset) FROM command_seen WHERE command_offset IN (0, 4, 5)`, &ids)
 		return ids
 	}
-	require.NoError(t, s.Trim(t.Context(), []Published{{Partition: 0}, {Partition: 1}}))
+	require.NoError(t, s.Trim(t.Context(), []Published{{TopicID: "topic", Partition: 0}, {TopicID: "topic", Partition: 1}}))
 	require.Equal(t, "0/0 0/4 0/5 1/0 1/4 1/5", left(), "no time given")
-	require.NoError(t, s.Trim(t.Context(), []Published{{Partition: 0}, {Partition: 1, IDsExpired: time.Date(2030, 6, 1, 17, 0, 0, 0, time.UTC)}}))
+	require.NoError(t, s.Trim(t.Context(), []Published{{TopicID: "topic", Partition: 0}, {TopicID: "topic", Partition: 1, IDsExpired: time.Date(2030, 6, 1, 17, 0, 0, 0, time.UTC)}}))
 	require.Equal(t, "0/0 0/4 0/5 1/5", left())
 }
 
@@ -141,7 +173,7 @@ func TestTrimForgetsABoundedNumber(t *testing.T) {
 	d.exec(`INSERT INTO command_seen SELECT 'CHAIR', 'shop', i, '\x00', 0, i, timestamptz '2030-06-01 12:00Z' + i * interval '1 second'
 		FROM generate_series(1, 25000) i`)
 	for _, left := range []int{15_000, 5_000, 0} {
-		require.NoError(t, s.Trim(t.Context(), []Published{{Partition: 0, IDsExpired: time.Date(2031, 1, 1, 0, 0, 0, 0, time.UTC)}}))
+		require.NoError(t, s.Trim(t.Context(), []Published{{TopicID: "topic", Partition: 0, IDsExpired: time.Date(2031, 1, 1, 0, 0, 0, 0, time.UTC)}}))
 		var ids, newest int
 		d.row(`SELECT count(*), coalesce(25000 - min(command_offset) + 1, 0) FROM command_seen`, &ids, &newest)
 		require.Equal(t, left, ids)

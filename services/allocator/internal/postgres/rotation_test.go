@@ -32,7 +32,7 @@ func TestAReplacedPassword(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(s.Close)
 	ask := func() error {
-		_, err := s.NextOffset(t.Context(), 0)
+		_, err := s.NextOffset(t.Context(), "topic", 0)
 		return err
 	}
 	require.NoError(t, ask())

@@ -171,11 +171,11 @@ func refusal(err error) error {
 }
 
 // NextOffset reads up to where the partition is applied. One without a row, as after a restore from before it was first seen, is
-// at -1: below any position, so that its reader starts anew, which adds the row.
-func (s *Store) NextOffset(ctx context.Context, partition int32) (int64, error) {
+// at -1: below any position, so that its reader starts anew, which adds the row. So is one whose row is of another topic.
+func (s *Store) NextOffset(ctx context.Context, topicID string, partition int32) (int64, error) {
 	var next int64
 	err := s.with(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		return c.QueryRow(ctx, `SELECT coalesce((SELECT next_offset FROM partitions WHERE partition = $1), -1)`, partition).Scan(&next)
+		return c.QueryRow(ctx, `SELECT coalesce((SELECT next_offset FROM partitions WHERE partition = $1 AND topic_id = $2), -1)`, partition, topicID).Scan(&next)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("read the next offset of partition %d: %w", partition, err)
@@ -203,18 +203,18 @@ func (s *Store) Commit(ctx context.Context, writes ...apply.Write) error {
 }
 
 // Locked implements apply.Store. The order of locks is the same everywhere: the partition's row, then SKUs by key.
-func (s *Store) Locked(ctx context.Context, partition int32, from int64, skus []string, fn func(context.Context, apply.Session) error) error {
+func (s *Store) Locked(ctx context.Context, topicID string, partition int32, from int64, skus []string, fn func(context.Context, apply.Session) error) error {
 	return traced(ctx, transaction+", locked", func(ctx context.Context) error {
-		return s.locked(ctx, partition, from, skus, fn)
+		return s.locked(ctx, topicID, partition, from, skus, fn)
 	})
 }
 
-func (s *Store) locked(ctx context.Context, partition int32, from int64, skus []string, fn func(context.Context, apply.Session) error) error {
+func (s *Store) locked(ctx context.Context, topicID string, partition int32, from int64, skus []string, fn func(context.Context, apply.Session) error) error {
 	return s.with(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
 			lock := &pgx.Batch{}
-			lock.Queue(`SELECT refuse_unless(EXISTS (SELECT FROM partitions WHERE partition = $1 AND next_offset = $2 FOR NO KEY UPDATE), 'the partition moved')`,
-				partition, from)
+			lock.Queue(`SELECT refuse_unless(EXISTS (SELECT FROM partitions WHERE partition = $1 AND topic_id = $2 AND next_offset = $3 FOR NO KEY UPDATE), 'the partition moved')`,
+				partition, topicID, from)
 			held := make(map[string]bool, len(skus))
 			lock.Queue(`SELECT sku FROM products WHERE sku = ANY ($1) ORDER BY sku FOR UPDATE`, skuNames(skus)).Query(func(rows pgx.Rows) error {
 				var sku string

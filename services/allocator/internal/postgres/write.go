@@ -70,10 +70,12 @@ func availableOf(m *moved) int64 { return m.Available }
 func offsetOf(m *moved) int64    { return m.Offset }
 func partitionOf(m *moved) int32 { return m.partition }
 
-// queuePartition moves a partition on.
+// queuePartition moves a partition on, if it stands where it was seen, in the topic that the write is of. The sequence that needs
+// the topic: A has a poll of commands 0..9 and freezes; the topic is created anew and adopted, so that the partition stands at 0
+// again; A wakes, and would have commands of the old topic pass for those of the new one.
 func queuePartition(b *pgx.Batch, w apply.Write) {
-	b.Queue(`WITH moved AS (UPDATE partitions SET next_offset = $3 WHERE partition = $1 AND next_offset = $2 RETURNING 1)
-		SELECT refuse_unless(EXISTS (SELECT FROM moved), 'the partition moved')`, w.Partition, w.From, w.Next)
+	b.Queue(`WITH moved AS (UPDATE partitions SET next_offset = $4 WHERE partition = $1 AND topic_id = $2 AND next_offset = $3 RETURNING 1)
+		SELECT refuse_unless(EXISTS (SELECT FROM moved), 'the partition moved')`, w.Partition, w.TopicID, w.From, w.Next)
 	queueDependencies(b, w.DependsOn)
 }
 
