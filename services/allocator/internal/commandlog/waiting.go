@@ -181,19 +181,31 @@ func (s *session) free(waits []dependency, assigned []int32, standing map[int32]
 	for more := true; more; {
 		more = false
 		for _, d := range waits {
-			published := max(s.below(d.on), standing[d.on].OutboxFloor) // without the group's offsets the floor says it
+			published := max(s.below(d.on), s.floor(d, standing))
 			movedBack := known && standing[d.on].NextOffset < d.below
 			switch {
 			case s.waits[d.partition] == nil: // assigned anew meanwhile, or freed
 			case !slices.Contains(assigned, d.partition):
 				delete(s.waits, d.partition)
 			case published >= d.below || movedBack || freed[d.on]:
-				s.elsewhere[d.on] = max(s.elsewhere[d.on], standing[d.on].OutboxFloor)
+				s.elsewhere[d.on] = max(s.elsewhere[d.on], s.floor(d, standing))
 				s.endWait(d.partition)
 				freed[d.partition], more = true, true
 			}
 		}
 	}
+}
+
+// floor is below which the partition that is waited for is published by what Postgres says of it; without the group's offsets
+// nothing else does. One of another topic than the waiting partition's says nothing. The sequence that needs this: the topic is
+// created anew, and partition 0 is adopted; 0 waits for 1, whose row still has the old topic's floor of 1000; 1 is adopted, and
+// commands of it are applied that nobody has published. What 0 goes on with from there would have passed for published for as long as
+// the session lasts. It waits for 1 to be adopted. The caller holds mu.
+func (s *session) floor(d dependency, standing map[int32]postgres.Position) int64 {
+	if state := s.parts[d.partition]; state == nil || standing[d.on].TopicID != state.topicID {
+		return 0
+	}
+	return standing[d.on].OutboxFloor
 }
 
 // lookLater plans the next look after parked partitions: soon while something moves, since what they wait for may wait for

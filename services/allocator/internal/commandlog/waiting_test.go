@@ -67,6 +67,33 @@ func TestWhatWaitsInARowIsFreedAtOnce(t *testing.T) {
 	require.True(t, s.parked(3), "which has nothing to do with them")
 }
 
+// The commands topic was created anew, and the group's offsets are gone with it. Partition 0 is adopted; partition 1, for which it
+// waits, is later, and its floor was one of the topic that is gone. Then 1's command 5 is applied and not published, and what goes on
+// from there has to wait.
+func TestAFloorOfATopicThatIsGoneSaysNothing(t *testing.T) {
+	s, _ := onKfake(t)
+	s.parts[0].topicID = "new"
+	d := dependency{partition: 0, on: 1, below: 901}
+	look := func(at postgres.Position) bool {
+		s.waits[0] = &wait{dependency: d, parked: true}
+		require.NoError(t, s.look(t.Context()))
+		s.free([]dependency{d}, []int32{0}, map[int32]postgres.Position{1: at}, true)
+		return len(s.waits) == 0
+	}
+	published := func(below int64) bool {
+		q := newQueue([]piece{{poll: &polled{partition: 0}, next: 4, dependsOn: map[int32]int64{1: below}}})
+		return len(q.take(s.publishedBelow)) > 0
+	}
+	freed := look(postgres.Position{TopicID: "old", NextOffset: 1000, OutboxFloor: 1000})
+	require.False(t, published(6), "the floor is of other commands")
+	require.False(t, freed)
+	require.True(t, look(postgres.Position{TopicID: "new", NextOffset: 6}), "the partition is adopted, so it was moved back")
+	require.False(t, published(6))
+	d.below = 6
+	require.True(t, look(postgres.Position{TopicID: "new", NextOffset: 6, OutboxFloor: 6}))
+	require.True(t, published(6), "the floor says it, where the group has no offset")
+}
+
 // What a parked partition waits for may wait for something in its turn, so it is looked for soon as long as anything moves,
 // however long the wait has been.
 func TestLooksAreSoonWhileSomethingMoves(t *testing.T) {

@@ -70,7 +70,7 @@ func TestRoundTrip(t *testing.T) {
 	require.EqualValues(t, 9, next)
 	standing, err := s.Standing(t.Context(), []int32{0, 1, 7})
 	require.NoError(t, err)
-	require.Equal(t, map[int32]Position{0: {NextOffset: 9}, 1: {}}, standing)
+	require.Equal(t, map[int32]Position{0: {TopicID: "topic", NextOffset: 9}, 1: {TopicID: "topic"}}, standing)
 	next, err = s.NextOffset(t.Context(), "topic", 7)
 	require.NoError(t, err, "a partition without a row must not look like an outage: it would be waited out for ever")
 	require.EqualValues(t, -1, next)

@@ -47,17 +47,17 @@ func (s *Store) Positions(ctx context.Context, topicID string, partitions []int3
 	return found, nil
 }
 
-// Standing reads where each of the partitions stands, without their topic. A partition without a row is at 0.
+// Standing reads where each of the partitions stands. A partition without a row is at 0 of no topic.
 func (s *Store) Standing(ctx context.Context, partitions []int32) (map[int32]Position, error) {
 	found := make(map[int32]Position, len(partitions))
 	err := s.with(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		rows, err := c.Query(ctx, `SELECT partition, next_offset, outbox_floor FROM partitions WHERE partition = ANY ($1)`, partitions)
+		rows, err := c.Query(ctx, `SELECT partition, topic_id, next_offset, outbox_floor FROM partitions WHERE partition = ANY ($1)`, partitions)
 		if err != nil {
 			return err
 		}
 		var partition int32
 		var p Position
-		_, err = pgx.ForEachRow(rows, []any{&partition, &p.NextOffset, &p.OutboxFloor}, func() error {
+		_, err = pgx.ForEachRow(rows, []any{&partition, &p.TopicID, &p.NextOffset, &p.OutboxFloor}, func() error {
 			found[partition] = p
 			return nil
 		})
