@@ -20,7 +20,8 @@ const (
 	failedLogInterval = 10 * time.Second // how often that is repeated in the log
 )
 
-// fetchErrors halts partitions whose log is not what it was. Everything else is an outage that the client waits out.
+// fetchErrors halts partitions whose log is not what it was. Everything else is an outage that the client waits out, also what it
+// says of a whole topic, as of partition -1: that a broker's answer lacks a partition, say, which says nothing of any log.
 func (s *session) fetchErrors(ctx context.Context, fetches kgo.Fetches) {
 	var outage error
 	var group *kgo.ErrGroupSession
@@ -37,7 +38,7 @@ func (s *session) fetchErrors(ctx context.Context, fetches kgo.Fetches) {
 			s.log.Warn("out of the consumer group", "error", err)
 		case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled):
 			// No records within the poll's wait.
-		case topic == s.config.Topics.Commands.Name && Unreadable(err):
+		case partition >= 0 && topic == s.config.Topics.Commands.Name && Unreadable(err):
 			s.mu.Lock()
 			s.halt(partition, fmt.Errorf("its log cannot be read on from offset %d, where it was left: %w", s.positionOf(partition), err), passing(err))
 			s.parts[partition].oldTopic = errors.Is(err, kerr.UnknownTopicID) || errors.Is(err, kerr.InconsistentTopicID)

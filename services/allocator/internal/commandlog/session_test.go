@@ -126,6 +126,21 @@ func TestALostLogIsHeededBeforeWhatFollowsIt(t *testing.T) {
 	require.Equal(t, []int32{0}, s.suspects())
 }
 
+// TestAnErrorOfAWholeTopicHaltsNoPartition: the client speaks of it as of partition -1, with an error that has no type, as one has
+// that cannot parse a batch.
+func TestAnErrorOfAWholeTopicHaltsNoPartition(t *testing.T) {
+	s, _ := onKfake(t)
+	err := errors.New("kafka did not reply with a comprehensive set of partitions for a topic; we expected partition 0 but saw 1")
+	of := func(partition int32) kgo.Fetches {
+		return kgo.Fetches{{Topics: []kgo.FetchTopic{{Topic: s.config.Topics.Commands.Name, Partitions: []kgo.FetchPartition{{Partition: partition, Err: err}}}}}}
+	}
+	s.fetchErrors(t.Context(), of(-1))
+	require.Empty(t, s.suspects())
+	require.Contains(t, s.health.Ready(), s.name+" kafka")
+	s.fetchErrors(t.Context(), of(0))
+	require.Equal(t, []int32{0}, s.suspects())
+}
+
 // TestWhoIsInTheGroupAgainIsNotTakenForLost: the client was thrown out and has joined again before the poll that says so.
 func TestWhoIsInTheGroupAgainIsNotTakenForLost(t *testing.T) {
 	s, fake := onKfake(t)
