@@ -214,7 +214,9 @@ func (s *session) joined(ctx context.Context) bool {
 }
 
 // idsExpiredMargin keeps ids longer than decisions ask for them: append times may go back a little, and whether an id
-// is still known must depend on the log alone, never on when rows were deleted.
+// is still known must depend on the log alone, never on when rows were deleted. So it does over the partition that brought
+// the id, whose newest command says what has expired. A repeat that comes over another one, as after partitions were added,
+// is known for sure only where that is less than this behind; further behind, the row may be gone when it is decided.
 const idsExpiredMargin = time.Hour
 
 // trim deletes what is published from the outbox, now and then: rows below an offset that was seen to be committed.
