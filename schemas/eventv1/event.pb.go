@@ -870,7 +870,7 @@ func (x *CommandIgnored) GetMessage() string {
 	return ""
 }
 
-// CommandRejected: the command cannot be carried out, now or by sending it again as it is.
+// CommandRejected: the command cannot be carried out, and changed nothing. Sent again, it is decided anew.
 type CommandRejected struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The stock-keeping unit that the command named; the record's key.
