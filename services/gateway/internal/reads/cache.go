@@ -87,7 +87,7 @@ func (c *Cache) get(sku string) (a readmodel.Availability, ok bool) {
 func (c *Cache) peek(sku string) (e entry, ok bool) {
 	found, ok := c.entries.GetEntryQuietly(sku)
 	if ok {
-		e = found.Value.unpack(sku)
+		e = found.Value.unpack(found.Key) // sku may be a part of the text of a whole event, and what is made of e is kept
 	}
 	return e, ok
 }

@@ -23,9 +23,9 @@ type entry struct {
 type packed string
 
 // Memory that a packed entry takes beside its SKU and its own length, and that a batch takes elsewhere, beside its ref: measured, and
-// rounded up (TestMemory).
+// rounded up (TestMemory, TestMemoryOfWhatEventsChanged).
 const (
-	entryBytes = 112
+	entryBytes = 120
 	batchBytes = 72
 )
 

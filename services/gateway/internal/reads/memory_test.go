@@ -3,6 +3,7 @@ package reads
 import (
 	"fmt"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -52,4 +53,34 @@ func TestMemory(t *testing.T) {
 		require.Less(t, counted, 2*taken)
 		runtime.KeepAlive(c)
 	}
+}
+
+// An entry that events changed is counted for what it takes too: the texts of an event are one string, and an entry must not keep it.
+func TestMemoryOfWhatEventsChanged(t *testing.T) {
+	const skus, versions = 20_000, 4
+	c := NewCache(1<<30, NewMetrics(prometheus.NewRegistry()))
+	before := heap()
+	for i := range skus {
+		c.put(&entry{Availability: readmodel.Availability{SKU: fmt.Sprintf("SKU-%08d", i), Version: 1, Batches: []readmodel.Batch{{Ref: "batch", Version: 1}}}})
+	}
+	for version := uint64(2); version <= versions; version++ {
+		for i := range skus {
+			text := schemas.AppendEvent(nil, &schemas.Event{
+				Type: schemas.EventAllocated, SKU: fmt.Sprintf("SKU-%08d", i), Version: version, CommandID: strings.Repeat("c", 100), CommandSource: strings.Repeat("/", 100),
+				OrderID: strings.Repeat("o", 100), Qty: 1, BatchRef: "batch", BatchQty: 100, BatchAvailable: 1, Available: 1, Last: true,
+			})
+			e, err := schemas.DecodeEvent(schemas.EventAllocated.CEType(), schemas.ContentTypeJSON, text)
+			require.NoError(t, err)
+			c.Event(&e, 0, int64(version))
+		}
+	}
+	c.entries.CleanUp()
+	c.recent = newRecent(CacheBytesMin) // that is counted by itself
+	changed, ok := c.peek("SKU-00000007")
+	require.True(t, ok)
+	require.EqualValues(t, versions, changed.Version)
+	taken, counted := heap()-before, int64(c.entries.WeightedSize())
+	t.Logf("%d bytes an entry, %d counted", taken/skus, counted/skus)
+	require.LessOrEqual(t, taken, counted)
+	runtime.KeepAlive(c)
 }
