@@ -19,6 +19,8 @@ const (
 	transactionBytesMax   = 8 << 20
 
 	transactionTimeout = 30 * time.Second
+
+	batchMaxBytes = 17 << 20 // a command as large as a batch may inflate to, and the headers of a replay
 )
 
 // ErrMoved says that the dead letters are not those that were shown.
@@ -77,7 +79,7 @@ func (t Topic) Answer(ctx context.Context, filter Filter, mark Mark, limit int, 
 	client, err := kgo.NewClient(append(t.Opts[:len(t.Opts):len(t.Opts)],
 		kgo.TransactionalID(t.AnswersID),
 		kgo.TransactionTimeout(transactionTimeout),
-		kgo.ProducerBatchMaxBytes(maxBatchBytes/2+1<<20),
+		kgo.ProducerBatchMaxBytes(batchMaxBytes),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()), // a command goes to the partition that it came from
 	)...)
 	if err != nil {

@@ -9,6 +9,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/lotline/lotline/pkg/kafkaclient"
 )
 
 const (
@@ -18,10 +20,6 @@ const (
 	// it was told of: an open transaction of an allocator may hide what follows
 	// for its timeout.
 	stuckMax = 30 * time.Second
-
-	// maxBatchBytes is above the limit of other clients: a dead letter is a
-	// record at their limit with headers added.
-	maxBatchBytes = 32 << 20
 )
 
 // Topic is the topic of dead letters and how it is reached. Its methods may be called concurrently.
@@ -70,7 +68,7 @@ func (t Topic) scan(ctx context.Context, each func(*kgo.Record) error) error {
 	client, err := kgo.NewClient(append(t.Opts[:len(t.Opts):len(t.Opts)],
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords(), // they show that the end was reached
-		kgo.MaxDecompressBatchBytes(maxBatchBytes),
+		kafkaclient.ReadsDeadLetters(),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()))...)
 	if err != nil {
 		return fmt.Errorf("make a Kafka client: %w", err)

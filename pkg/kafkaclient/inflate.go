@@ -16,7 +16,7 @@ import (
 // share one bound. What is beyond it is left on the broker and fetched again once there is room.
 const (
 	inflatedMax   = 128 << 20 // of all batches of a process
-	inflatedBatch = 64 << 20  // of one; a larger one is refused like one that inflates too far
+	inflatedExtra = 48 << 20  // of one, beside its bytes; one with more is refused like one that inflates too far
 	recordBytes   = 256       // what the client allocates for a record beside its bytes, rounded up
 	headerBytes   = 48        // and for a header
 	roomWait      = 100 * time.Millisecond
@@ -68,19 +68,32 @@ func (r *room) take(n int64) bool {
 // inflater is the client's own decompressor within bounds. It is safe for concurrent use.
 type inflater struct {
 	inner kgo.Decompressor
+	most  int64 // bytes of a batch
 	room  *room
 }
 
-// inflate is what all clients of a process share.
-var inflate = sync.OnceValue(func() *inflater {
+// shared is the room of all clients of a process.
+var shared = &room{max: inflatedMax}
+
+func newInflater(most int) *inflater {
 	// The client bounds the decompressor that it makes for itself, and only that one.
-	client, err := kgo.NewClient(kgo.MaxDecompressBatchBytes(maxDecompressBatchBytes))
+	client, err := kgo.NewClient(kgo.MaxDecompressBatchBytes(most))
 	if err != nil {
 		panic(err) // a fault of the line above, which every start would see
 	}
 	defer client.Close()
-	return &inflater{inner: client.OptValue(kgo.WithDecompressor).(kgo.Decompressor), room: &room{max: inflatedMax}}
-})
+	return &inflater{inner: client.OptValue(kgo.WithDecompressor).(kgo.Decompressor), most: int64(most), room: shared}
+}
+
+// inflate is what clients do their work with.
+var inflate = sync.OnceValue(func() *inflater { return newInflater(maxDecompressBatchBytes) })
+
+// inflateLetters is for dead letters: a command that just inflates within its bound has headers beside that, as a dead letter.
+var inflateLetters = sync.OnceValue(func() *inflater { return newInflater(2 * maxDecompressBatchBytes) })
+
+// ReadsDeadLetters lets a client read batches of twice the size; it goes after Opts. One that could not be read would hide all that
+// come after it.
+func ReadsDeadLetters() kgo.Opt { return kgo.WithDecompressor(inflateLetters()) }
 
 // Decompress implements kgo.Decompressor.
 func (i *inflater) Decompress(src []byte, codec kgo.CompressionCodecType) ([]byte, error) {
@@ -88,7 +101,7 @@ func (i *inflater) Decompress(src []byte, codec kgo.CompressionCodecType) ([]byt
 		return src, nil
 	}
 	// What it will take is known afterwards.
-	taken := int64(maxDecompressBatchBytes)
+	taken := i.most
 	if !i.room.take(taken) {
 		return nil, errNoRoom
 	}
@@ -99,7 +112,7 @@ func (i *inflater) Decompress(src []byte, codec kgo.CompressionCodecType) ([]byt
 	}
 	weight := weigh(out)
 	switch more := weight - taken; {
-	case weight > inflatedBatch:
+	case weight > i.most+inflatedExtra:
 		i.room.give(taken)
 		return nil, fmt.Errorf("its records would take %d MiB of memory: %w", weight>>20, kgo.ErrMaxDecompress)
 	case more > 0 && !i.room.take(more):

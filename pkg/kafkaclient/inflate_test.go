@@ -34,7 +34,9 @@ func compressed(t *testing.T, batch []byte) ([]byte, kgo.CompressionCodecType) {
 	return bytes.Clone(out), codec
 }
 
-func bounded(most int64) *inflater { return &inflater{inner: inflate().inner, room: &room{max: most}} }
+func bounded(most int64) *inflater {
+	return &inflater{inner: inflate().inner, most: maxDecompressBatchBytes, room: &room{max: most}}
+}
 
 func TestWeight(t *testing.T) {
 	require.LessOrEqual(t, unsafe.Sizeof(kgo.Record{})+unsafe.Sizeof(&kgo.Record{}), uintptr(recordBytes))
@@ -74,7 +76,7 @@ func TestRoomIsSharedAndComesBack(t *testing.T) {
 }
 
 func TestABatchIsRefusedForItsSizeOrItsRecords(t *testing.T) {
-	small := make([]kmsg.Record, inflatedBatch/recordBytes+1)
+	small := make([]kmsg.Record, (maxDecompressBatchBytes+inflatedExtra)/recordBytes+1)
 	for name, batch := range map[string][]byte{
 		"size":    batchOf(kmsg.Record{Value: make([]byte, maxDecompressBatchBytes)}),
 		"records": batchOf(small...),

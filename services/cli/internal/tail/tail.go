@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/lotline/lotline/pkg/kafkaclient"
 	"github.com/lotline/lotline/schemas"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -29,10 +30,6 @@ const (
 	// idle is how long a tail that is to end at the end waits for records that
 	// the broker said are there.
 	idle = 3 * time.Second
-
-	// maxBatchBytes is above the limit of other clients: a dead letter is a
-	// record at their limit with headers added.
-	maxBatchBytes = 32 << 20
 )
 
 // Kind is what a topic holds.
@@ -75,7 +72,7 @@ func Run(ctx context.Context, opts []kgo.Opt, o Options, out, warn io.Writer) er
 	client, err := kgo.NewClient(append(opts,
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords(), // they show that the end was reached
-		kgo.MaxDecompressBatchBytes(maxBatchBytes),
+		kafkaclient.ReadsDeadLetters(),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()))...)
 	if err != nil {
 		return fmt.Errorf("make a Kafka client: %w", err)
