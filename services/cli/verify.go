@@ -26,7 +26,7 @@ type verifyCmd struct {
 	Wait                    time.Duration `env:"-" default:"30s" help:"How long a store that is behind may take to catch up."`
 	SKUsMax                 int           `env:"-" name:"skus-max" default:"100" placeholder:"N" help:"Of how many SKUs that are wrong the rows are compared and listed."`
 	JSON                    bool          `env:"-" help:"Print one JSON object instead of text."`
-	Repair                  bool          `env:"-" help:"Project the listed SKUs that are wrong in ClickHouse again, from the events, and compare once more. For a moment they are missing there."`
+	Repair                  bool          `env:"-" help:"Project the listed SKUs that are wrong in ClickHouse again, from the events, and compare once more; not those of which the events or Postgres are wrong too. For a moment they are missing there."`
 }
 
 // Validate names the faults of the read model's settings; kong asks Settings by itself.

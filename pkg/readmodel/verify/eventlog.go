@@ -172,8 +172,11 @@ func (l *eventLog) isProjected(ctx context.Context, group string) (bool, error) 
 		return false, err
 	}
 	for p, next := range l.next {
-		// Of a partition that was empty when the group came, all of it expired, nothing is ever committed.
-		if max(offsets[p], l.starts[p]) < next {
+		at, committed := offsets[p]
+		if !committed {
+			at = l.starts[p] // it never will be if all of the partition had expired when the group came
+		}
+		if at < next {
 			return false, nil
 		}
 	}

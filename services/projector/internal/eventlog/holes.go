@@ -13,10 +13,11 @@ import (
 
 const (
 	// holesMax bounds the versions that are looked after at a time, of all SKUs together: what a look holds in memory and asks
-	// of the store. A hole beyond is found again by the next event that follows one, or by an audit.
+	// of the store. A hole beyond is found by an audit.
 	holesMax = 10_000
-	// versionsMissingMax bounds the versions of a hole that are followed one by one. Of a larger one only the first count.
-	versionsMissingMax = 1000
+	// versionsMissingMax bounds the versions of a hole that are followed one by one. Of a larger one only the first count: if they
+	// are missing, all of the SKU's events are read again.
+	versionsMissingMax = 100
 	// rereadPauses is how many times as long as a hole is given the pause between two readings of the whole topic is.
 	rereadPauses = 12
 	// missingAgeMax is how much older than the event after a hole an event may be that the store is asked for at first.

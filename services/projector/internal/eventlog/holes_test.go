@@ -220,7 +220,7 @@ func TestHolesAreBounded(t *testing.T) {
 	see := func(sku, version int) {
 		h.see(&readmodel.Record{Event: schemas.Event{SKU: fmt.Sprint("SKU-", sku), Version: uint64(version), Type: schemas.EventAllocated}})
 	}
-	for sku := range 100 {
+	for sku := range 2 * holesMax / versionsMissingMax {
 		see(sku, 1)
 		see(sku, versionsMissingMax+100)
 	}
@@ -229,7 +229,7 @@ func TestHolesAreBounded(t *testing.T) {
 	require.Len(t, all, holesMax)
 	h.settled(all[:10])
 	require.Len(t, due(), holesMax-10)
-	see(99, versionsMissingMax+200)
+	see(150, versionsMissingMax+200)
 	all = due()
 	require.Len(t, all, holesMax, "there is room again")
 	h.settled(all)

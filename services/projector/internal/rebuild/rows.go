@@ -61,6 +61,9 @@ func arrival(eta string) string {
 	return "eta " + eta
 }
 
+// undated reports whether the write side says at no version that a row is so: when a line lost its batch, or a batch changed.
+func undated(name, what string) bool { return what == "" || !strings.HasPrefix(name, "line ") }
+
 // unexplained returns the rows of a SKU that are not what they should be and that no version explains, and of those that may
 // be of a version that has not come yet, but need not, what they should be. is was read before must, so whatever it says was
 // so by then.
@@ -82,8 +85,8 @@ func unexplained(sku string, is, must *side) (faults []Fault, doubts map[string]
 		case has.version > should.version && should.version > 0: // and nothing later than must can be there
 			faults = append(faults, Fault{SKU: sku, Row: name, at: has.at, Is: has.what, Should: should.what})
 		case behind && should.version > is.version: // the change is of a version that has not come yet
-		case behind && (should.what == "" || !strings.HasPrefix(name, "line ")):
-			doubts[name] = should.what // when a line lost its batch, or a batch changed, the write side does not say
+		case behind && undated(name, should.what):
+			doubts[name] = should.what
 		default:
 			faults = append(faults, Fault{SKU: sku, Row: name, at: has.at, Is: has.what, Should: should.what})
 		}

@@ -43,6 +43,7 @@ type trial struct {
 	generation int
 	wrongFor   time.Duration
 	suspects   map[string]*suspect
+	doubted    time.Time // when a suspect last got its second mark
 }
 
 // suspect is a SKU of which a generation does not have what the write side has.
@@ -56,7 +57,7 @@ type suspect struct {
 }
 
 func newTrial(generation int, wrongFor time.Duration) *trial {
-	return &trial{generation, wrongFor, make(map[string]*suspect)}
+	return &trial{generation: generation, wrongFor: wrongFor, suspects: make(map[string]*suspect)}
 }
 
 func (t *trial) suspect(sku string, rows int64) { t.suspects[sku] = &suspect{rows: rows} }
@@ -69,14 +70,22 @@ func (t *trial) judge(sku string, is, must *side) {
 	}
 	faults, doubts := unexplained(sku, is, must)
 	switch {
-	case is.version >= must.version: // nothing is explained by what has not come yet
-		s.doubts = nil
-	case is.version >= s.mark:
-		faults = append(faults, s.dispel(sku, is, must, doubts)...)
+	case is.version >= must.version: // so what is wrong now is not of a version to come
+		s.mark, s.doubts = must.version, make(map[string]string)
+		for _, f := range faults {
+			if undated(f.Row, f.Should) {
+				s.doubts[f.Row] = f.Should
+			}
+		}
+	case is.version < s.mark:
+	case s.doubts == nil:
+		t.doubt(s, is, must, doubts)
+	default:
+		faults = s.dispel(sku, is, faults)
 	}
 	lasting := slices.DeleteFunc(slices.Clone(s.faults), func(f Fault) bool { return !slices.ContainsFunc(faults, f.still) })
 	switch {
-	case len(faults) == 0 && is.version >= s.mark && len(s.doubts) == 0:
+	case len(faults) == 0 && is.version >= s.mark:
 		delete(t.suspects, sku)
 	case len(faults) == 0: // behind, and so far nothing says that it stays so
 		s.wrong = 0
@@ -89,23 +98,25 @@ func (t *trial) judge(sku string, is, must *side) {
 	}
 }
 
-// dispel returns the doubts that proved right, of a generation that has come to the mark, and forgets the others. What is
-// doubtful when it first comes to one is remembered, with the write side's version of now as the next mark: rows that have
-// changed since the first mark are right as far as that, and those that agree now have all that came before it.
-func (s *suspect) dispel(sku string, is, must *side, doubts map[string]string) (faults []Fault) {
-	if s.doubts == nil {
-		maps.DeleteFunc(doubts, func(name, _ string) bool { return is.rows[name].at > s.mark })
-		s.doubts = doubts
-		if len(doubts) > 0 {
-			s.mark = must.version
-		}
-		return nil
+// doubt remembers what is doubtful when a generation has come to its first mark, with the write side's version of now as the next
+// one: rows that have changed since the first mark are right as far as that, and those that agree now have all that came
+// before it.
+func (t *trial) doubt(s *suspect, is, must *side, doubts map[string]string) {
+	maps.DeleteFunc(doubts, func(name, _ string) bool { return is.rows[name].at > s.mark })
+	s.doubts = doubts
+	if len(doubts) > 0 {
+		s.mark, t.doubted = must.version, time.Now()
 	}
+}
+
+// dispel adds to the faults the doubts that prove right, of a generation that has come to the mark, and forgets the others.
+func (s *suspect) dispel(sku string, is *side, faults []Fault) []Fault {
 	for _, name := range slices.Sorted(maps.Keys(s.doubts)) {
-		has := is.rows[name]
-		if should := s.doubts[name]; has.what == should || has.at > s.mark {
+		has, should := is.rows[name], s.doubts[name]
+		switch {
+		case has.what == should || has.at > s.mark:
 			delete(s.doubts, name)
-		} else {
+		case !slices.ContainsFunc(faults, func(f Fault) bool { return f.Row == name }):
 			faults = append(faults, Fault{SKU: sku, Row: name, at: has.at, Is: has.what, Should: should})
 		}
 	}

@@ -105,6 +105,21 @@ func TestABusySKUHidesNoLostDeallocation(t *testing.T) {
 	})
 }
 
+// The same where every other look finds the SKU caught up.
+func TestALostDeallocationIsTheSameFaultBehindOrNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var looks [][2]*side
+		for v := uint64(100); v < 140; v += 10 {
+			looks = append(looks, [2]*side{busy(v, true, v), busy(v, false, v)}, [2]*side{busy(v+5, true, v+5), busy(v+7, false, v+7)})
+		}
+		trial := looked(looks...)
+		require.True(t, trial.settled())
+		faults, all := trial.faults(1)
+		require.Equal(t, 1, all)
+		require.Equal(t, "line o-1", faults[0].Row)
+	})
+}
+
 // The same of a batch: nothing of it was written since version 3 was lost, and on the write side nothing changed it later.
 func TestABusySKUHidesNoStaleBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
