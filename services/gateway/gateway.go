@@ -180,7 +180,7 @@ func Run(ctx context.Context, cfg Config) error {
 	submitter := submit.New(producer, set.Commands.Name, ackWait, waiters, reader, ctx.Done())
 	submitter.Acknowledged = page.Acknowledged
 	ports := httpapi.Ports{
-		Submitter: submitter, Reader: reader, Projected: projected.NewWatcher(howFar, log),
+		Submitter: submitter, Reader: reader, Projected: projected.NewWatcher(howFar, ctx.Done(), log), Stopping: ctx.Done(),
 		Mounts: mounts(page.Handler()), Outages: health.Outages, ReadModel: store.Name(), Log: log, Metrics: registry, Tracer: tracing.Tracer(),
 	}
 	followKeys, err := cfg.openKeys(&ports, log)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,10 +17,12 @@ import (
 	"github.com/lotline/lotline/pkg/cloudevents"
 	"github.com/lotline/lotline/schemas"
 	"github.com/lotline/lotline/services/gateway"
+	"github.com/lotline/lotline/services/gateway/internal/projected"
 	"github.com/lotline/lotline/topics"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 const allocate = `{"orderid":"o1","sku":"CHAIR","qty":3}`
@@ -317,4 +320,31 @@ func TestFloodsAndSlowClients(t *testing.T) {
 	for partition := range int32(2) {
 		require.Zero(t, cluster.PartitionInfo(topics.Declared("lotline").Commands.Name, partition).HighWatermark, "nothing reached Kafka")
 	}
+}
+
+// A question that waits for its token, for longer than a stopping process waits for requests, is answered all the same: the process
+// ends well, and the client may ask another.
+func TestStopAnswersAQuestionThatWaitsForItsToken(t *testing.T) {
+	answered := make(chan int, 1)
+	t.Cleanup(func() { require.Equal(t, http.StatusServiceUnavailable, <-answered) }) // after the gateway was stopped
+	base, cluster := start(t)
+	var fetches atomic.Int32 // of offsets: every 20 ms while a question waits, and now and then for the cache
+	cluster.ControlKey(int16(kmsg.OffsetFetch), func(kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		fetches.Add(1)
+		return nil, nil, false
+	})
+	req, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), http.MethodGet, base+"/availability/CHAIR?after="+projected.Token{0: 0}.String(), nil)
+	require.NoError(t, err)
+	req.Header.Set("Prefer", "wait=10")
+	go func() {
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			answered <- 0
+			return
+		}
+		resp.Body.Close()
+		answered <- resp.StatusCode
+	}()
+	require.Eventually(t, func() bool { return fetches.Load() > 20 }, 8*time.Second, 10*time.Millisecond)
 }

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/lotline/lotline/schemas"
+	"github.com/lotline/lotline/services/gateway/internal/reads"
 )
 
 // lookupInterval is how often a batch's SKU is looked up until it is there.
@@ -96,6 +98,8 @@ func (a *api) skusOf(r *http.Request, ref string) ([]string, error) {
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
+		case <-a.Stopping:
+			return nil, fmt.Errorf("%w: it is not to be waited for any more", reads.ErrUnavailable)
 		case <-time.After(lookupInterval):
 		}
 	}

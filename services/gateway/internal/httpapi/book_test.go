@@ -221,6 +221,14 @@ func TestChangeBatchQuantityWithoutSKU(t *testing.T) {
 		resp, _ := f.do(t, "POST", "/change_batch_quantity", `{"ref":"one","qty":7}`, "Prefer", "respond-async")
 		require.Equal(t, 404, resp.StatusCode)
 	})
+	t.Run("on its way, and the process is to end", func(t *testing.T) {
+		f := &fake{skus: skus, skusAfter: 1000, stopping: make(chan struct{})}
+		close(f.stopping)
+		start := time.Now()
+		resp, _ := f.do(t, "POST", "/change_batch_quantity", `{"ref":"one","qty":7}`, "Prefer", "wait=3")
+		require.Equal(t, 503, resp.StatusCode)
+		require.Less(t, time.Since(start), 2*time.Second)
+	})
 	t.Run("ambiguous", func(t *testing.T) {
 		f := &fake{skus: skus}
 		resp, body := f.do(t, "POST", "/change_batch_quantity", `{"ref":"two","qty":7}`)

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -25,6 +26,10 @@ const afterHeader = "Lotline-After"
 // time; an answer that is older than the token is never given.
 func (a *api) after(handle func(*http.Request) answer) func(*http.Request) answer {
 	return func(r *http.Request) answer {
+		// url.Values leaves out what it cannot read: a token, and with it the wait; or a sku.
+		if _, err := url.ParseQuery(r.URL.RawQuery); err != nil {
+			return refused(http.StatusBadRequest, "The query cannot be read: in it, & divides pairs and % begins an escape, so as text they are %26 and %25, and ; is %3B")
+		}
 		token, fault := afterToken(r)
 		if fault != "" {
 			return refused(http.StatusBadRequest, fault)

@@ -74,6 +74,13 @@ func TestQuestionsWaitForTheirToken(t *testing.T) {
 				require.Equal(t, 400, resp.StatusCode)
 				require.Contains(t, body, "is none that was given out here")
 			}
+			// What is left out of such a query must not be the token.
+			f.behind, f.token = false, nil
+			for _, bad := range []string{"after=" + token.String() + ";qty=3", "qty=3;after=" + token.String(), "after=" + token.String() + "%"} {
+				resp, body = f.do(t, "GET", withQuery(path, bad), "")
+				require.Equal(t, 400, resp.StatusCode, bad)
+				require.Contains(t, body, "The query cannot be read")
+			}
 		})
 	}
 }
@@ -170,7 +177,7 @@ func TestAQueryFromBeforeTheTokenDoesNotAnswerIt(t *testing.T) {
 		return map[int32]int64{0: int64(store.version)}, nil
 	}
 	server := httptest.NewServer(New(Config{ReadWait: time.Minute, OutcomeWaitMax: time.Minute, RequestsMax: 10}, Ports{
-		Submitter: new(fake), Reader: reader, Projected: projected.NewWatcher(committed, log), Log: log,
+		Submitter: new(fake), Reader: reader, Projected: projected.NewWatcher(committed, nil, log), Log: log,
 		Metrics: prometheus.NewRegistry(), Tracer: noop.NewTracerProvider().Tracer(""),
 	}))
 	defer server.Close()

@@ -69,6 +69,7 @@ type Ports struct {
 	Outages   func() []admin.Outage // of what is not ready
 	ReadModel string                // what the Reader asks is called among them
 	Mounts    []Mount               // what else is served at the same address
+	Stopping  <-chan struct{}       // closed once requests are to be answered soon, since the process is to end; nil: never
 	Log       *slog.Logger
 	Metrics   prometheus.Registerer
 	Tracer    trace.Tracer

@@ -61,6 +61,7 @@ type fake struct {
 	patience     time.Duration   // how long at most
 	config       func(*Config)
 	keys         Keys
+	stopping     chan struct{}
 	panics       bool
 }
 
@@ -144,7 +145,7 @@ func (f *fake) handler(log io.Writer) http.Handler {
 		f.config(&cfg)
 	}
 	return New(cfg, Ports{
-		Submitter: f, Reader: f, Projected: f, Keys: f.keys, Outages: func() []admin.Outage { return f.outages }, ReadModel: "clickhouse", Mounts: f.mounts,
+		Submitter: f, Reader: f, Projected: f, Keys: f.keys, Outages: func() []admin.Outage { return f.outages }, ReadModel: "clickhouse", Mounts: f.mounts, Stopping: f.stopping,
 		Log: slog.New(slog.NewTextHandler(log, nil)), Metrics: prometheus.NewRegistry(), Tracer: noop.NewTracerProvider().Tracer(""),
 	})
 }

@@ -50,6 +50,7 @@ func Committed(client *kgo.Client, topic, group string) func(context.Context) (m
 // does. Its methods may be called concurrently.
 type Watcher struct {
 	fetch func(context.Context) (map[int32]int64, error)
+	stop  <-chan struct{}
 	log   *slog.Logger
 
 	mu      sync.Mutex
@@ -66,14 +67,14 @@ type waiter struct {
 }
 
 // NewWatcher returns a Watcher that has the committed offsets from fetch, see Committed. A nil fetch is for a store that
-// has each event before it is published.
-func NewWatcher(fetch func(context.Context) (map[int32]int64, error), log *slog.Logger) *Watcher {
-	return &Watcher{fetch: fetch, log: log, arrived: make(chan struct{}, 1)}
+// has each event before it is published. Once stop is closed nobody waits any more.
+func NewWatcher(fetch func(context.Context) (map[int32]int64, error), stop <-chan struct{}, log *slog.Logger) *Watcher {
+	return &Watcher{fetch: fetch, stop: stop, log: log, arrived: make(chan struct{}, 1)}
 }
 
 // Wait returns nil once the read model has all that token covers, by offsets that were asked for after Wait was called: what
-// was true before need not be, after a rebuild. A question that is asked then has an answer with all of it. If ctx ends
-// first the error is ErrBehind.
+// was true before need not be, after a rebuild. A question that is asked then has an answer with all of it. If ctx ends, or the
+// process is told to stop, first the error is ErrBehind.
 func (w *Watcher) Wait(ctx context.Context, token Token) error {
 	if w.fetch == nil || len(token) == 0 {
 		return nil
@@ -83,11 +84,12 @@ func (w *Watcher) Wait(ctx context.Context, token Token) error {
 	case <-me.done:
 		return nil
 	case <-ctx.Done():
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.waiting = slices.DeleteFunc(w.waiting, func(other *waiter) bool { return other == me })
-		return ErrBehind
+	case <-w.stop:
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.waiting = slices.DeleteFunc(w.waiting, func(other *waiter) bool { return other == me })
+	return ErrBehind
 }
 
 // join adds a waiter, and sees to it that somebody asks.

@@ -48,7 +48,7 @@ func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 func TestAWaiterWaitsUntilItsTokenIsProjected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := new(group)
-		w := NewWatcher(g.fetch, quiet())
+		w := NewWatcher(g.fetch, nil, quiet())
 		g.commit(3, 7) // event 6 is projected, 7 is not
 		require.NoError(t, w.Wait(t.Context(), Token{3: 6}))
 		done := make(chan error, 1)
@@ -76,7 +76,7 @@ func TestATokenOfSeveralPartitionsNeedsAll(t *testing.T) {
 func TestPatienceEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := new(group)
-		w := NewWatcher(g.fetch, quiet())
+		w := NewWatcher(g.fetch, nil, quiet())
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
 		require.ErrorIs(t, w.Wait(ctx, Token{3: 7}), ErrBehind)
@@ -94,7 +94,7 @@ func TestAnswersToEarlierRequestsDoNotCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := new(group)
 		g.commit(3, 8)
-		w := NewWatcher(g.fetch, quiet())
+		w := NewWatcher(g.fetch, nil, quiet())
 		first, second := make(chan error, 1), make(chan error, 1)
 		go func() { first <- w.Wait(t.Context(), Token{3: 7}) }()
 		synctest.Wait() // the request is under way
@@ -112,7 +112,7 @@ func TestManyShareOneRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := new(group)
 		g.commit(3, 8)
-		w := NewWatcher(g.fetch, quiet())
+		w := NewWatcher(g.fetch, nil, quiet())
 		var all sync.WaitGroup
 		for range 1000 {
 			all.Go(func() {
@@ -130,7 +130,7 @@ func TestKafkaAwayIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &group{err: errors.New("no broker")}
 		log := new(bytes.Buffer)
-		w := NewWatcher(g.fetch, slog.New(slog.NewTextHandler(log, nil)))
+		w := NewWatcher(g.fetch, nil, slog.New(slog.NewTextHandler(log, nil)))
 		done := make(chan error, 1)
 		go func() { done <- w.Wait(t.Context(), Token{3: 7}) }()
 		time.Sleep(25 * time.Second)
@@ -143,9 +143,19 @@ func TestKafkaAwayIsWaitedFor(t *testing.T) {
 	})
 }
 
+func TestNobodyWaitsOnceItIsToStop(t *testing.T) {
+	stop := make(chan struct{})
+	w := NewWatcher(new(group).fetch, stop, quiet())
+	done := make(chan error, 1)
+	go func() { done <- w.Wait(t.Context(), Token{3: 7}) }()
+	close(stop)
+	require.ErrorIs(t, <-done, ErrBehind)
+	require.ErrorIs(t, w.Wait(t.Context(), Token{3: 7}), ErrBehind)
+}
+
 func TestNothingToWaitFor(t *testing.T) {
-	require.NoError(t, NewWatcher(nil, quiet()).Wait(t.Context(), Token{3: 7}), "the write side")
-	require.NoError(t, NewWatcher(new(group).fetch, quiet()).Wait(t.Context(), nil))
+	require.NoError(t, NewWatcher(nil, nil, quiet()).Wait(t.Context(), Token{3: 7}), "the write side")
+	require.NoError(t, NewWatcher(new(group).fetch, nil, quiet()).Wait(t.Context(), nil))
 }
 
 func TestCommitted(t *testing.T) {
