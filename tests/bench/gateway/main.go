@@ -32,7 +32,7 @@ type flags struct {
 	Connections   int           `default:"128" help:"Of clients that ask."`
 	Writers       int           `default:"256" help:"Of clients that allocate."`
 	Duration      time.Duration `default:"5s" help:"How long each measurement takes."`
-	Warm          time.Duration `default:"60s" help:"How long things run before the first measurement: the cache fills, and the broker's JVM compiles."`
+	Warm          time.Duration `default:"3m" help:"How long things run before the first measurement: the cache fills, and the broker's JVM compiles."`
 	Rounds        int           `default:"3" env:"BENCH_ROUNDS" help:"How often those are taken that are compared with each other."`
 	CPU           bool          `help:"Say what CPU time an answer took, by process."`
 	Profile       string        `help:"Directory (made) for a CPU profile of the gateway during each measurement; see go tool pprof." placeholder:"DIR"`
