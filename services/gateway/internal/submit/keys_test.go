@@ -116,23 +116,54 @@ func TestAnAcceptedCommandIsNotSentAgain(t *testing.T) {
 	require.Equal(t, 1, came())
 }
 
+// unacknowledged sends "k" and lets its client leave before Kafka answers, which it does once proceed is called.
+func (r *rig) unacknowledged(t *testing.T) (proceed func()) {
+	ctx, leave := context.WithCancel(t.Context())
+	silence := make(chan struct{})
+	r.cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		leave()
+		r.cluster.SleepControl(func() { <-silence })
+		return nil, nil, false
+	})
+	require.ErrorIs(t, r.Submit(ctx, patience, Request{Command: command("CHAIR"), Key: "k"})[0].Err, context.Canceled)
+	return sync.OnceFunc(func() { close(silence) })
+}
+
 func TestAnUnacknowledgedCommandIsSentAgain(t *testing.T) {
 	r := newRig(t)
 	r.follow(t)
 	came := r.decide(t, always(schemas.Event{Type: schemas.EventAllocated}))
-	silence := make(chan struct{})
-	r.cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
-		r.cluster.SleepControl(func() { <-silence })
-		return nil, nil, false
-	})
-	ctx, leave := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer leave()
-	require.ErrorIs(t, r.Submit(ctx, patience, Request{Command: command("CHAIR"), Key: "k"})[0].Err, context.DeadlineExceeded)
-	close(silence)
-	result := r.keyed(t, command("CHAIR"), patience)
+	proceed := r.unacknowledged(t)
+	defer proceed()
+	again := make(chan Result, 1)
+	go func() { again <- r.Submit(t.Context(), patience, Request{Command: command("CHAIR"), Key: "k"})[0] }()
+	require.Eventually(t, func() bool { return r.client.BufferedProduceRecords() == 2 }, patience, time.Millisecond, "nobody knows whether the first arrived")
+	proceed()
+	result := <-again
 	require.NoError(t, result.Err)
 	require.Equal(t, schemas.EventAllocated, result.Outcome.Type)
-	require.Eventually(t, func() bool { return came() == 2 }, patience, time.Millisecond, "nobody knew whether the first arrived")
+	require.Eventually(t, func() bool { return came() == 2 }, patience, time.Millisecond)
+}
+
+// The acknowledgement comes when nobody waits for it any more. A second copy would be allocated, and its client told what the
+// first was: that there is no such SKU.
+func TestAnAcceptedCommandWhoseClientLeftIsNotSentAgain(t *testing.T) {
+	r := newRig(t)
+	r.follow(t)
+	acknowledged := make(chan struct{}, 2)
+	r.Acknowledged = func(string, *kgo.Record) { acknowledged <- struct{}{} }
+	r.unacknowledged(t)()
+	<-acknowledged
+	again := make(chan Result, 1)
+	go func() { again <- r.Submit(t.Context(), patience, Request{Command: command("CHAIR"), Key: "k"})[0] }()
+	require.Eventually(t, func() bool { return !r.waiters.none() }, patience, time.Millisecond)
+	r.decide(t, func(n int) schemas.Event {
+		return []schemas.Event{{Type: schemas.EventCommandRejected, Reason: "invalid_sku"}, {Type: schemas.EventAllocated}}[n]
+	})
+	result := <-again
+	require.NoError(t, result.Err)
+	require.Equal(t, "invalid_sku", result.Outcome.Reason)
+	require.EqualValues(t, 1, r.inKafka(t), "what became of it is what its client was told")
 }
 
 func TestTwoWhoWaitForEachOthersKeys(t *testing.T) {

@@ -124,6 +124,15 @@ func (r *rig) each(t *testing.T, answer func(*kgo.Client, *kgo.Record)) {
 	}()
 }
 
+// inKafka is how many commands are in Kafka, once none is on its way there.
+func (r *rig) inKafka(t *testing.T) (n int64) {
+	require.NoError(t, r.client.Flush(t.Context()))
+	for partition := range int32(3) {
+		n += r.cluster.PartitionInfo(commands, partition).HighWatermark
+	}
+	return n
+}
+
 // allocate answers every command, until the test ends, with an event that is
 // not its last, one that is, and what others' events look like.
 func (r *rig) allocate(t *testing.T) {

@@ -62,11 +62,16 @@ func (f *sending) begin(ctx context.Context) {
 	ctx, f.span = telemetry.Child(ctx, "send "+f.topic, trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(
 		semconv.MessagingSystemKafka, semconv.MessagingOperationTypeSend, semconv.MessagingOperationName("send"),
 		semconv.MessagingDestinationName(f.topic), semconv.MessagingMessageID(f.result.CommandID)))
-	id, acked := f.result.CommandID, f.acked // finish may be gone when Kafka answers
+	id, acked, keys, key := f.result.CommandID, f.acked, f.keys, f.key // finish may be gone when Kafka answers
 	sending, done := context.WithTimeout(context.WithoutCancel(ctx), f.ackWait)
 	f.takeBack = done
 	f.client.TryProduce(sending, f.record(ctx), func(record *kgo.Record, err error) {
 		done()
+		if err == nil && key != nil {
+			// The client may have left. If its key is repeated, a second copy could have another outcome than the first, and
+			// whoever waits hears of the first only: "Invalid sku", then a batch is created, then the second is allocated.
+			keys.accept(key)
+		}
 		if err == nil && f.Acknowledged != nil {
 			f.Acknowledged(id, record)
 		}
@@ -85,7 +90,7 @@ func (f *sending) finish(ctx context.Context) {
 		outcome, err = f.acknowledgement(ctx)
 		telemetry.End(f.span, err)
 	}
-	if f.key != nil && err == nil {
+	if f.key != nil && outcome != nil { // stronger than an acknowledgement
 		f.keys.accept(f.key)
 	}
 	if err == nil && outcome == nil && f.waits {
@@ -111,7 +116,7 @@ func (f *sending) acknowledgement(ctx context.Context) (*Outcome, error) {
 			return nil, fmt.Errorf("%w: %w", ErrUnacknowledged, err)
 		}
 		return nil, nil
-	case outcome := <-f.outcome: // stronger than an acknowledgement
+	case outcome := <-f.outcome:
 		return &outcome, nil
 	case <-f.giveUp:
 		// Its own time is over too, but nothing says which is noticed first: answered before that, it could still be sent.
