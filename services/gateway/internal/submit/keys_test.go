@@ -14,7 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// decide answers the n-th command, from 0, with what the test says, until the test ends; it returns how many came.
+// decide answers the n-th command, from 0, with what the test says, until the test ends; it returns how many came. The event
+// has the command's quantity and eta.
 func (r *rig) decide(t *testing.T, answer func(n int) schemas.Event) (came func() int) {
 	n, mu := 0, new(sync.Mutex)
 	r.each(t, func(client *kgo.Client, record *kgo.Record) {
@@ -28,7 +29,8 @@ func (r *rig) decide(t *testing.T, answer func(n int) schemas.Event) (came func(
 		if event.OrderID == "" && event.Type != schemas.EventBatchCreated {
 			event.OrderID = "o1"
 		}
-		envelope, _ := cloudevents.Parse(record.Headers)
+		envelope, cmd, _ := cloudevents.Decode(record.Headers, record.Value, schemas.DecodeCommand)
+		event.Qty, event.BatchQty, event.ETA = cmd.Qty, cmd.Qty, cmd.ETA
 		event.SKU, event.CommandID, event.CommandSource, event.Last = string(record.Key), envelope.ID, envelope.Source, true
 		client.Produce(context.Background(), eventRecord(&event), nil)
 	})
@@ -101,6 +103,23 @@ func TestAnotherCommandOfTheKeyMeanwhile(t *testing.T) {
 	r.follow(t)
 	r.decide(t, always(schemas.Event{Type: schemas.EventBatchCreated, BatchRef: "b1"}))
 	require.ErrorIs(t, r.keyed(t, command("CHAIR"), patience).Err, ErrKeyReused)
+}
+
+// The same line, but another quantity: the allocator rejects the second, and the first's success is not the second's.
+func TestAnotherQuantityOfTheKeyAtAnotherGateway(t *testing.T) {
+	r := newRig(t)
+	r.follow(t)
+	r.each(t, func(client *kgo.Client, record *kgo.Record) {
+		envelope, _ := cloudevents.Parse(record.Headers)
+		first := schemas.Event{Type: schemas.EventAllocated, SKU: "CHAIR", CommandID: envelope.ID, CommandSource: Source, Last: true, Qty: 3}
+		second := first
+		second.Type, second.Reason = schemas.EventCommandRejected, "conflicting_command"
+		client.Produce(context.Background(), eventRecord(&first), nil)
+		client.Produce(context.Background(), eventRecord(&second), nil)
+	})
+	result := r.keyed(t, command("CHAIR"), patience)
+	require.ErrorIs(t, result.Err, ErrKeyReused)
+	require.Nil(t, result.Outcome)
 }
 
 func TestAnAcceptedCommandIsNotSentAgain(t *testing.T) {
