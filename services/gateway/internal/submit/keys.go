@@ -134,7 +134,8 @@ func (s *Submitter) claim(ctx context.Context, sendings []*sending) {
 	_ = group.Wait() // the results have the errors
 }
 
-// claim looks for what became of the key, unless the read model hangs, which it finds out too.
+// claim looks for what became of the key, unless the read model hangs, which it finds out too. It settles what is not to be
+// sent.
 func (f *sending) claim(ctx context.Context, hangs *atomic.Bool) {
 	for {
 		entry, mine, err := f.keys.claim(f.request.Key, f.request.Command)
@@ -153,16 +154,19 @@ func (f *sending) claim(ctx context.Context, hangs *atomic.Bool) {
 	if f.keys.accepted(f.key) {
 		return // begin will not send it again
 	}
-	if hangs.Load() {
-		return
-	}
-	within, cancel := context.WithTimeout(ctx, pastWait)
-	defer cancel()
-	var err error
-	if f.first, err = f.pastOutcome(within); err != nil && within.Err() != nil {
-		hangs.Store(true)
+	if !hangs.Load() {
+		within, cancel := context.WithTimeout(ctx, pastWait)
+		defer cancel()
+		var err error
+		if f.first, err = f.pastOutcome(within); err != nil && within.Err() != nil {
+			hangs.Store(true)
+		}
 	}
 	switch {
+	case f.first == nil && ctx.Err() != nil:
+		// Its client left, which ends a look-up like a read model that hangs. What was refused at first, "Invalid sku", might
+		// have its effect now; nothing is lost if it is not sent, as nobody was told that it was.
+		f.release(ctx, nil, ctx.Err())
 	case f.first == nil:
 	case !couldBeOf(&f.request.Command, f.first):
 		f.release(ctx, nil, ErrKeyReused)

@@ -27,6 +27,9 @@ func (p *past) Outcome(ctx context.Context, id string) (readmodel.Outcome, error
 	if p.asked != nil {
 		p.asked(ctx, id)
 	}
+	if ctx.Err() != nil {
+		return readmodel.Outcome{}, ctx.Err()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.known[id], p.err
@@ -95,6 +98,22 @@ func TestARepeatAtAnotherGatewayHearsOfTheFirst(t *testing.T) {
 			require.EqualValues(t, -1, result.Outcome.Offset, "it is projected")
 		})
 	}
+}
+
+// The first of "k" was refused. By now it could have its effect, and who sends it again leaves while the read model is asked.
+func TestWhoLeavesDuringTheLookUpHasNothingSent(t *testing.T) {
+	r := newRig(t)
+	r.follow(t)
+	r.past.learn(schemas.Event{Type: schemas.EventCommandRejected, OrderID: "o1", Reason: "invalid_sku"})
+	ctx, leave := context.WithCancel(t.Context())
+	r.past.asked = func(context.Context, string) { leave() }
+	for _, result := range r.Submit(ctx, patience, Request{Command: command("CHAIR"), Key: "later"}, Request{Command: command("CHAIR"), Key: "k"}) {
+		require.ErrorIs(t, result.Err, context.Canceled)
+	}
+	require.Zero(t, r.inKafka(t))
+	r.past.asked = nil
+	require.Equal(t, "invalid_sku", r.keyed(t, command("CHAIR"), patience).Outcome.Reason, "the key is free to be asked for")
+	require.Zero(t, r.inKafka(t))
 }
 
 func TestAFirstOutcomeThatIsNotProjectedYet(t *testing.T) {
