@@ -183,7 +183,7 @@ func TestNoRoomToRemember(t *testing.T) {
 	c.Current(time.Now())
 	_, kept = c.get("LAMP")
 	require.True(t, kept)
-	require.Zero(t, slices.Max(c.recent.lost))
+	require.Zero(t, slices.Max(c.recent.lost.bits))
 }
 
 func TestAStoreWithoutVersionsAndAnOrderOfItsOwn(t *testing.T) {

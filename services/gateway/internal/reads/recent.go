@@ -1,7 +1,6 @@
 package reads
 
 import (
-	"hash/maphash"
 	"slices"
 	"strings"
 
@@ -23,12 +22,8 @@ type recent struct {
 	raised  uint64 // how often it was raised
 	sweeps  uint64
 
-	// lost has the hash of each SKU whose changes had to be given up before they were projected.
-	lost     []uint64
-	lostSeed maphash.Seed
+	lost marks // the SKUs whose changes had to be given up before they were projected
 }
-
-const lostBits = 1 << 20
 
 // changes is what events say of one SKU: those of the versions from … to, without a gap, and the newest of each batch.
 type changes struct {
@@ -57,10 +52,7 @@ type coverage struct {
 const changesBytes = 208
 
 func newRecent(bytesMax int64) *recent {
-	return &recent{
-		bytesMax: bytesMax, skus: map[string]*changes{}, horizon: map[int32]int64{},
-		lost: make([]uint64, lostBits/64), lostSeed: maphash.MakeSeed(),
-	}
+	return &recent{bytesMax: bytesMax, skus: map[string]*changes{}, horizon: map[int32]int64{}, lost: newMarks()}
 }
 
 // begin says that the tail has begun at these offsets. What it said before stays true, but is no longer all: there may
@@ -131,8 +123,7 @@ func (r *recent) giveUp() {
 			r.horizon[p.partition] = max(r.horizon[p.partition], p.next)
 		}
 		if c.answered {
-			i := maphash.String(r.lostSeed, sku) % lostBits
-			r.lost[i/64] |= 1 << (i % 64)
+			r.lost.add(sku)
 		}
 	}
 	r.raised++
@@ -144,7 +135,7 @@ func (r *recent) giveUp() {
 func (r *recent) sweep(projected map[int32]int64, all bool) {
 	r.sweeps++
 	if len(r.horizon) == 0 { // since the last sweep at least: no answer that is used is from before
-		clear(r.lost)
+		r.lost.clear()
 	}
 	for partition, offset := range r.horizon {
 		if all || projected[partition] >= offset {
@@ -181,7 +172,7 @@ func (r *recent) complete(since coverage, sku string, stored readmodel.Availabil
 	if r.sweeps > since.sweeps+1 { // it may lack what was forgotten meanwhile
 		return a, true
 	}
-	if (!since.whole || len(r.horizon) > 0) && r.isLost(sku) { // whatever came since: it may be an older event, once more
+	if (!since.whole || len(r.horizon) > 0) && r.lost.has(sku) { // whatever came since: it may be an older event, once more
 		return a, true
 	}
 	a = stored
@@ -201,11 +192,6 @@ func (r *recent) complete(since coverage, sku string, stored readmodel.Availabil
 		a.Batches, _ = withBatch(a.Batches, b)
 	}
 	return a, false
-}
-
-func (r *recent) isLost(sku string) bool {
-	i := maphash.String(r.lostSeed, sku) % lostBits
-	return r.lost[i/64]&(1<<(i%64)) != 0
 }
 
 // inOrder returns a SKU's batches in the order that withBatch needs, and each with a version: a store that keeps none
