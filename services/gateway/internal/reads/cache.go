@@ -42,6 +42,7 @@ type Cache struct {
 
 	mu     sync.Mutex // of what follows, and of every change of entries
 	recent *recent
+	told   marks // the SKUs that questions were answered since the last list began
 }
 
 // CacheBytesMin is the least memory that a Cache can do with.
@@ -57,7 +58,7 @@ func NewCache(bytesMax int64, metrics *Metrics) *Cache {
 			MaximumWeight: uint64(bytesMax - recentMax),
 			Weigher:       func(sku string, p packed) uint32 { return uint32(entryBytes + len(sku) + len(p)) },
 		}),
-		made: time.Now(), metrics: metrics, emptied: make(chan struct{}, 1), recent: newRecent(recentMax),
+		made: time.Now(), metrics: metrics, emptied: make(chan struct{}, 1), recent: newRecent(recentMax), told: newMarks(),
 	}
 	metrics.watch(c)
 	return c
@@ -230,9 +231,30 @@ func (c *Cache) answered(since coverage, skus []string, stored map[string]readmo
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, sku := range skus {
+		c.told.add(sku)
 		fills[sku] = c.complete(since, sku, stored[sku])
 	}
 	return fills
+}
+
+// listing is asking, for a list. Only one may be under way.
+func (c *Cache) listing() coverage {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.told.clear()
+	return c.recent.coverage()
+}
+
+// listed is answered, for what a list found. A SKU that a question was answered meanwhile is left out: the list may have read v1 before
+// that question read v2, and where v2 was not kept, or made room for others since, v1 would be kept after v2 was told.
+func (c *Cache) listed(since coverage, found []readmodel.Availability) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range found {
+		if sku := found[i].SKU; !c.told.has(sku) {
+			c.complete(since, sku, found[i])
+		}
+	}
 }
 
 func (c *Cache) complete(since coverage, sku string, stored readmodel.Availability) fill {

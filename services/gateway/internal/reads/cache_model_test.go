@@ -3,6 +3,7 @@ package reads
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -21,7 +22,7 @@ type history struct {
 	cache *Cache
 	exact bool // every answer from memory is the state at its version; else only once all is delivered
 
-	asked    []*question
+	asked    *question         // nil: nothing is; the loader asks one query at a time
 	told     map[string]uint64 // the newest version that anybody was told of, by SKU
 	current  map[string]uint64 // the newest version when the tail last proved where it is
 	restarts int
@@ -119,26 +120,39 @@ func (h *history) Evict(t *rapid.T) { h.cache.entries.Invalidate(h.drawSKU(t)) }
 
 // Ask asks the store; the answer takes a while.
 func (h *history) Ask(t *rapid.T) {
-	sku := h.drawSKU(t)
-	q := &question{since: h.cache.asking(), sku: sku, told: h.told[sku]}
-	q.stored, _ = h.Availability(context.Background(), []string{sku})
-	h.asked = append(h.asked, q)
-}
-
-// Answer gives one the answer.
-func (h *history) Answer(t *rapid.T) {
-	if len(h.asked) == 0 {
+	if h.asked != nil {
 		return
 	}
-	i := rapid.IntRange(0, len(h.asked)-1).Draw(t, "which")
-	q := h.asked[i]
-	h.asked = append(h.asked[:i:i], h.asked[i+1:]...)
+	sku := h.drawSKU(t)
+	h.asked = &question{since: h.cache.asking(), sku: sku, told: h.told[sku]}
+	h.asked.stored, _ = h.Availability(context.Background(), []string{sku})
+}
+
+// Answer gives it the answer.
+func (h *history) Answer(t *rapid.T) {
+	if h.asked == nil {
+		return
+	}
+	q := h.asked
+	h.asked = nil
 	f := h.cache.answered(q.since, []string{q.sku}, q.stored)[q.sku]
 	if f.behind {
 		return
 	}
 	require.GreaterOrEqual(t, f.Version, q.told, "a version goes back")
 	h.told[q.sku] = max(h.told[q.sku], f.Version)
+}
+
+// List asks the store for all SKUs; some of what matters to the answer happens before it is there.
+func (h *history) List(t *rapid.T) {
+	since := h.cache.listing()
+	found, _ := h.Availability(context.Background(), modelSKUs)
+	for _, meanwhile := range []func(*rapid.T){h.Publish, h.Deliver, h.Project, h.Sweep, h.Ask, h.Answer, h.Evict} {
+		if rapid.Bool().Draw(t, "meanwhile") {
+			meanwhile(t)
+		}
+	}
+	h.cache.listed(since, slices.Collect(maps.Values(found)))
 }
 
 // Look answers from memory.

@@ -39,8 +39,8 @@ func (r *Reader) Run(ctx context.Context, projected func(context.Context) (map[i
 
 // prefetchAll keeps in memory what nobody has asked for yet, as far as there is room, until ctx ends; then it returns nil. It goes
 // through all SKUs of the store again and again, thousands in one query, of which each costs a hundredth of one that is asked for
-// among others, and takes at most half of one connection's time. What it learns is kept by the rules for what was asked for.
-// If the store cannot list its SKUs it does nothing.
+// among others, and takes at most half of one connection's time. What it learns is kept by the rules for what was asked for,
+// and nothing of what was asked for meanwhile. If the store cannot list its SKUs it does nothing.
 func (r *Reader) prefetchAll(ctx context.Context) error {
 	if r.list == nil {
 		return nil
@@ -98,18 +98,13 @@ func (r *Reader) pass(ctx context.Context) {
 func (r *Reader) prefetch(ctx context.Context, after string, limit int) (last string, n int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
-	since := r.cache.asking()
+	since := r.cache.listing()
 	found, err := r.list(ctx, after, limit, listBatches)
 	if err != nil || len(found) == 0 {
 		return "", 0, err
 	}
-	skus, stored := make([]string, len(found)), make(map[string]readmodel.Availability, len(found))
-	for i := range found {
-		skus[i] = found[i].SKU
-		stored[found[i].SKU] = found[i]
+	for some := range slices.Chunk(found, readmodel.KeysMax) { // the tail waits meanwhile
+		r.cache.listed(since, some)
 	}
-	for some := range slices.Chunk(skus, readmodel.KeysMax) { // the tail waits meanwhile
-		r.cache.answered(since, some, stored)
-	}
-	return skus[len(skus)-1], len(skus), nil
+	return found[len(found)-1].SKU, len(found), nil
 }

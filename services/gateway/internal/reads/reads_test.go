@@ -191,6 +191,35 @@ func TestWhatIsKeptIsAskedForByOneQueryAtATime(t *testing.T) {
 	}
 }
 
+// A list has read v1 and is on its way. A question beside it is answered v2, which the tail has not said yet; nothing keeps v2.
+func TestAListBesideAQuestionTakesNoVersionBack(t *testing.T) {
+	for name, whole := range map[string]bool{"asked too soon to be kept": false, "kept, and made room for others": true} {
+		t.Run(name, func(t *testing.T) {
+			s := newShop(1)
+			s.publish(0, "CHAIR", "b1", 40)
+			s.projectAll()
+			r, c := s.reader()
+			if whole {
+				s.sweep(t, c)
+			}
+			since := c.asking()
+			require.NoError(t, c.sweep(t.Context(), s.offsets))
+			s.listed = func() {
+				s.listed = nil
+				s.publish(0, "CHAIR", "b1", 39)
+				s.projectAll()
+				stored := must(s.Availability(t.Context(), []string{"CHAIR"}))
+				require.EqualValues(t, 2, c.answered(since, []string{"CHAIR"}, stored)["CHAIR"].Version)
+				c.entries.InvalidateAll()
+			}
+			_, found, err := r.prefetch(t.Context(), "", 10)
+			require.NoError(t, err)
+			require.Equal(t, 1, found)
+			require.EqualValues(t, 2, answer(t, r, "CHAIR").Version)
+		})
+	}
+}
+
 // Who asks while a query hangs would have to wait for that one and then for his own.
 func TestAvailabilityIsWaitedForNoLongerThanAQueryMayTake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
