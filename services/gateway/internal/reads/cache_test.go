@@ -186,6 +186,26 @@ func TestNoRoomToRemember(t *testing.T) {
 	require.Zero(t, slices.Max(c.recent.lost.bits))
 }
 
+// What is given up while the store is asked is projected before the answer is there, and a sweep has seen that.
+func TestAQuestionDoesNotBringBackWhatWasGivenUpMeanwhile(t *testing.T) {
+	s, r, c := stocked(t, 1)
+	c.recent.bytesMax = 3 * changesBytes / 2 // one SKU
+	s.publish(0, "CHAIR", "b1", 39)
+	s.deliverAll(c)
+	require.EqualValues(t, 2, answer(t, r, "CHAIR").Version)
+	c.entries.InvalidateAll()
+	since := c.asking()
+	stored := must(s.Availability(t.Context(), []string{"CHAIR"}))
+	require.EqualValues(t, 1, stored["CHAIR"].Version)
+	s.publish(0, "LAMP", "b1", 5)
+	s.deliverAll(c)
+	require.Empty(t, c.recent.skus)
+	s.projectAll()
+	require.NoError(t, c.sweep(t.Context(), s.offsets))
+	require.True(t, c.answered(since, []string{"CHAIR"}, stored)["CHAIR"].behind, "v2 was answered")
+	require.EqualValues(t, 2, answer(t, r, "CHAIR").Version)
+}
+
 func TestAStoreWithoutVersionsAndAnOrderOfItsOwn(t *testing.T) {
 	c := newTestCache()
 	c.Began(nil)

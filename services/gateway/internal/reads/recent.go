@@ -172,7 +172,9 @@ func (r *recent) complete(since coverage, sku string, stored readmodel.Availabil
 	if r.sweeps > since.sweeps+1 { // it may lack what was forgotten meanwhile
 		return a, true
 	}
-	if (!since.whole || len(r.horizon) > 0) && r.lost.has(sku) { // whatever came since: it may be an older event, once more
+	// What is known of it again may be an older event, once more. Without a horizon there may have been one since: if a question has read
+	// v1, and v2 is given up and then projected, the sweep that takes the horizon away leaves the question as it is.
+	if !r.covers(since) && r.lost.has(sku) {
 		return a, true
 	}
 	a = stored
