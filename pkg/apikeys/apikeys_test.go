@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -82,22 +83,38 @@ func (l *logs) has(text string) bool {
 	return strings.Contains(l.text.String(), text)
 }
 
-func TestChangesAreTakenIn(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "keys")
-	first, firstLine, err := New("first", Read)
-	require.NoError(t, err)
-	second, secondLine, err := New("second", Read)
-	require.NoError(t, err)
-	write := func(content string) { require.NoError(t, os.WriteFile(path, []byte(content), 0o600)) }
-	write(firstLine)
-	log := new(logs)
+// watched is a file with that line, which is read again until the test ends, and what is said of it. It has been read once.
+func watched(t *testing.T, line string) (path string, has func(text string) bool, log *logs) {
+	t.Helper()
+	path, log = filepath.Join(t.TempDir(), "keys"), new(logs)
+	require.NoError(t, os.WriteFile(path, []byte(line), 0o600))
 	file, err := Open(path, slog.New(slog.NewTextHandler(log, nil)))
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- file.Run(ctx) }()
-	defer func() { stop(); require.NoError(t, <-done) }()
-	has := func(text string) bool { _, ok := file.Find(text); return ok }
+	t.Cleanup(func() { stop(); require.NoError(t, <-done) })
+	require.Eventually(t, func() bool { return log.has("API keys read") }, 10*time.Second, 10*time.Millisecond)
+	return path, func(text string) bool { _, ok := file.Find(text); return ok }, log
+}
+
+// replace puts a new file with that line in the place of the one at path, with its time.
+func replace(t *testing.T, path, line string) {
+	t.Helper()
+	before, err := os.Stat(path)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(path+".new", []byte(line), 0o600))
+	require.NoError(t, os.Chtimes(path+".new", before.ModTime(), before.ModTime()))
+	require.NoError(t, os.Rename(path+".new", path))
+}
+
+func TestChangesAreTakenIn(t *testing.T) {
+	first, firstLine, err := New("first", Read)
+	require.NoError(t, err)
+	second, secondLine, err := New("second", Read)
+	require.NoError(t, err)
+	path, has, log := watched(t, firstLine)
+	write := func(content string) { require.NoError(t, os.WriteFile(path, []byte(content), 0o600)) }
 	require.True(t, has(first))
 
 	write(firstLine + "\n" + secondLine)
@@ -111,6 +128,36 @@ func TestChangesAreTakenIn(t *testing.T) {
 	require.True(t, has(first))
 	write(secondLine)
 	require.Eventually(t, func() bool { return !has(first) && has(second) }, 10*time.Second, 10*time.Millisecond, "taken back")
+}
+
+// A new key is as long as the one before, and files from one archive have one time.
+func TestAFileOfTheSameTimeAndSizeIsTakenIn(t *testing.T) {
+	before, line, err := New("shop", Read)
+	require.NoError(t, err)
+	after, newLine, err := New("shop", Read)
+	require.NoError(t, err)
+	path, has, _ := watched(t, line)
+	replace(t, path, newLine)
+	require.Eventually(t, func() bool { return has(after) && !has(before) }, 10*time.Second, 10*time.Millisecond)
+}
+
+// For a moment the process may open no file.
+func TestAFileThatCouldNotBeOpenedIsTriedAgain(t *testing.T) {
+	before, line, err := New("shop", Read)
+	require.NoError(t, err)
+	after, newLine, err := New("customer", Read)
+	require.NoError(t, err)
+	path, has, log := watched(t, line)
+	require.NoError(t, os.WriteFile(path+".new", []byte(newLine), 0o600))
+	var limit syscall.Rlimit
+	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
+	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 1, Max: limit.Max}))
+	defer func() { require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)) }()
+	require.NoError(t, os.Rename(path+".new", path))
+	require.Eventually(t, func() bool { return log.has("too many open files") }, 10*time.Second, 10*time.Millisecond)
+	require.True(t, has(before))
+	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit))
+	require.Eventually(t, func() bool { return has(after) && !has(before) }, 10*time.Second, 10*time.Millisecond)
 }
 
 func TestFilesThatAreNone(t *testing.T) {

@@ -24,19 +24,31 @@ type File struct {
 
 // Load reads a file. The error names it, and holds nothing of what is in it.
 func Load(path string) (Set, error) {
+	content, err := read(path)
+	if err != nil {
+		return nil, err
+	}
+	return parse(path, content)
+}
+
+func read(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("read the API keys: %w", err)
+		return "", fmt.Errorf("read the API keys: %w", err)
 	}
 	defer f.Close()
 	content, err := io.ReadAll(io.LimitReader(f, fileBytesMax+1))
 	if err != nil {
-		return nil, fmt.Errorf("read the API keys: %w", err)
+		return "", fmt.Errorf("read the API keys: %w", err)
 	}
 	if len(content) > fileBytesMax {
-		return nil, fmt.Errorf("the file of API keys, %s, has more than %d bytes: is it the right one?", path, fileBytesMax)
+		return "", fmt.Errorf("the file of API keys, %s, has more than %d bytes: is it the right one?", path, fileBytesMax)
 	}
-	set, err := Parse(string(content))
+	return string(content), nil
+}
+
+func parse(path, content string) (Set, error) {
+	set, err := Parse(content)
 	if err != nil {
 		return nil, fmt.Errorf("the file of API keys, %s, cannot be used: %w", path, err)
 	}
@@ -59,19 +71,18 @@ func (f *File) Find(text string) (Key, bool) { return f.set.Load().Find(text) }
 
 // Run takes in every change of the file within a second or so, until ctx ends; then it returns nil. A file that cannot be
 // read, or has a fault, is named in the log, and the keys from before go on.
+//
+// It reads the file each time, and compares what it says, so that no key that was taken back goes on. A new file in its place may have
+// the same time and size; and one that could not be opened for a moment has not changed when it can be.
 func (f *File) Run(ctx context.Context) error {
-	var seen string
+	var seen look
 	tick := time.NewTicker(lookInterval)
 	defer tick.Stop()
 	for {
-		if now := state(f.path); now != seen {
+		content, err := read(f.path)
+		if now := (look{content, fmt.Sprint(err)}); now != seen {
 			seen = now
-			if set, err := Load(f.path); err != nil {
-				f.log.Error("the API keys could not be read again; those from before go on", "error", err)
-			} else {
-				f.set.Store(&set)
-				f.log.Info("API keys read", "keys", len(set))
-			}
+			f.take(content, err)
 		}
 		select {
 		case <-ctx.Done():
@@ -81,11 +92,19 @@ func (f *File) Run(ctx context.Context) error {
 	}
 }
 
-// state changes when the file does: a new file in its place has another time, or another size at least.
-func state(path string) string {
-	info, err := os.Stat(path)
-	if err != nil {
-		return err.Error()
+// look is what the file said, or why it could not be read.
+type look struct{ content, err string }
+
+// take takes in what was read.
+func (f *File) take(content string, err error) {
+	var set Set
+	if err == nil {
+		set, err = parse(f.path, content)
 	}
-	return fmt.Sprint(info.ModTime().UnixNano(), info.Size())
+	if err != nil {
+		f.log.Error("the API keys could not be read again; those from before go on", "error", err)
+		return
+	}
+	f.set.Store(&set)
+	f.log.Info("API keys read", "keys", len(set))
 }
