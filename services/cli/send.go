@@ -34,7 +34,7 @@ type sendCmd struct {
 	Type        string           `env:"-" placeholder:"NAME" help:"The type of lines that name none: CreateBatch, Allocate, Deallocate or ChangeBatchQuantity."`
 	Source      string           `env:"-" default:"/lotline/cli" help:"The CloudEvents source; with the id it is what makes a command a repeat."`
 	SkipBad     bool             `env:"-" xor:"bad" help:"Leave out lines that cannot be read, and go on."`
-	SendBad     bool             `env:"-" xor:"bad" help:"Send lines that cannot be read as they are; they become dead letters."`
+	SendBad     bool             `env:"-" xor:"bad" help:"Send lines that cannot be read as they are; they become dead letters. Lines that are too long, or not CSV under its header row, are left out."`
 	FromLine    int              `env:"-" default:"1" help:"Start at this line, to go on after one that was bad."`
 	ContentType schemas.Encoding `env:"-" default:"json" placeholder:"json|protobuf" help:"How the commands are written: json or protobuf. Both mean the same."`
 	Mode        string           `env:"-" enum:"binary,structured" default:"binary" help:"Where their CloudEvents attributes go: into headers (binary), or with the command into one JSON document (structured)."`
@@ -179,8 +179,9 @@ type sender struct {
 	report func(line int, err error)
 	trace  telemetry.Carried // of the first commands; none unless asked for
 
-	produced, bad int
-	acknowledged  atomic.Int64
+	produced         int
+	badSent, badLeft int // lines that could not be read
+	acknowledged     atomic.Int64
 }
 
 // sendAll hands all entries to the client, which blocks it while too many are
@@ -202,13 +203,18 @@ func (s *sender) sendAll(next commandfile.Next) error {
 		}
 		record, err := s.record(entry)
 		if err != nil {
-			s.bad++
+			send := s.cmd.SendBad && record != nil
+			if send {
+				s.badSent++
+			} else {
+				s.badLeft++
+			}
 			s.report(entry.Line, err)
 			if !s.cmd.SkipBad && !s.cmd.SendBad {
 				return fmt.Errorf("stopped at line %d; what is above it was sent: mend it and go on with --from-line=%d, or leave such lines out with --skip-bad",
 					entry.Line, entry.Line)
 			}
-			if record == nil || s.cmd.SkipBad {
+			if !send {
 				continue
 			}
 		}
@@ -277,9 +283,11 @@ func (s *sender) summarize(out io.Writer, took time.Duration) {
 	if left := int64(s.produced) - n; left > 0 {
 		fmt.Fprintf(out, "; %d were not acknowledged", left)
 	}
-	if s.bad > 0 {
-		what := map[bool]string{true: "as they are", false: "not"}[s.cmd.SendBad]
-		fmt.Fprintf(out, "; %d bad lines, %s sent", s.bad, what)
+	if s.badSent > 0 {
+		fmt.Fprintf(out, "; %d bad lines, as they are sent", s.badSent)
+	}
+	if s.badLeft > 0 {
+		fmt.Fprintf(out, "; %d bad lines, not sent", s.badLeft)
 	}
 	if id := s.trace.TraceID(); id != "" {
 		fmt.Fprintf(out, "; trace %s has the first %d", id, min(s.produced, telemetry.TogetherMax))

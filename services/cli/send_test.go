@@ -12,6 +12,7 @@ import (
 
 	"github.com/lotline/lotline/pkg/telemetry/telemetrytest"
 	"github.com/lotline/lotline/services/cli"
+	"github.com/lotline/lotline/services/cli/internal/commandfile"
 )
 
 func TestCommandsAreSentInEveryForm(t *testing.T) {
@@ -130,6 +131,25 @@ func TestABadLineStopsTheSendWithItsNumberAndASentence(t *testing.T) {
 	require.Contains(t, out, `"error":"qty 1e30 is not a whole number`)
 	require.Contains(t, out, `"raw_base64":"//4="`)
 	require.Contains(t, out, "the header ce_id is 256 bytes long")
+}
+
+// Of a line that is too long, or that is no CSV, nothing is left to be sent as it is.
+func TestBadLinesThatCannotBeSentAreNotCountedAsSent(t *testing.T) {
+	s := newShell(t)
+	s.ok("", "topics", "apply")
+	long := `{"type":"` + strings.Repeat("x", commandfile.MaxLineBytes) + `"}`
+	code, stdout, stderr := run(t, commands+long+"\nnonsense\n", "send", "--send-bad")
+	require.Zero(t, code, stderr)
+	require.Contains(t, stdout, "sent 5 commands")
+	require.Contains(t, stdout, "; 1 bad lines, as they are sent; 1 bad lines, not sent\n")
+	require.Contains(t, stderr, "line 5: it is longer than")
+
+	code, stdout, stderr = run(t, "orderid,sku,qty\no-1,LAMP,3\no-1,LAMP\n", "send", "--send-bad", "--format=csv", "--type=Allocate")
+	require.Zero(t, code, stderr)
+	require.Contains(t, stdout, "sent 1 commands")
+	require.NotContains(t, stdout, "as they are sent")
+	require.Contains(t, stdout, "; 1 bad lines, not sent\n")
+	require.Equal(t, 6, strings.Count(s.ok("", "tail", "commands"), "\n"))
 }
 
 func TestAnInterruptedSendSaysWhatItDid(t *testing.T) {
