@@ -60,6 +60,7 @@ func TestConsole(t *testing.T) {
 	t.Run("order", s.order)
 	t.Run("search", s.search)
 	t.Run("hostile ids", s.hostileIDs)
+	t.Run("shell words", s.shellWords)
 	t.Run("send", s.send)
 	t.Run("dead letters", s.deadLetters)
 	t.Run("phone", s.phone)

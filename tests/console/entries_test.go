@@ -5,6 +5,7 @@ package console
 import (
 	"encoding/json"
 	"fmt"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -30,6 +31,17 @@ func (s *site) hostileIDs(t *testing.T) {
 			p.Until(`document.querySelectorAll(".hits a").length === 3`)
 		}
 		p.RequireQuiet()
+	}
+}
+
+// shellWords has a shell read every id as one word, as the page quotes it in commands that people paste.
+func (s *site) shellWords(t *testing.T) {
+	p := s.open(t, "")
+	for _, id := range []string{script, emoji, slash, dots, "it's $(id); `id`"} {
+		word := p.Text(`import("/console/static/js/format.js").then((format) => format.shell(` + literal(id) + `))`)
+		printed, err := exec.CommandContext(t.Context(), "sh", "-c", "printf %s "+word).Output()
+		require.NoError(t, err, word)
+		require.Equal(t, id, string(printed))
 	}
 }
 

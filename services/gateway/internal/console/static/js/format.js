@@ -53,3 +53,8 @@ export function when(time) {
 export function date(text) {
   return text ? day.format(new Date(`${text}T00:00:00Z`)) : "in stock";
 }
+
+// shell is text as one word of a POSIX shell: who pastes a command must not run what an id says.
+export function shell(text) {
+  return `'${text.replaceAll("'", "'\\''")}'`;
+}
