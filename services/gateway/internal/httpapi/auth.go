@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// failuresBurst and failuresPerSecond bound what one host is told about wrong keys; hostsMax, of how many hosts that is
-	// counted.
+	// failuresBurst and failuresPerSecond are how many unknown keys of one host are answered 401 before the others are 429; hostsMax, of
+	// how many hosts that is counted.
 	failuresBurst     = 20
 	failuresPerSecond = 1
 	hostsMax          = 4096
@@ -80,7 +80,9 @@ func (g *guardian) check(r *http.Request, scope apikeys.Scope) *answer {
 	return nil
 }
 
-// refuse counts a failure, and says so in the log now and then, without the key. A host with many is told less.
+// refuse counts a failure, and says so in the log now and then, without the key. A host with many unknown keys is answered 429, for a
+// client that goes on with a wrong one to slow down. It bounds no guessing: every key is looked up, and one that is right is let in,
+// since whoever has it may share the address. What there is to guess, 256 random bits, is bound enough.
 func (g *guardian) refuse(r *http.Request, reason string, ans answer) *answer {
 	g.counted.WithLabelValues(reason).Inc()
 	host, _, err := net.SplitHostPort(r.RemoteAddr)

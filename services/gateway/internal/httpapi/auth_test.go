@@ -90,7 +90,7 @@ func TestMountsNeedTheirScopes(t *testing.T) {
 	require.Equal(t, 403, resp.StatusCode)
 }
 
-func TestGuessingIsBoundedAndNamesNoKey(t *testing.T) {
+func TestManyUnknownKeysAreTooManyAndNotLogged(t *testing.T) {
 	set, texts := keyring(t)
 	f, log := knowing(), new(bytes.Buffer)
 	f.keys = set
