@@ -2,7 +2,8 @@
 // /healthz (does it run), /readyz (can it work, and if not, why) and /metrics.
 //
 // Each service runs it beside its work, on an address of its own, so that it
-// is never open where the public API is.
+// is never open where the public API is. On a loopback address it refuses
+// requests by other names than this machine's own; see package loopback.
 package admin
 
 import (
@@ -20,6 +21,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/lotline/lotline/pkg/loopback"
 )
 
 const (
@@ -95,8 +98,12 @@ func Serve(ctx context.Context, addr string, h *Health, reg *prometheus.Registry
 	if err != nil {
 		return fmt.Errorf("listen for the admin endpoint: %w", err)
 	}
+	answer := handler(h, reg, more...)
+	if loopback.Is(listener.Addr().String()) {
+		answer = local(answer)
+	}
 	server := &http.Server{
-		Handler:           handler(h, reg, more...),
+		Handler:           answer,
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       requestTimeout,
 		WriteTimeout:      requestTimeout,
@@ -119,6 +126,17 @@ func Serve(ctx context.Context, addr string, h *Health, reg *prometheus.Registry
 		return fmt.Errorf("close the admin endpoint: %w", errors.Join(err, server.Close()))
 	}
 	return nil
+}
+
+// local answers only requests that were sent to this machine by a name of its own.
+func local(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !loopback.Is(r.Host) {
+			http.Error(w, "this answers to localhost and loopback addresses only, not to the name in Host", http.StatusMisdirectedRequest)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func handler(h *Health, reg *prometheus.Registry, more ...func(*http.ServeMux)) http.Handler {

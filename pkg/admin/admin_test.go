@@ -15,10 +15,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// serve runs Serve on a free port and returns its URL.
+// serve runs Serve on a free port of the loopback and returns its URL.
 func serve(t *testing.T, h *Health, reg *prometheus.Registry, more ...func(*http.ServeMux)) string {
 	t.Helper()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
+	return serveOn(t, "127.0.0.1", h, reg, more...)
+}
+
+func serveOn(t *testing.T, host string, h *Health, reg *prometheus.Registry, more ...func(*http.ServeMux)) string {
+	t.Helper()
+	free, err := net.Listen("tcp4", host+":0")
 	require.NoError(t, err)
 	addr := free.Addr().String()
 	require.NoError(t, free.Close())
@@ -135,4 +140,25 @@ func TestProfilesAreServedOnlyIfAskedFor(t *testing.T) {
 	code, body := get(t, url+"/debug/pprof/heap?debug=1")
 	require.Equal(t, http.StatusOK, code)
 	require.Contains(t, body, "heap profile:")
+}
+
+// A page that somebody at this machine looks at can point its own name here, and read what it is answered.
+func TestOnTheLoopbackOnlyThisMachinesNamesAreAnswered(t *testing.T) {
+	ask := func(url, path, host string) int {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+path, http.NoBody)
+		require.NoError(t, err)
+		request.Host = host
+		response, err := http.DefaultClient.Do(request)
+		require.NoError(t, err)
+		require.NoError(t, response.Body.Close())
+		return response.StatusCode
+	}
+	url := serve(t, new(Health), prometheus.NewRegistry(), Profiles)
+	for _, path := range []string{"/healthz", "/readyz", "/metrics", "/debug/pprof/cmdline"} {
+		require.Equal(t, http.StatusOK, ask(url, path, "localhost:9081"), path)
+		require.Equal(t, http.StatusOK, ask(url, path, "127.0.0.1"), path)
+		require.Equal(t, http.StatusMisdirectedRequest, ask(url, path, "rebound.example:9081"), path)
+	}
+	url = serveOn(t, "0.0.0.0", new(Health), prometheus.NewRegistry())
+	require.Equal(t, http.StatusOK, ask(url, "/readyz", "allocator-1.example:9081"), "whoever watches it may have any name for it")
 }

@@ -3,13 +3,13 @@ package httpapi
 import (
 	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"github.com/lotline/lotline/pkg/apikeys"
+	"github.com/lotline/lotline/pkg/loopback"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
 )
@@ -111,31 +111,19 @@ func (g *guardian) refuse(r *http.Request, reason string, ans answer) *answer {
 	return &ans
 }
 
-// local answers only requests that were sent to this machine by a name of its own. Without keys that is all that keeps a
-// web page out which somebody at this machine looks at: its host's name, made to point here once the page is open (DNS
-// rebinding), is the page's own origin to the browser, so that no other check between sites would fail.
+// local answers only requests that were sent to this machine by a name of its own. Without keys that is all that keeps web pages out; see
+// package loopback.
 func (a *api) local(next http.Handler) http.Handler {
 	misdirected := a.serve(route{path: "other", write: writeProblem, handle: func(*http.Request) answer {
 		return refused(http.StatusMisdirectedRequest, "This gateway has no API keys and answers to localhost and loopback addresses only, not to the name in Host")
 	}})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if isLoopback(r.Host) {
+		if loopback.Is(r.Host) {
 			next.ServeHTTP(w, r)
 			return
 		}
 		misdirected.ServeHTTP(w, r)
 	})
-}
-
-// isLoopback reports whether the host of a request, with a port or without, is localhost or an address of the loopback.
-func isLoopback(host string) bool {
-	if at, err := netip.ParseAddrPort(host); err == nil {
-		return at.Addr().IsLoopback()
-	}
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
-	return host == "localhost" || net.ParseIP(strings.Trim(host, "[]")).IsLoopback()
 }
 
 // guarded is a mounted handler, for those who may.
