@@ -3,9 +3,11 @@
 package ports
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"sync"
 )
 
 // The ports that are tried lie below those that systems give to outgoing connections (from 32768 on Linux): a port
@@ -16,11 +18,19 @@ const (
 	tries   = 100
 )
 
-// Free returns a port on 127.0.0.1 that nobody listens on. Two callers get the same one hardly ever, not never.
+// given are the ports that this process got before. Whoever asked for one may not listen on it yet: servers that start side by
+// side would get the same one now and then, and one of them would fail.
+var given sync.Map
+
+// Free returns a port on 127.0.0.1 that nobody listens on, and to this process each only once. Two processes get the same one hardly
+// ever, not never.
 func Free() (int, error) {
-	var errs error
+	errs := errors.New("all that were tried were given out before")
 	for range tries {
 		port := lowest + rand.IntN(highest-lowest)
+		if _, before := given.LoadOrStore(port, true); before {
+			continue
+		}
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
 			errs = err
