@@ -191,7 +191,10 @@ const pastComponent = "past" // of readiness
 // agreed learns how far a partition came before the command that is decided otherwise. What that one lacks may be decided by
 // another partition meanwhile, so it is tried again from where the client is, which is before that.
 func (s *session) agreed(ctx context.Context, p *polled, past *Past, applied int64) {
-	reached, err := s.store.NextOffset(ctx, p.state.topicID, p.partition)
+	s.mu.Lock()
+	topicID := p.state.topicID
+	s.mu.Unlock()
+	reached, err := s.store.NextOffset(ctx, topicID, p.partition)
 	if err != nil { // then the halt will be taken for mended, and the session starts anew
 		return
 	}

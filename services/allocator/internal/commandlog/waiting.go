@@ -164,7 +164,7 @@ func (s *session) unpark(ctx context.Context) {
 	if err != nil {
 		s.forget()
 	}
-	if err = errors.Join(err, s.look(ctx)); err != nil && ctx.Err() == nil {
+	if err = errors.Join(err, s.outlast(ctx, waits, standing), s.look(ctx)); err != nil && ctx.Err() == nil {
 		s.log.Warn("looking whether parked partitions may go on", "error", err)
 	}
 	s.free(waits, s.assigned(), standing, err == nil)
@@ -206,6 +206,33 @@ func (s *session) floor(d dependency, standing map[int32]postgres.Position) int6
 		return 0
 	}
 	return standing[d.on].OutboxFloor
+}
+
+// outlast has what Postgres says of partitions that the topic has no more count in it: created anew with fewer of them, it leaves
+// rows that nobody can adopt, and a SKU whose last command came over one of those would wait for it for ever. Nothing can be
+// published over them that their floors do not say.
+func (s *session) outlast(ctx context.Context, waits []dependency, standing map[int32]postgres.Position) error {
+	s.mu.Lock()
+	old := slices.ContainsFunc(waits, func(d dependency) bool {
+		at, stored := standing[d.on]
+		return stored && s.parts[d.partition] != nil && at.TopicID != s.parts[d.partition].topicID
+	})
+	s.mu.Unlock()
+	if !old {
+		return nil
+	}
+	topic := s.config.Topics.Commands.Name
+	found, err := s.admin.ListTopics(ctx, topic)
+	if err = errors.Join(err, found[topic].Err); err != nil {
+		return fmt.Errorf("ask for the partitions of topic %s: %w", topic, err)
+	}
+	for p, at := range standing {
+		if _, has := found[topic].Partitions[p]; !has {
+			at.TopicID = TopicName(found[topic].ID)
+			standing[p] = at
+		}
+	}
+	return nil
 }
 
 // lookLater plans the next look after parked partitions: soon while something moves, since what they wait for may wait for

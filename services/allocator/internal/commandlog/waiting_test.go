@@ -94,6 +94,20 @@ func TestAFloorOfATopicThatIsGoneSaysNothing(t *testing.T) {
 	require.True(t, published(6), "the floor says it, where the group has no offset")
 }
 
+// The topic was created anew with one partition in place of many. Nobody can adopt the others' rows, but what they say is as true as it
+// will ever be.
+func TestAPartitionThatIsGoneIsNotWaitedForForEver(t *testing.T) {
+	s, _ := onKfake(t)
+	s.parts[0].topicID = commandsID(t, s)
+	d := dependency{partition: 0, on: 11, below: 901}
+	s.waits[0] = &wait{dependency: d, parked: true}
+	standing := map[int32]postgres.Position{0: {TopicID: "old"}, 11: {TopicID: "old", NextOffset: 1000, OutboxFloor: 1000}}
+	require.NoError(t, s.outlast(t.Context(), []dependency{d}, standing))
+	require.Equal(t, "old", standing[0].TopicID, "that one can be adopted")
+	s.free([]dependency{d}, []int32{0}, standing, true)
+	require.Empty(t, s.waits)
+}
+
 // What a parked partition waits for may wait for something in its turn, so it is looked for soon as long as anything moves,
 // however long the wait has been.
 func TestLooksAreSoonWhileSomethingMoves(t *testing.T) {

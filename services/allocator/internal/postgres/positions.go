@@ -115,7 +115,7 @@ const expiredMax = 10_000
 // Published says up to where a partition's events are published: a group offset that was seen to be committed, never
 // a guess, for what is deleted cannot be published again.
 type Published struct {
-	TopicID    string // that the offset is of; nothing is deleted of a partition whose row is of another
+	TopicID    string // that the offset is of; of a partition whose row is of another nothing is deleted but expired ids
 	Partition  int32
 	Offset     int64
 	IDsExpired time.Time // ids of commands that this partition brought before are forgotten; zero keeps all
