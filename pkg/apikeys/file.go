@@ -72,7 +72,7 @@ func (f *File) Find(text string) (Key, bool) { return f.set.Load().Find(text) }
 // Run takes in every change of the file within a second or so, until ctx ends; then it returns nil. A file that cannot be
 // read, or has a fault, is named in the log, and the keys from before go on.
 //
-// It reads the file each time, and compares what it says, so that no key that was taken back goes on. A new file in its place may have
+// It reads the file each time, and compares what it says. A new file in its place may have
 // the same time and size; and one that could not be opened for a moment has not changed when it can be.
 func (f *File) Run(ctx context.Context) error {
 	var seen look

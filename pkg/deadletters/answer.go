@@ -138,7 +138,7 @@ func (a *answering) add(ctx context.Context, l *Letter) error {
 		}
 	}
 	a.letters = append(a.letters, l)
-	a.bytes += l.size()
+	a.bytes += size(l.Key, l.Value, l.Headers)
 	if len(a.letters) < transactionLettersMax && a.bytes < transactionBytesMax {
 		return nil
 	}
@@ -167,7 +167,7 @@ func (a *answering) commit(ctx context.Context) error {
 		}
 		err := fmt.Errorf("produce to %s: %w", result.Record.Topic, result.Err)
 		if errors.Is(result.Err, kerr.MessageTooLarge) {
-			err = fmt.Errorf("a command of %d bytes is larger than %s takes: discard that dead letter: %w", len(result.Record.Value), result.Record.Topic, result.Err)
+			err = fmt.Errorf("a command of some %d bytes, headers and all, is larger than %s takes: discard that dead letter: %w", size(result.Record.Key, result.Record.Value, result.Record.Headers), result.Record.Topic, result.Err)
 		}
 		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), transactionTimeout)
 		defer cancel()

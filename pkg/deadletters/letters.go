@@ -103,11 +103,11 @@ func (l *Letter) Origin() Place { return Place{l.Partition, l.Offset} }
 // headerBytes is what a header takes in memory beside its key and value.
 const headerBytes = 40
 
-// size is the memory that the command takes. All of it counts: one with nothing
+// size is the memory that a command takes. All of it counts: one with nothing
 // in its value may have 15 MiB of headers, which on the way were compressed.
-func (l *Letter) size() int {
-	n := len(l.Key) + len(l.Value)
-	for _, h := range l.Headers {
+func size(key, value []byte, headers []kgo.RecordHeader) int {
+	n := len(key) + len(value)
+	for _, h := range headers {
 		n += len(h.Key) + len(h.Value) + headerBytes
 	}
 	return n

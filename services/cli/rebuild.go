@@ -29,7 +29,7 @@ type rebuildCmd struct {
 	Drop                    bool          `env:"-" help:"End the generation beside the live one: the old one after a switch, or one that was not taken."`
 	RowsPerSecondMax        int           `env:"-" default:"0" placeholder:"N" help:"Load no more rows, or events, in a second than this; 0 = as many as can be."`
 	Workers                 int           `env:"-" default:"4" placeholder:"N" help:"From state: how many parts of the tables are read and loaded at once, 1 to 32. Each takes about 40 MiB of memory, 120 if it is slowed, and two connections to Postgres."`
-	Wait                    time.Duration `env:"-" default:"60s" help:"How long the next generation may take to catch up with what is published."`
+	Wait                    time.Duration `env:"-" default:"60s" help:"How long the next generation may take to catch up with what is published, and as long once more for rows in doubt."`
 	SKUsMax                 int           `env:"-" name:"skus-max" default:"100" placeholder:"N" help:"Of how many SKUs that differ the rows are listed."`
 	JSON                    bool          `env:"-" help:"Print one JSON object instead of text."`
 }

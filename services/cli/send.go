@@ -34,7 +34,7 @@ type sendCmd struct {
 	Type        string           `env:"-" placeholder:"NAME" help:"The type of lines that name none: CreateBatch, Allocate, Deallocate or ChangeBatchQuantity."`
 	Source      string           `env:"-" default:"/lotline/cli" help:"The CloudEvents source; with the id it is what makes a command a repeat."`
 	SkipBad     bool             `env:"-" xor:"bad" help:"Leave out lines that cannot be read, and go on."`
-	SendBad     bool             `env:"-" xor:"bad" help:"Send lines that cannot be read as they are; they become dead letters. Lines that are too long, or not CSV under its header row, are left out."`
+	SendBad     bool             `env:"-" xor:"bad" help:"Send lines that cannot be read as they are; they become dead letters. Lines that are too long, or not CSV under the header row, are left out."`
 	FromLine    int              `env:"-" default:"1" help:"Start at this line, to go on after one that was bad."`
 	ContentType schemas.Encoding `env:"-" default:"json" placeholder:"json|protobuf" help:"How the commands are written: json or protobuf. Both mean the same."`
 	Mode        string           `env:"-" enum:"binary,structured" default:"binary" help:"Where their CloudEvents attributes go: into headers (binary), or with the command into one JSON document (structured)."`

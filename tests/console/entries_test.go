@@ -38,7 +38,7 @@ func (s *site) hostileIDs(t *testing.T) {
 func (s *site) shellWords(t *testing.T) {
 	p := s.open(t, "")
 	for _, id := range []string{script, emoji, slash, dots, "it's $(id); `id`"} {
-		word := p.Text(`import("/console/static/js/format.js").then((format) => format.shell(` + literal(id) + `))`)
+		word := p.Text(`import("/console/static/js/format.js").then((format) => format.quoted(` + literal(id) + `))`)
 		printed, err := exec.CommandContext(t.Context(), "sh", "-c", "printf %s "+word).Output()
 		require.NoError(t, err, word)
 		require.Equal(t, id, string(printed))

@@ -2,7 +2,7 @@ package httpapi
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -10,7 +10,6 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/lotline/lotline/schemas"
-	"github.com/lotline/lotline/services/gateway/internal/reads"
 )
 
 // lookupInterval is how often a batch's SKU is looked up until it is there.
@@ -82,6 +81,8 @@ func nameSKU(body []byte) (named []byte, unnamed bool) {
 	return named, true
 }
 
+var errStopping = errors.New("the gateway is about to stop")
+
 // skusOf finds whose batch ref is. The read model follows the commands at a
 // distance: for as long as the client would wait for an outcome, a batch that is
 // not there may be on its way.
@@ -99,7 +100,7 @@ func (a *api) skusOf(r *http.Request, ref string) ([]string, error) {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-a.Stopping:
-			return nil, fmt.Errorf("%w: it is not to be waited for any more", reads.ErrUnavailable)
+			return nil, errStopping
 		case <-time.After(lookupInterval):
 		}
 	}

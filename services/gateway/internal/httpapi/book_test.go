@@ -225,8 +225,9 @@ func TestChangeBatchQuantityWithoutSKU(t *testing.T) {
 		f := &fake{skus: skus, skusAfter: 1000, stopping: make(chan struct{})}
 		close(f.stopping)
 		start := time.Now()
-		resp, _ := f.do(t, "POST", "/change_batch_quantity", `{"ref":"one","qty":7}`, "Prefer", "wait=3")
+		resp, body := f.do(t, "POST", "/change_batch_quantity", `{"ref":"one","qty":7}`, "Prefer", "wait=3")
 		require.Equal(t, 503, resp.StatusCode)
+		require.Equal(t, `{"message":"This gateway is about to stop; try again"}`, body)
 		require.Less(t, time.Since(start), 2*time.Second)
 	})
 	t.Run("ambiguous", func(t *testing.T) {

@@ -164,6 +164,8 @@ func (a *api) routes() []route {
 // readFailed is the answer when the Reader returned err.
 func (a *api) readFailed(r *http.Request, err error) answer {
 	switch {
+	case errors.Is(err, errStopping):
+		return unavailable("This gateway is about to stop; try again")
 	case errors.Is(err, reads.ErrTooLarge):
 		return refused(http.StatusUnprocessableEntity, fmt.Sprintf("The order has more than %d lines", readmodel.OrderLinesMax))
 	case errors.Is(err, readmodel.ErrNotKept):

@@ -187,7 +187,10 @@ func (r *recent) complete(since coverage, sku string, stored readmodel.Availabil
 		if c.from > a.Version+1 {
 			return a, true
 		}
-		a.SKU, a.Version, a.Available = sku, c.to, c.available
+		if a.SKU == "" { // the store does not know it yet; sku may be a part of a whole query's text, and a is kept
+			a.SKU = strings.Clone(sku)
+		}
+		a.Version, a.Available = c.to, c.available
 	}
 	c.answered = true
 	for _, b := range c.batches {

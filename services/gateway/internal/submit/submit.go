@@ -101,8 +101,8 @@ func New(client *kgo.Client, topic string, ackWait time.Duration, waiters *Waite
 // not longer than wait from now; with wait 0 it returns when Kafka has acknowledged them. An outcome that is not seen in
 // time is no error. The results are in the order of the requests, of which no two may have one key.
 //
-// Sending goes on when ctx ends, since Kafka may have the commands already; only those whose keys are being looked up
-// then are not sent.
+// Sending goes on when ctx ends, since Kafka may have the commands already; only those whose keys have not been looked
+// up by then are not sent.
 func (s *Submitter) Submit(ctx context.Context, wait time.Duration, requests ...Request) []Result {
 	deadline := time.Now().Add(wait)
 	sendings := make([]*sending, len(requests))

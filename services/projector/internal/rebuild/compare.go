@@ -34,15 +34,15 @@ func compare(ctx context.Context, o Options, w *writeSide, next, live int) (*Rep
 	}
 	report.SumSeconds = time.Since(began).Seconds()
 	j.step("added up; looking row by row at %d SKUs, until they have caught up (--wait)", len(j.next.suspects)+len(j.live.suspects))
-	first := time.Now().Add(o.Wait)
-	deadline := first
+	deadline := time.Now().Add(o.Wait)
+	j.next.first = deadline
 	for {
 		if err := j.look(ctx); err != nil {
 			return nil, err
 		}
 		// Who has come to the first mark in time has as long for the second.
-		if j.next.doubted.Before(first) && j.next.doubted.Add(o.Wait).After(deadline) {
-			deadline = j.next.doubted.Add(o.Wait)
+		if second := j.next.doubted.Add(o.Wait); second.After(deadline) {
+			deadline = second
 		}
 		if j.decided(time.Since(deadline)) {
 			break

@@ -43,7 +43,8 @@ type trial struct {
 	generation int
 	wrongFor   time.Duration
 	suspects   map[string]*suspect
-	doubted    time.Time // when a suspect last got its second mark
+	first      time.Time // until when suspects that get their second mark have time for it
+	doubted    time.Time // when one last got it in time
 }
 
 // suspect is a SKU of which a generation does not have what the write side has.
@@ -105,7 +106,10 @@ func (t *trial) doubt(s *suspect, is, must *side, doubts map[string]string) {
 	maps.DeleteFunc(doubts, func(name, _ string) bool { return is.rows[name].at > s.mark })
 	s.doubts = doubts
 	if len(doubts) > 0 {
-		s.mark, t.doubted = must.version, time.Now()
+		s.mark = must.version
+		if now := time.Now(); now.Before(t.first) {
+			t.doubted = now
+		}
 	}
 }
 

@@ -54,7 +54,7 @@ export function date(text) {
   return text ? day.format(new Date(`${text}T00:00:00Z`)) : "in stock";
 }
 
-// shell is text as one word of a POSIX shell: who pastes a command must not run what an id says.
-export function shell(text) {
+// quoted is text as one word of a POSIX shell: who pastes a command must not run what an id says.
+export function quoted(text) {
   return `'${text.replaceAll("'", "'\\''")}'`;
 }

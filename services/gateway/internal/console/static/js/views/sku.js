@@ -164,7 +164,7 @@ export function sku({ id, query }, update) {
     if (!data.kept) {
       return html`<section class="card"><header><h2>History</h2></header>
         <p>The read model of this installation keeps what is, but not what was. With <code>--read-model=clickhouse</code> the history is here; until then the events topic has it:</p>
-        ${command(`bin/lotline tail events --sku=${format.shell(id)}`)}</section>`;
+        ${command(`bin/lotline tail events --sku=${format.quoted(id)}`)}</section>`;
     }
     const changes = data.changes;
     const times = [];
