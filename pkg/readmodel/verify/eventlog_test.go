@@ -13,8 +13,9 @@ import (
 	"github.com/lotline/lotline/pkg/kafkaclient"
 )
 
-// No projector has run yet, or its group was deleted: then nothing is projected, and to say so is what verify is for.
-func TestAGroupThatIsNotThereHasProjectedNothing(t *testing.T) {
+// oneRecord makes a topic of events whose only partition has one record, which is no event.
+func oneRecord(t *testing.T) (*kfake.Cluster, kafkaclient.Config, *kgo.Client) {
+	t.Helper()
 	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "events"))
 	require.NoError(t, err)
 	t.Cleanup(fake.Close)
@@ -23,6 +24,12 @@ func TestAGroupThatIsNotThereHasProjectedNothing(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(client.Close)
 	require.NoError(t, client.ProduceSync(t.Context(), &kgo.Record{Topic: "events", Value: []byte("no event")}).FirstErr())
+	return fake, config, client
+}
+
+// No projector has run yet, or its group was deleted: then nothing is projected, and to say so is what verify is for.
+func TestAGroupThatIsNotThereHasProjectedNothing(t *testing.T) {
+	fake, config, _ := oneRecord(t)
 
 	fake.ControlKey(int16(kmsg.OffsetFetch), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
 		fake.KeepControl()
@@ -51,17 +58,10 @@ func TestAGroupThatIsNotThereHasProjectedNothing(t *testing.T) {
 
 // All records of a partition had expired before the group came: it never commits anything there.
 func TestAPartitionWhoseRecordsHaveExpiredIsProjected(t *testing.T) {
-	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "events"))
-	require.NoError(t, err)
-	t.Cleanup(fake.Close)
-	config := kafkaclient.Config{Brokers: fake.ListenAddrs(), TopicPrefix: "test"}
-	client, err := kgo.NewClient(config.Opts("test")...)
-	require.NoError(t, err)
-	t.Cleanup(client.Close)
-	require.NoError(t, client.ProduceSync(t.Context(), &kgo.Record{Topic: "events", Value: []byte("expired")}).FirstErr())
+	_, config, client := oneRecord(t)
 	var expired kadm.Offsets
 	expired.AddOffset("events", 0, 1, -1)
-	_, err = kadm.NewClient(client).DeleteRecords(t.Context(), expired)
+	_, err := kadm.NewClient(client).DeleteRecords(t.Context(), expired)
 	require.NoError(t, err)
 
 	log, err := openEventLog(t.Context(), config, "events")

@@ -26,10 +26,6 @@ const afterHeader = "Lotline-After"
 // time; an answer that is older than the token is never given.
 func (a *api) after(handle func(*http.Request) answer) func(*http.Request) answer {
 	return func(r *http.Request) answer {
-		// url.Values leaves out what it cannot read: a token, and with it the wait; or a sku.
-		if _, err := url.ParseQuery(r.URL.RawQuery); err != nil {
-			return refused(http.StatusBadRequest, "The query cannot be read: in it, & divides pairs and % begins an escape, so as text they are %26 and %25, and ; is %3B")
-		}
 		token, fault := afterToken(r)
 		if fault != "" {
 			return refused(http.StatusBadRequest, fault)
@@ -59,11 +55,17 @@ func (a *api) after(handle func(*http.Request) answer) func(*http.Request) answe
 	}
 }
 
-// afterToken joins the tokens of the query and of the header.
+// afterToken joins the tokens of the query and of the header. Every question passes here, so what a query cannot be read for is refused
+// here too.
 func afterToken(r *http.Request) (projected.Token, string) {
 	given := r.Header[afterHeader]
 	if r.URL.RawQuery != "" {
-		given = append(r.URL.Query()["after"], given...)
+		// r.URL.Query leaves out what it cannot read: a token, and with it the wait; or a sku.
+		query, err := url.ParseQuery(r.URL.RawQuery)
+		if err != nil {
+			return nil, "The query cannot be read: in it, & divides pairs and % begins an escape, so as text they are %26 and %25, and ; is %3B"
+		}
+		given = append(query["after"], given...)
 	}
 	if len(given) == 0 {
 		return nil, ""
