@@ -184,6 +184,17 @@ func (s *session) suspects() []int32 {
 
 // stand asks for the id of the commands topic, and where Postgres says that partitions stand.
 func (s *session) stand(ctx context.Context, partitions []int32) (topicID string, positions map[int32]postgres.Position, err error) {
+	topicID, _, err = s.commandsTopic(ctx)
+	if err != nil {
+		return "", nil, err
+	}
+	positions, err = s.store.Positions(ctx, topicID, partitions)
+	s.setHealth("postgres", err)
+	return topicID, positions, err
+}
+
+// commandsTopic asks for the id of the commands topic, and which partitions it has.
+func (s *session) commandsTopic(ctx context.Context) (id string, partitions kadm.PartitionDetails, err error) {
 	topic := s.config.Topics.Commands.Name
 	found, err := s.admin.ListTopics(ctx, topic)
 	if err != nil {
@@ -196,10 +207,7 @@ func (s *session) stand(ctx context.Context, partitions []int32) (topicID string
 	if detail.Err != nil { // never a made-up id: it would be stored, and the true one taken for another topic's
 		return "", nil, fmt.Errorf("ask for the id of topic %s: %w", topic, detail.Err)
 	}
-	topicID = TopicName(detail.ID)
-	positions, err = s.store.Positions(ctx, topicID, partitions)
-	s.setHealth("postgres", err)
-	return topicID, positions, err
+	return TopicName(detail.ID), detail.Partitions, nil
 }
 
 // Start is where a partition begins, and up to where it is published; committed is -1 if the group has no offset. Below

@@ -221,14 +221,13 @@ func (s *session) outlast(ctx context.Context, waits []dependency, standing map[
 	if !old {
 		return nil
 	}
-	topic := s.config.Topics.Commands.Name
-	found, err := s.admin.ListTopics(ctx, topic)
-	if err = errors.Join(err, found[topic].Err); err != nil {
-		return fmt.Errorf("ask for the partitions of topic %s: %w", topic, err)
+	id, partitions, err := s.commandsTopic(ctx)
+	if err != nil {
+		return err
 	}
 	for p, at := range standing {
-		if _, has := found[topic].Partitions[p]; !has {
-			at.TopicID = TopicName(found[topic].ID)
+		if _, has := partitions[p]; !has {
+			at.TopicID = id
 			standing[p] = at
 		}
 	}
