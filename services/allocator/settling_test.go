@@ -21,16 +21,19 @@ import (
 
 func oneSession(c *allocator.Config) { c.Sessions = 1 }
 
-// transactionalID is the id of the only session of the installation.
-func (b *bench) transactionalID() string { return b.config.Kafka.TopicPrefix + ".allocator.test.0" }
+// transactionalIDs are those of the only session of the installation, which has its transactions in turn.
+func (b *bench) transactionalIDs() [2]string {
+	id := b.config.Kafka.TopicPrefix + ".allocator.test.0"
+	return [2]string{id, id + "/2"}
+}
 
-// earlierLife makes a transaction of the allocator's id with an event on one partition, and ends it; and appends another
+// earlierLife makes a transaction of an id of the allocator's with an event on one partition, and ends it; and appends another
 // event to another partition, which the transaction's markers do not reach: what a broker leaves behind that dies
 // between noting the outcome and writing the markers, and forgets the rest of them.
-func (b *bench) earlierLife(outcome kgo.TransactionEndTry, ended, forgotten int32) {
+func (b *bench) earlierLife(id string, outcome kgo.TransactionEndTry, ended, forgotten int32) {
 	b.t.Helper()
 	ctx := b.t.Context()
-	client, err := kgo.NewClient(append(b.config.Kafka.Opts("earlier"), kgo.TransactionalID(b.transactionalID()),
+	client, err := kgo.NewClient(append(b.config.Kafka.Opts("earlier"), kgo.TransactionalID(id),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
 	require.NoError(b.t, err)
 	defer client.Close()
@@ -66,7 +69,7 @@ func (b *bench) earlierLife(outcome kgo.TransactionEndTry, ended, forgotten int3
 	rt := kmsg.NewProduceRequestTopic()
 	rt.Topic, rt.Partitions = b.topics.Events.Name, append(rt.Partitions, rp)
 	req := kmsg.NewPtrProduceRequest()
-	req.TransactionID, req.Acks, req.TimeoutMillis, req.Topics = kmsg.StringPtr(b.transactionalID()), -1, 5000, append(req.Topics, rt)
+	req.TransactionID, req.Acks, req.TimeoutMillis, req.Topics = kmsg.StringPtr(id), -1, 5000, append(req.Topics, rt)
 	before := kversion.Stable()
 	before.SetMaxKeyVersion(int16(kmsg.Produce), 11) // from 12 on, a produce adds its partition to the transaction
 	old, err := kgo.NewClient(append(b.config.Kafka.Opts("earlier"), kgo.MaxVersions(before))...)
@@ -85,13 +88,15 @@ func (b *bench) earlierLife(outcome kgo.TransactionEndTry, ended, forgotten int3
 // became, whatever the next one does, and hides nothing for ever.
 func TestATransactionThatTheBrokerForgotToEndOnApacheKafka(t *testing.T) {
 	for name, c := range map[string]struct {
+		producer  int
 		outcome   kgo.TransactionEndTry
 		elsewhere bool // no later event comes to the partition
 		want      []string
 	}{
-		"committed": {kgo.TryCommit, true, []string{"ended", "forgotten"}},
+		"committed":                       {0, kgo.TryCommit, true, []string{"ended", "forgotten"}},
+		"committed by the other producer": {1, kgo.TryCommit, true, []string{"ended", "forgotten"}},
 		// The marker of the next commit would make it visible.
-		"aborted": {kgo.TryAbort, false, nil},
+		"aborted": {0, kgo.TryAbort, false, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := onKafka(t)
@@ -102,7 +107,7 @@ func TestATransactionThatTheBrokerForgotToEndOnApacheKafka(t *testing.T) {
 			if c.elsewhere {
 				forgotten = (partition + 2) % 12
 			}
-			b.earlierLife(c.outcome, (partition+1)%12, forgotten)
+			b.earlierLife(b.transactionalIDs()[c.producer], c.outcome, (partition+1)%12, forgotten)
 			stop := b.start(oneSession)
 			defer stop()
 			var got []string
@@ -125,14 +130,15 @@ func TestATransactionThatTheBrokerForgotToEndOnApacheKafka(t *testing.T) {
 func TestARunningSessionSettlesItsLastTransaction(t *testing.T) {
 	b := onKfake(t)
 	var armed, preparing, cut, lost, forgotten, added, mended atomic.Bool
+	var id atomic.Value // of the producer that it happens to
 	var producer, epoch atomic.Int64
 	b.fake.ControlKey(int16(kmsg.DescribeTransactions), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		b.fake.KeepControl()
-		if !preparing.Load() && !forgotten.Load() {
+		if asked := req.(*kmsg.DescribeTransactionsRequest).TransactionalIDs[0]; !preparing.Load() && !forgotten.Load() || asked != id.Load() {
 			return nil, nil, false
 		}
 		st := kmsg.NewDescribeTransactionsResponseTransactionState()
-		st.TransactionalID, st.State, st.ProducerID = b.transactionalID(), "PrepareCommit", producer.Load()
+		st.TransactionalID, st.State, st.ProducerID = id.Load().(string), "PrepareCommit", producer.Load()
 		if forgotten.Load() {
 			st.State, st.ProducerEpoch = "CompleteCommit", int16(epoch.Load())
 		}
@@ -186,6 +192,8 @@ func TestARunningSessionSettlesItsLastTransaction(t *testing.T) {
 		b.fake.KeepControl()
 		end := req.(*kmsg.EndTxnRequest)
 		if armed.CompareAndSwap(true, false) {
+			id.Store(end.TransactionalID)
+			producer.Store(end.ProducerID)
 			epoch.Store(int64(end.ProducerEpoch))
 			if end.Version >= 5 { // which raises it
 				epoch.Add(1)
@@ -205,9 +213,6 @@ func TestARunningSessionSettlesItsLastTransaction(t *testing.T) {
 	b.start(oneSession)
 	b.send(all[:2]...)
 	b.events(2)
-	described, err := b.adm.DescribeTransactions(t.Context(), b.transactionalID())
-	require.NoError(t, err)
-	producer.Store(described[b.transactionalID()].ProducerID)
 	armed.Store(true)
 	b.send(all[2:4]...)
 	b.events(4) // published, and taken for one that still waits for its markers

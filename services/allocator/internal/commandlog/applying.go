@@ -22,7 +22,7 @@ func (s *session) apply(ctx context.Context, p *polled, generation int32) error 
 	s.mu.Lock()
 	position := p.state.position
 	s.mu.Unlock()
-	if _, now := s.kafka.Client().GroupMetadata(); now != generation {
+	if _, now := s.kafka.GroupMetadata(); now != generation {
 		return fmt.Errorf("%w: the group moved on since the poll", errStale)
 	}
 	working, cancel := s.grace(ctx) // a stop lets the running transaction finish
@@ -68,7 +68,7 @@ func (s *session) apply(ctx context.Context, p *polled, generation int32) error 
 			return ctx.Err()
 		case <-time.After(pause):
 		}
-		if _, now := s.kafka.Client().GroupMetadata(); now != generation {
+		if _, now := s.kafka.GroupMetadata(); now != generation {
 			return fmt.Errorf("%w: the group moved on while Postgres was not to be had", errStale)
 		}
 	}
@@ -157,7 +157,7 @@ func (s *session) stop(partition int32, reason error) {
 
 // assigned are the partitions that this member has now, sorted: the client forgets those that it lost.
 func (s *session) assigned() []int32 {
-	return slices.Sorted(maps.Keys(s.kafka.Client().CommittedOffsets()[s.config.Topics.Commands.Name]))
+	return slices.Sorted(maps.Keys(s.kafka.CommittedOffsets()[s.config.Topics.Commands.Name]))
 }
 
 // idle looks for a restored database while there is nothing to do, so that the commands which the backup lacks are
@@ -169,8 +169,11 @@ func (s *session) idle(ctx context.Context) error {
 	settling, cancel := context.WithTimeout(ctx, lagTimeout)
 	defer cancel()
 	// Whatever else went wrong here goes wrong again before the next transaction, and is said then.
-	if err := s.settled(settling); errors.Is(err, errLeftOpen) {
-		return err
+	s.settling.Wait()
+	for _, p := range s.producers {
+		if err := s.awaitMarkers(settling, p, false); errors.Is(err, errLeftOpen) {
+			return err
+		}
 	}
 	s.trim(ctx)
 	partitions := s.assigned()
@@ -205,7 +208,7 @@ func (s *session) idle(ctx context.Context) error {
 // poll is taken, and may be in the next one by then: that one is taken for the lost one. Where no commands come, nothing else
 // would show that it is not, so the group is asked who is in it.
 func (s *session) joined(ctx context.Context) bool {
-	member, generation := s.kafka.Client().GroupMetadata()
+	member, generation := s.kafka.GroupMetadata()
 	if generation != s.lostGeneration {
 		return true
 	}

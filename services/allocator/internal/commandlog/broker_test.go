@@ -28,7 +28,7 @@ func onKfake(t *testing.T) (*session, *kfake.Cluster) {
 		kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"}))
 	require.NoError(t, err)
 	t.Cleanup(fake.Close)
-	kafka, err := kgo.NewGroupTransactSession(kgo.SeedBrokers(fake.ListenAddrs()...), kgo.ConsumerGroup("g"), kgo.TransactionalID("t"),
+	kafka, err := kgo.NewClient(kgo.SeedBrokers(fake.ListenAddrs()...), kgo.ConsumerGroup("g"), kgo.DisableAutoCommit(),
 		kgo.ConsumeTopics(set.Commands.Name), kgo.MaxDecompressBatchBytes(inflateMax), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.ConsumeStartOffset(kgo.NewOffset().At(0).WithEpoch(-1)), kgo.ConsumeResetOffset(kgo.NoResetOffset())) // as adjust says
 	require.NoError(t, err)
@@ -37,11 +37,17 @@ func onKfake(t *testing.T) (*session, *kfake.Cluster) {
 	require.NoError(t, err)
 	log := slog.New(slog.DiscardHandler)
 	s := &session{
-		Worker: New(Config{Topics: set, Group: "g", TransactionalID: "t", GracePeriod: time.Minute, TransactionTimeout: time.Minute}, []Lane{{Applier: applier}}, kadm.NewClient(kafka.Client()),
+		Worker: New(Config{Topics: set, Group: "g", TransactionalID: "t", GracePeriod: time.Minute, TransactionTimeout: time.Minute}, []Lane{{Applier: applier}}, kadm.NewClient(kafka),
 			&admin.Health{}, NewMetrics(prometheus.NewRegistry()), noop.NewTracerProvider().Tracer(""), log),
 		kafka: kafka, parts: map[int32]*part{0: {applied: unknown}}, paused: map[int32]bool{}, waits: map[int32]*wait{},
 		elsewhere: map[int32]int64{}, newest: map[int32]time.Time{}, laneOf: map[int32]int{}, recordsMax: 1, publishSlow: publishSlow,
 	}
+	s.config.Client = []kgo.Opt{kgo.SeedBrokers(fake.ListenAddrs()...)}
+	s.producers, err = s.newProducers(t.Context(), &s.cuts)
+	require.NoError(t, err)
+	t.Cleanup(s.producers.close)
+	s.groupAddedByOffsets, err = groupAddedByOffsets(t.Context(), kafka)
+	require.NoError(t, err)
 	require.Eventually(t, func() bool { return len(s.assigned()) > 0 }, 10*time.Second, time.Millisecond)
 	return s, fake
 }

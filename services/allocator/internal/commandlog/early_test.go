@@ -33,7 +33,7 @@ func unreadable(t *testing.T, commit func(context.Context) error) (*session, *kf
 	defer producer.Close()
 	require.NoError(t, producer.ProduceSync(t.Context(), &kgo.Record{Topic: s.config.Topics.Commands.Name, Value: []byte("not JSON")}).FirstErr())
 	s.parts[0], s.recordsMax = &part{topicID: commandsID(t, s)}, 10
-	_, generation := s.kafka.Client().GroupMetadata()
+	_, generation := s.kafka.GroupMetadata()
 	return s, fake, pollOne(t, s), generation
 }
 
@@ -142,7 +142,7 @@ func TestEventsOfWhatIsRefusedAreTakenBack(t *testing.T) {
 func TestWhatCannotBeSentIsCommittedAndGoesTheLongWay(t *testing.T) {
 	commits := 0
 	s, _, polls, generation := unreadable(t, func(context.Context) error { commits++; return nil })
-	require.NoError(t, s.kafka.Begin()) // so that none can be begun
+	require.NoError(t, s.producers[0].client.BeginTransaction()) // so that none can be begun
 	done, open, err := s.applyTogether(t.Context(), polls, generation)
 	require.NoError(t, err)
 	require.False(t, done)

@@ -32,7 +32,7 @@ func (s *session) fetchErrors(ctx context.Context, fetches kgo.Fetches) {
 		case len(t.Records) > 0:
 			// Of what came before the fault; it comes again with nothing before it.
 		case errors.As(err, &group):
-			_, s.lostGeneration = s.kafka.Client().GroupMetadata()
+			_, s.lostGeneration = s.kafka.GroupMetadata()
 			err = fmt.Errorf("joining the consumer group in Kafka again: %w", kafkaclient.Explain(err))
 			s.health.Set(s.name, err)
 			s.log.Warn("out of the consumer group", "error", err)

@@ -104,10 +104,10 @@ const restShare = 3
 func (s *session) fetch(ctx context.Context) (fetched, since kgo.Fetches) {
 	waiting, cancel := context.WithTimeout(ctx, s.pollMax())
 	defer cancel()
-	atHand := s.kafka.Client().BufferedFetchRecords() > 0
+	atHand := s.kafka.BufferedFetchRecords() > 0
 	fetched = s.kafka.PollRecords(waiting, s.recordsMax)
 	left := s.recordsMax - fetched.NumRecords()
-	if rest := int(s.kafka.Client().BufferedFetchRecords()); left <= 0 && rest <= s.recordsMax/restShare {
+	if rest := int(s.kafka.BufferedFetchRecords()); left <= 0 && rest <= s.recordsMax/restShare {
 		atHand, left = rest > 0, rest
 	}
 	if !atHand || left <= 0 {

@@ -45,7 +45,7 @@ func TestOthersOpenTransactionsAreNoFault(t *testing.T) {
 }
 
 // Whether the last transaction has all its markers is asked while the next commands are waited for, so that nothing waits for the
-// answer.
+// answer. The next one is the other producer's.
 func TestTheLastTransactionIsSettledBesidePolling(t *testing.T) {
 	s, fake := onKfake(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -57,14 +57,15 @@ func TestTheLastTransactionIsSettledBesidePolling(t *testing.T) {
 		cancel() // the polling, for which nothing comes
 		return nil, nil, false
 	})
-	_, generation := s.kafka.Client().GroupMetadata()
+	_, generation := s.kafka.GroupMetadata()
 	s.parts[0] = &part{applied: 3, published: 3}
 	first := &polled{partition: 0, state: s.parts[0], next: 3}
 	require.NoError(t, s.publish(t.Context(), newQueue([]piece{{poll: first, next: 3}}), generation))
-	require.True(t, s.last.pending)
+	require.True(t, s.producers[0].last.pending)
+	require.Equal(t, 1, s.turn)
 	require.Zero(t, asked.Load(), "there was none before")
 	require.NoError(t, s.step(ctx))
 	s.settling.Wait()
-	require.False(t, s.last.pending, "before the next one begins")
+	require.False(t, s.producers[0].last.pending, "before the next one is committed")
 	require.Positive(t, asked.Load())
 }

@@ -12,7 +12,7 @@ import (
 // session is one membership of the group and everything that is believed during it.
 type session struct {
 	*Worker
-	kafka *kgo.GroupTransactSession
+	kafka *kgo.Client
 
 	mu    sync.Mutex // guards parts and what they point to against adjust
 	parts map[int32]*part
@@ -23,10 +23,15 @@ type session struct {
 	failed int             // polls in a row that could not read commands
 	logged time.Time       // when that was last logged
 
-	cuts cuts   // connections lost
-	last ending // the last transaction; not to be touched while it is settled beside
+	producers pair
+	turn      int       // of the producers, whose transaction is the next
+	begun     *producer // whose transaction is open; nil = none is
+	cuts      cuts      // connections lost
 
 	settling sync.WaitGroup // of settleBeside
+	offering sync.WaitGroup // of the open transaction: its records and the group's offsets are on their way
+
+	groupAddedByOffsets bool // see there
 
 	publishSlow time.Duration // see nameWait
 
@@ -63,7 +68,7 @@ const (
 func (s *session) step(ctx context.Context) error {
 	// Read before the poll: if the group moves on in between, the records may belong to an older membership than
 	// this generation says, never to a newer one, and the commit below is refused for either.
-	_, generation := s.kafka.Client().GroupMetadata()
+	_, generation := s.kafka.GroupMetadata()
 	s.seen(generation)
 	if err := s.checkHalts(ctx); err != nil {
 		return err
@@ -160,7 +165,7 @@ func (s *session) positionOf(partition int32) int64 {
 // pause makes the client leave a halted or parked partition alone.
 func (s *session) pause(partition int32) {
 	s.paused[partition] = true
-	s.kafka.Client().PauseFetchPartitions(map[string][]int32{s.config.Topics.Commands.Name: {partition}})
+	s.kafka.PauseFetchPartitions(map[string][]int32{s.config.Topics.Commands.Name: {partition}})
 }
 
 // resume ends the pause of partitions that are neither halted nor parked any more, or were assigned anew since they were:
@@ -171,7 +176,7 @@ func (s *session) resume() {
 	for partition := range s.paused {
 		if state := s.parts[partition]; state != nil && !state.halted && !s.parked(partition) {
 			delete(s.paused, partition)
-			s.kafka.Client().ResumeFetchPartitions(map[string][]int32{s.config.Topics.Commands.Name: {partition}})
+			s.kafka.ResumeFetchPartitions(map[string][]int32{s.config.Topics.Commands.Name: {partition}})
 		}
 	}
 }

@@ -21,7 +21,7 @@ import (
 // A batch with a wrong checksum, as a disk may have it, comes with the records before it. They are decided first: halted
 // at once, the partition would be left where they begin, and to skip the batch would skip them too.
 func TestTheRecordsBeforeAnUnreadableBatchAreNotHalted(t *testing.T) {
-	kafka, err := kgo.NewGroupTransactSession(kgo.ConsumerGroup("g"), kgo.TransactionalID("t"), kgo.SeedBrokers("127.0.0.1:1"))
+	kafka, err := kgo.NewClient(kgo.ConsumerGroup("g"), kgo.SeedBrokers("127.0.0.1:1"))
 	require.NoError(t, err)
 	defer kafka.Close()
 	set := topics.Declared("t")
@@ -54,7 +54,7 @@ func TestAPollHasWhatCameSince(t *testing.T) {
 		require.NoError(t, producer.ProduceSync(t.Context(), &kgo.Record{Topic: commands, Value: value}).FirstErr())
 	}
 	send(nil)
-	require.Eventually(t, func() bool { return s.kafka.Client().BufferedFetchRecords() == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return s.kafka.BufferedFetchRecords() == 1 }, 10*time.Second, time.Millisecond)
 	send(nil)
 	polls, err := s.poll(t.Context())
 	require.NoError(t, err)
@@ -64,7 +64,7 @@ func TestAPollHasWhatCameSince(t *testing.T) {
 	require.EqualValues(t, 2, polls[0].next)
 
 	send(nil)
-	require.Eventually(t, func() bool { return s.kafka.Client().BufferedFetchRecords() == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return s.kafka.BufferedFetchRecords() == 1 }, 10*time.Second, time.Millisecond)
 	send(make([]byte, 2*inflateMax))
 	polls, err = s.poll(t.Context())
 	require.NoError(t, err)
@@ -93,7 +93,7 @@ func TestAPollLeavesNoSmallRest(t *testing.T) {
 			producer.Produce(t.Context(), &kgo.Record{Topic: commands}, nil)
 		}
 		require.NoError(t, producer.Flush(t.Context())) // in one batch, so that one fetch has them
-		require.Eventually(t, func() bool { return s.kafka.Client().BufferedFetchRecords() == int64(all) }, 10*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return s.kafka.BufferedFetchRecords() == int64(all) }, 10*time.Second, time.Millisecond)
 		for _, n := range expected {
 			polls, err := s.poll(t.Context())
 			require.NoError(t, err)
@@ -118,7 +118,7 @@ func TestALostLogIsHeededBeforeWhatFollowsIt(t *testing.T) {
 	require.Empty(t, s.suspects(), "it may have gone to another member")
 
 	s.heed(t.Context(), nil, since(&kgo.ErrGroupSession{Err: kerr.UnknownMemberID}))
-	_, generation := s.kafka.Client().GroupMetadata()
+	_, generation := s.kafka.GroupMetadata()
 	require.Equal(t, generation, s.lostGeneration)
 	require.Empty(t, s.errorsSince)
 
@@ -148,7 +148,7 @@ func TestWhoIsInTheGroupAgainIsNotTakenForLost(t *testing.T) {
 	s.heed(t.Context(), nil, kgo.Fetches{{Topics: []kgo.FetchTopic{{Topic: s.config.Topics.Commands.Name, Partitions: []kgo.FetchPartition{
 		{Partition: 0, Err: &kgo.ErrGroupSession{Err: kerr.UnknownMemberID}},
 	}}}}})
-	member, generation := s.kafka.Client().GroupMetadata()
+	member, generation := s.kafka.GroupMetadata()
 	require.Equal(t, generation, s.lostGeneration)
 	require.True(t, s.joined(t.Context()), "it is in the group")
 
@@ -158,9 +158,9 @@ func TestWhoIsInTheGroupAgainIsNotTakenForLost(t *testing.T) {
 	})
 	leave := kmsg.NewPtrLeaveGroupRequest()
 	leave.Group, leave.Members = "g", []kmsg.LeaveGroupRequestMember{{MemberID: member}}
-	_, err := leave.RequestWith(t.Context(), s.kafka.Client())
+	_, err := leave.RequestWith(t.Context(), s.kafka)
 	require.NoError(t, err)
-	_, s.lostGeneration = s.kafka.Client().GroupMetadata()
+	_, s.lostGeneration = s.kafka.GroupMetadata()
 	require.False(t, s.joined(t.Context()), "it is not any more")
 }
 

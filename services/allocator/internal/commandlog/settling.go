@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -34,7 +32,6 @@ import (
 const (
 	settlePauseMin = time.Millisecond
 	settlePauseMax = 250 * time.Millisecond
-	settleSlow     = time.Second // markers that took longer may have waited for a leader, and been given up
 )
 
 // The states of a transactional id, as brokers name them.
@@ -52,23 +49,32 @@ var (
 	errOutcomeUnknown = errors.New("the broker forgot to end a Kafka transaction and does not say any more how it was to end; see DESIGN.md of the allocator, \"The broker forgets to end a transaction\"")
 )
 
-// settle brings what earlier lives of the transactional id left behind to its end, before the id is used for anything.
+// settle brings what earlier lives of the transactional ids left behind to its end, before these are used for anything.
 func (w *Worker) settle(ctx context.Context) error {
 	client, err := kgo.NewClient(w.config.Client...)
 	if err != nil {
 		return fmt.Errorf("configure the Kafka client: %w", err)
 	}
 	defer client.Close()
+	for _, id := range w.config.transactionalIDs() {
+		if err := w.settleID(ctx, client, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *Worker) settleID(ctx context.Context, client *kgo.Client, id string) error {
 	mended := false
 	for pause := settlePauseMin; ; pause = min(2*pause, settlePauseMax) {
-		last, err := w.lastTransaction(ctx)
+		last, err := w.lastTransaction(ctx, id)
 		switch {
 		case errors.Is(err, kerr.TransactionalIDNotFound):
 			return nil
 		case err != nil:
 			return err
 		case last.State == stateOngoing:
-			if err := w.takeOver(ctx, client); err != nil {
+			if err := w.takeOver(ctx, client, id); err != nil {
 				return err
 			}
 		case ended(last.State):
@@ -99,12 +105,12 @@ func ended(state string) bool {
 	return state == stateEmpty || state == stateCompleteCommit || state == stateCompleteAbort
 }
 
-func (w *Worker) lastTransaction(ctx context.Context) (kadm.DescribedTransaction, error) {
-	described, err := w.admin.DescribeTransactions(ctx, w.config.TransactionalID)
+func (w *Worker) lastTransaction(ctx context.Context, id string) (kadm.DescribedTransaction, error) {
+	described, err := w.admin.DescribeTransactions(ctx, id)
 	if err != nil {
 		return kadm.DescribedTransaction{}, fmt.Errorf("ask how the last Kafka transaction stands: %w", err)
 	}
-	last, err := described.On(w.config.TransactionalID, nil)
+	last, err := described.On(id, nil)
 	if err == nil {
 		err = last.Err
 	}
@@ -115,9 +121,9 @@ func (w *Worker) lastTransaction(ctx context.Context) (kadm.DescribedTransaction
 }
 
 // takeOver fences an earlier life of the id and has its open transaction aborted.
-func (w *Worker) takeOver(ctx context.Context, client *kgo.Client) error {
+func (w *Worker) takeOver(ctx context.Context, client *kgo.Client, id string) error {
 	req := kmsg.NewPtrInitProducerIDRequest()
-	req.TransactionalID = kmsg.StringPtr(w.config.TransactionalID)
+	req.TransactionalID = kmsg.StringPtr(id)
 	req.TransactionTimeoutMillis = int32(w.config.TransactionTimeout.Milliseconds())
 	req.ProducerID, req.ProducerEpoch = -1, -1
 	resp, err := req.RequestWith(ctx, client)
@@ -227,70 +233,3 @@ func (w *Worker) mend(ctx context.Context, client *kgo.Client, last kadm.Describ
 	}
 	return nil
 }
-
-// ending is the last transaction of a session, until it is known to have all its markers.
-type ending struct {
-	pending bool
-	cuts    int64     // connections lost before it ended
-	waiting time.Time // since when its markers are known not to be there; zero = not known
-}
-
-// settled waits until the last transaction has its markers. It is the price of a request a transaction, normally beside
-// polling: that the coordinator takes the next one proves only that it noted the last as complete. A marker is forgotten only
-// by a broker that restarts or has lost a partition's leader, so it looks no further where the connections lasted and it was
-// quick.
-func (s *session) settled(ctx context.Context) error {
-	s.settling.Wait()
-	return s.awaitMarkers(ctx)
-}
-
-func (s *session) awaitMarkers(ctx context.Context) error {
-	since := time.Now()
-	for pause := settlePauseMin; s.last.pending; pause = min(2*pause, settlePauseMax) {
-		last, err := s.lastTransaction(ctx)
-		if err != nil {
-			return err
-		}
-		switch doubt := s.cuts.Load() != s.last.cuts || !s.last.waiting.IsZero() && time.Since(s.last.waiting) > settleSlow; {
-		case !ended(last.State):
-			if s.last.waiting.IsZero() {
-				s.last.waiting = time.Now()
-			}
-		case !doubt:
-			s.last.pending = false
-			return nil
-		default:
-			left, err := s.leftOpen(ctx, last.ProducerID)
-			if err != nil {
-				return err
-			}
-			s.last.pending = left.any()
-			// Offsets are unstable also while another worker's transaction runs.
-			if len(left.partitions) > 0 || left.offsets && time.Since(since) > settleMax {
-				return errLeftOpen
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(pause):
-		}
-	}
-	return nil
-}
-
-// settleBeside asks for the markers of the last transaction while the next commands are polled, loaded and decided: the next
-// transaction then begins at once, or nearly. What goes wrong is left to that, where it goes wrong again.
-func (s *session) settleBeside(ctx context.Context) {
-	s.settling.Wait()
-	s.settling.Go(func() {
-		asking, cancel := s.grace(ctx)
-		defer cancel()
-		_ = s.awaitMarkers(asking)
-	})
-}
-
-// cuts counts lost connections to brokers. It is a hook of the client.
-type cuts struct{ atomic.Int64 }
-
-func (c *cuts) OnBrokerDisconnect(kgo.BrokerMetadata, net.Conn) { c.Add(1) }

@@ -29,14 +29,14 @@ func (state *part) watchStall(end int64) {
 func (s *session) nudge() {
 	topic := s.config.Topics.Commands.Name
 	if at := s.stalls(); len(at) > 0 { // the client is asked without mu, which its own goroutine may wait for
-		assigned := s.kafka.Client().CommittedOffsets()[topic]
+		assigned := s.kafka.CommittedOffsets()[topic]
 		maps.DeleteFunc(at, func(p int32, _ kgo.EpochOffset) bool { _, ok := assigned[p]; return !ok })
 		away := make(map[int32]kgo.EpochOffset, len(at))
 		for p, to := range at {
 			away[p] = kgo.EpochOffset{Epoch: -1, Offset: to.Offset + 1}
 		}
-		s.kafka.Client().SetOffsets(map[string]map[int32]kgo.EpochOffset{topic: away})
-		s.kafka.Client().SetOffsets(map[string]map[int32]kgo.EpochOffset{topic: at})
+		s.kafka.SetOffsets(map[string]map[int32]kgo.EpochOffset{topic: away})
+		s.kafka.SetOffsets(map[string]map[int32]kgo.EpochOffset{topic: at})
 	}
 }
 

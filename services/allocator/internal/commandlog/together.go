@@ -45,7 +45,7 @@ const (
 // before it sent them, and Postgres may be done first.
 func (s *session) applyTogether(finishing context.Context, polls []*polled, generation int32) (done bool, open *transaction, err error) {
 	parts := s.together(polls)
-	if _, now := s.kafka.Client().GroupMetadata(); len(parts) == 0 || now != generation {
+	if _, now := s.kafka.GroupMetadata(); len(parts) == 0 || now != generation {
 		return false, nil, nil
 	}
 	working, span := applying(finishing, polls...)
@@ -134,5 +134,5 @@ func (s *session) openEarly(ctx context.Context, polls []*polled, segments [][]o
 	if err != nil {
 		return nil, err
 	}
-	return s.open(ctx, queue.partitions, queue.take(s.publishedBelow), generation)
+	return s.open(ctx, queue.take(s.publishedBelow), generation)
 }

@@ -57,7 +57,7 @@ func TestWhatIsAppliedTogetherHasNoPastAnyMore(t *testing.T) {
 	s.setHealth("postgres", errPast)
 	s.setHealth(pastComponent, errPast)
 	s.earlyFrom = time.Now().Add(time.Hour)
-	_, generation := s.kafka.Client().GroupMetadata()
+	_, generation := s.kafka.GroupMetadata()
 	done, _, err := s.applyTogether(t.Context(), polls, generation)
 	require.NoError(t, err)
 	require.True(t, done)

@@ -51,7 +51,7 @@ func (s *session) await(ctx context.Context, q *queue, generation int32) (more b
 			return false, fmt.Errorf("%w: told to stop while %s", errStale, sentence(rest))
 		case <-time.After(pause):
 		}
-		if _, now := s.kafka.Client().GroupMetadata(); now != generation {
+		if _, now := s.kafka.GroupMetadata(); now != generation {
 			return false, fmt.Errorf("%w: the group moved on while %s", errStale, sentence(rest))
 		}
 		if err := s.look(ctx); err != nil && ctx.Err() == nil {

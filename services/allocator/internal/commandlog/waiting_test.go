@@ -19,7 +19,7 @@ func TestAnAbortedTransactionLeavesNoWait(t *testing.T) {
 	s.waits[0] = &wait{dependency: dependency{partition: 0, on: 1, below: 5}, since: time.Now().Add(-time.Minute)}
 	s.elsewhere[1] = 5
 	poll := &polled{partition: 0, state: s.parts[0], next: 3}
-	_, generation := s.kafka.Client().GroupMetadata()
+	_, generation := s.kafka.GroupMetadata()
 	require.NoError(t, s.publish(t.Context(), newQueue([]piece{{poll: poll, next: 3, dependsOn: map[int32]int64{1: 5}}}), generation-1))
 	require.Zero(t, s.parts[0].published)
 	require.Empty(t, s.waits)
@@ -119,7 +119,7 @@ func TestLooksAreSoonWhileSomethingMoves(t *testing.T) {
 	}
 	require.Equal(t, lookPauseMax, s.lookPause)
 	poll := &polled{partition: 0, state: s.parts[0], next: 3}
-	_, generation := s.kafka.Client().GroupMetadata()
+	_, generation := s.kafka.GroupMetadata()
 	require.NoError(t, s.publish(t.Context(), newQueue([]piece{{poll: poll, next: 3}}), generation))
 	require.NoError(t, s.look(t.Context()))
 	s.lookLater()

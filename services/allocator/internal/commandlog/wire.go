@@ -96,6 +96,12 @@ func place(topic string, partition int32, offset int64) string {
 // TopicName is how Kafka's own tools print a topic's id.
 func TopicName(id [16]byte) string { return base64.RawURLEncoding.EncodeToString(id[:]) }
 
+// topicID is the id that TopicName has printed.
+func topicID(name string) (id [16]byte) {
+	_, _ = base64.RawURLEncoding.Decode(id[:], []byte(name)) // its length is right, or the zero id is what is meant
+	return id
+}
+
 // EventRecords are the records of one command's events. An event's id is made of the command's place and its number:
 // the same in every replay, and distinct for a command that was sent twice. For the same reason the trace context is
 // the command's own: an id of a span of this process would make the events of a replay others.

@@ -24,7 +24,7 @@ import (
 type Config struct {
 	Topics             topics.Set
 	Group              string
-	TransactionalID    string // stable over restarts and unique: its next life settles what this one left open
+	TransactionalID    string // stable over restarts and unique, also with "/2" behind it: its next life settles what this one left open
 	Client             []kgo.Opt
 	PollRecordsMax     int           // commands decided together at the most, but for a small rest (see restShare)
 	SessionTimeout     time.Duration // how long a silent member keeps its partitions
@@ -33,7 +33,7 @@ type Config struct {
 	GracePeriod        time.Duration // for finishing the transaction when told to stop
 }
 
-// Worker is one member of the group with one transactional id. Run must be called once.
+// Worker is one member of the group with two producers. Run must be called once.
 type Worker struct {
 	config  Config
 	lanes   []Lane
@@ -115,12 +115,11 @@ func (w *Worker) session(ctx context.Context) error {
 		return err
 	}
 	s := &session{Worker: w, parts: make(map[int32]*part), paused: make(map[int32]bool), waits: make(map[int32]*wait), elsewhere: make(map[int32]int64), newest: make(map[int32]time.Time), laneOf: make(map[int32]int), recordsMax: w.config.PollRecordsMax, sinceMax: sinceMax, oneTransactionMax: oneTransactionMax, publishSlow: publishSlow, generation: -1, lostGeneration: -1}
-	kafka, err := kgo.NewGroupTransactSession(append(slices.Clone(w.config.Client),
+	kafka, err := kgo.NewClient(append(slices.Clone(w.config.Client),
 		kgo.WithHooks(&s.cuts),
 		kgo.ConsumerGroup(w.config.Group),
 		kgo.ConsumeTopics(w.config.Topics.Commands.Name),
-		kgo.TransactionalID(w.config.TransactionalID),
-		kgo.TransactionTimeout(w.config.TransactionTimeout),
+		kgo.DisableAutoCommit(), // transactions have them
 		kgo.SessionTimeout(w.config.SessionTimeout),
 		// Nobody has the partitions of a member that left before the others hear of it, with their next heartbeat.
 		kgo.HeartbeatInterval(w.config.SessionTimeout/20),
@@ -134,11 +133,6 @@ func (w *Worker) session(ctx context.Context) error {
 		kgo.ConsumeStartOffset(kgo.NewOffset().AtCommitted()),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.AdjustFetchOffsetsFn(s.adjust),
-		// A transaction begun right after another meets a marker that is still being written; the default pause
-		// of 20 ms would be most of the latency.
-		kgo.ConcurrentTransactionsBackoff(time.Millisecond),
-		kgo.ProducerLinger(0),
-		kgo.ProducerBatchMaxBytesFn(w.batchMaxBytes),
 	)...)
 	if err != nil {
 		return fmt.Errorf("configure the Kafka client: %w", err)
@@ -147,9 +141,14 @@ func (w *Worker) session(ctx context.Context) error {
 	defer s.releaseHalts()
 	defer s.setHealth(orderComponent, nil)
 	defer kafka.Close()
-	// Fences what is left of an earlier life of this id.
-	if _, _, err := kafka.Client().ProducerID(ctx); err != nil {
-		return fmt.Errorf("take over the transactional id: %w", err)
+	producers, err := w.newProducers(ctx, &s.cuts)
+	defer producers.close()
+	if err != nil {
+		return err
+	}
+	s.producers = producers
+	if s.groupAddedByOffsets, err = groupAddedByOffsets(ctx, kafka); err != nil {
+		return err
 	}
 	if err := s.checkTopics(ctx); err != nil {
 		return err
@@ -170,7 +169,7 @@ func (w *Worker) session(ctx context.Context) error {
 
 // checkTopics asks Kafka whether this process may do its work, which it would otherwise find out from the first command.
 func (s *session) checkTopics(ctx context.Context) error {
-	return kafkaclient.Check(ctx, s.kafka.Client(), map[string]kadm.ACLOperation{
+	return kafkaclient.Check(ctx, s.kafka, map[string]kadm.ACLOperation{
 		s.config.Topics.Commands.Name: kadm.OpRead, s.config.Topics.Events.Name: kadm.OpWrite, s.config.Topics.DeadLetters.Name: kadm.OpWrite,
 	})
 }
