@@ -99,6 +99,8 @@ func (s *session) step(ctx context.Context) error {
 func (s *session) through(ctx context.Context, polls []*polled, generation int32) error {
 	finishing, cancel := s.grace(ctx) // a stop lets the running transactions finish
 	defer cancel()
+	// What is cut off may reach the broker behind the abort that follows, and pass there for the next transaction's.
+	defer s.offering.Wait()
 	start := time.Now()
 	open, err := s.applyAll(finishing, ctx, polls, generation)
 	if err != nil {

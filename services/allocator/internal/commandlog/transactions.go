@@ -259,7 +259,7 @@ func (s *session) endTransaction(ctx context.Context, client *kgo.Client, want k
 // Elsewhere it is added before.
 func groupAddedByOffsets(ctx context.Context, client *kgo.Client) (bool, error) {
 	req := kmsg.NewPtrApiVersionsRequest()
-	req.ClientSoftwareName, req.ClientSoftwareVersion = "kgo", "1"
+	req.ClientSoftwareName, req.ClientSoftwareVersion = "lotline", "1"
 	resp, err := req.RequestWith(ctx, client)
 	if err == nil {
 		err = kerr.ErrorForCode(resp.ErrorCode)

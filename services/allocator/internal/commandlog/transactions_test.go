@@ -2,6 +2,7 @@ package commandlog
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/lotline/lotline/services/allocator/internal/apply"
 	"github.com/lotline/lotline/services/allocator/internal/outbox"
 )
 
@@ -139,6 +141,42 @@ func TestOffsetsThatAreRefused(t *testing.T) {
 			require.Equal(t, 1, deadLetters(t, s, fake, kgo.ReadCommitted(), soon))
 		})
 	}
+}
+
+// Postgres refuses a poll while the broker is about to take its offsets. They are not cut off: a request that is may come to the broker
+// after the abort.
+func TestOffsetsAreNotCutOff(t *testing.T) {
+	s, fake, polls, generation := unreadable(t, func(context.Context) error { return apply.ErrRefused })
+	came, taken := make(chan struct{}), make(chan struct{})
+	take := sync.OnceFunc(func() { close(taken) })
+	defer take()
+	fake.ControlKey(int16(kmsg.TxnOffsetCommit), func(kmsg.Request) (kmsg.Response, error, bool) {
+		fake.SleepControl(func() {
+			close(came)
+			<-taken
+		})
+		return nil, nil, false
+	})
+	through := make(chan error, 1)
+	go func() { through <- s.through(t.Context(), polls, generation) }()
+	const early = "the poll was given up while its offsets were on their way"
+	select {
+	case <-through:
+		require.Fail(t, early)
+	case <-came:
+	}
+	select {
+	case <-through:
+		require.Fail(t, early)
+	case <-time.After(shut):
+	}
+	cuts := s.cuts.Load()
+	take()
+	err := <-through
+	require.ErrorIs(t, err, errStale)
+	require.NoError(t, s.giveUp(t.Context(), err))
+	require.Equal(t, cuts, s.cuts.Load())
+	require.EqualValues(t, -1, committedOffset(t, s))
 }
 
 // A poll of which everything is published moves only the group's offsets, without a transaction, under the generation that it was
