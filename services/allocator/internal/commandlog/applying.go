@@ -169,7 +169,7 @@ func (s *session) idle(ctx context.Context) error {
 	settling, cancel := context.WithTimeout(ctx, lagTimeout)
 	defer cancel()
 	// Whatever else went wrong here goes wrong again before the next transaction, and is said then.
-	s.settling.Wait()
+	s.settleNoLonger()
 	for _, p := range s.producers {
 		if err := s.awaitMarkers(settling, p, false); errors.Is(err, errLeftOpen) {
 			return err

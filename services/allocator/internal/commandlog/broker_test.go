@@ -43,11 +43,12 @@ func onKfake(t *testing.T) (*session, *kfake.Cluster) {
 		elsewhere: map[int32]int64{}, newest: map[int32]time.Time{}, laneOf: map[int32]int{}, recordsMax: 1, publishSlow: publishSlow,
 	}
 	s.config.Client = []kgo.Opt{kgo.SeedBrokers(fake.ListenAddrs()...)}
-	s.producers, err = s.newProducers(t.Context(), &s.cuts)
-	require.NoError(t, err)
-	t.Cleanup(s.producers.close)
+	s.stopSettling = func() {}
 	s.groupAddedByOffsets, err = groupAddedByOffsets(t.Context(), kafka)
 	require.NoError(t, err)
+	s.producers, err = s.newProducers(t.Context(), s.groupAddedByOffsets, &s.cuts)
+	require.NoError(t, err)
+	t.Cleanup(s.producers.close)
 	require.Eventually(t, func() bool { return len(s.assigned()) > 0 }, 10*time.Second, time.Millisecond)
 	return s, fake
 }

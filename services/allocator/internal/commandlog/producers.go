@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 )
 
 // producer makes transactions. A session has two, whose turn comes one after the other: a transaction that is ended has its
@@ -33,10 +35,16 @@ type pair [2]*producer
 // inTurn are the producer whose transaction is open, or the next, and the other one.
 func (s *session) inTurn() (mine, other *producer) { return s.producers[s.turn], s.producers[1-s.turn] }
 
-// newProducers makes them, which fences what is left of an earlier life of their ids. The caller closes them, also after an error.
-func (w *Worker) newProducers(ctx context.Context, hook kgo.Hook) (made pair, err error) {
+// newProducers makes them, which fences what is left of an earlier life of their ids. Where the cluster does not add a group to a
+// transaction by itself, they do not speak as if it did. The caller closes them, also after an error.
+func (w *Worker) newProducers(ctx context.Context, groupAddedByOffsets bool, hook kgo.Hook) (made pair, err error) {
+	versions := kversion.Stable() // as by default
+	if !groupAddedByOffsets {
+		versions.SetMaxKeyVersion(int16(kmsg.TxnOffsetCommit), 4)
+	}
 	for i, id := range w.config.transactionalIDs() {
 		client, err := kgo.NewClient(append(slices.Clone(w.config.Client),
+			kgo.MaxVersions(versions),
 			kgo.WithHooks(hook),
 			kgo.TransactionalID(id),
 			kgo.TransactionTimeout(w.config.TransactionTimeout),
@@ -86,18 +94,27 @@ func (s *session) settled(ctx context.Context) error {
 	if err := s.awaitMarkers(ctx, mine, false); err != nil || s.cuts.Load() == other.last.cuts {
 		return err
 	}
-	s.settling.Wait()
+	s.settleNoLonger()
 	return s.awaitMarkers(ctx, other, false)
 }
 
 // settledBefore waits until a transaction that is open may be committed: the one before it, which is the other producer's, has its
-// markers. So there are never two that lack some: the group's offsets are those of the later one, and a broker can forget markers of
-// one only.
-func (s *session) settledBefore(ctx context.Context) error {
+// markers. So there are never two commits that lack some: the group's offsets are those of the later one, and a broker can forget
+// markers of one only. What is open hides what follows it from consumers, as long as it takes: as for Postgres, half of the time after
+// which the broker would end it, and then it is aborted.
+func (s *session) settledBefore(ctx context.Context, opened time.Time) error {
 	defer s.nameWait()()
+	waiting, cancel := context.WithDeadline(ctx, opened.Add(s.config.TransactionTimeout/2))
+	defer cancel()
+	asked := context.AfterFunc(waiting, s.stopSettling)
 	s.settling.Wait()
+	asked()
 	_, other := s.inTurn()
-	return s.awaitMarkers(ctx, other, true)
+	err := s.awaitMarkers(waiting, other, true)
+	if err != nil && waiting.Err() != nil && ctx.Err() == nil {
+		return errInDoubt
+	}
+	return err
 }
 
 // errInDoubt is of markers that a broker may have forgotten, which is not looked into while another transaction is open: its offsets
@@ -145,16 +162,23 @@ func (s *session) awaitMarkers(ctx context.Context, p *producer, open bool) erro
 // settleBeside asks for the markers of the last transaction while the next commands are polled, decided and sent: that is then
 // committed at once, or nearly. What goes wrong is left to that, where it goes wrong again.
 func (s *session) settleBeside(ctx context.Context) {
-	s.settling.Wait()
+	s.settleNoLonger()
 	_, other := s.inTurn()
+	asking, cancel := s.grace(ctx)
+	s.stopSettling = cancel
 	s.settling.Go(func() {
-		asking, cancel := s.grace(ctx)
 		defer cancel()
 		if other.last.pending {
 			time.Sleep(settleFirst)
 		}
 		_ = s.awaitMarkers(asking, other, true)
 	})
+}
+
+// settleNoLonger ends what settleBeside began.
+func (s *session) settleNoLonger() {
+	s.stopSettling()
+	s.settling.Wait()
 }
 
 // cuts counts lost connections to brokers. It is a hook of the client.

@@ -73,16 +73,16 @@ func (s *session) backOff(ctx context.Context) {
 	}
 }
 
-// upTo is what a commit of the pieces moves the group's offsets to; never below what is published already, for after a
+// upTo is what a commit of the pieces moves the group's offsets to, and in the topic of which id; never below what is published already, for after a
 // restore positions are lower than that.
-func (s *session) upTo(ready []piece) map[int32]int64 {
+func (s *session) upTo(ready []piece) (topicID string, offsets map[int32]int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	offsets := make(map[int32]int64, len(s.parts))
+	offsets = make(map[int32]int64, len(ready))
 	for i := range ready {
 		offsets[ready[i].poll.partition] = max(ready[i].next, ready[i].poll.state.published)
 	}
-	return offsets
+	return ready[0].poll.state.topicID, offsets // all are of one: see readable
 }
 
 // publishedBelow is the offset below which a partition's events are known to be visible, whoever has the partition.

@@ -28,8 +28,9 @@ type session struct {
 	begun     *producer // whose transaction is open; nil = none is
 	cuts      cuts      // connections lost
 
-	settling sync.WaitGroup // of settleBeside
-	offering sync.WaitGroup // of the open transaction: its records and the group's offsets are on their way
+	settling     sync.WaitGroup // of settleBeside, which stopSettling ends
+	stopSettling context.CancelFunc
+	offering     sync.WaitGroup // of the open transaction: its records and the group's offsets are on their way
 
 	groupAddedByOffsets bool // see there
 
@@ -99,7 +100,7 @@ func (s *session) step(ctx context.Context) error {
 func (s *session) through(ctx context.Context, polls []*polled, generation int32) error {
 	finishing, cancel := s.grace(ctx) // a stop lets the running transactions finish
 	defer cancel()
-	// What is cut off may reach the broker behind the abort that follows, and pass there for the next transaction's.
+	// What is cut off may reach the broker behind the abort that follows, and an older cluster would begin another transaction with it.
 	defer s.offering.Wait()
 	start := time.Now()
 	open, err := s.applyAll(finishing, ctx, polls, generation)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -28,6 +29,7 @@ import (
 //	the transaction is committed: B begins at 10. Or this process dies, and it is aborted: B begins at 0, and finds 0..9 in the outbox
 type transaction struct {
 	by         *producer
+	opened     time.Time
 	generation int32 // of the group, when what it publishes was polled
 	ready      []piece
 	records    int
@@ -52,7 +54,7 @@ func (s *session) open(ctx context.Context, ready []piece, generation int32) (*t
 		t.drop(err)
 		return nil, fmt.Errorf("begin the Kafka transaction: %w", err)
 	}
-	s.begun, t.by = by, by
+	s.begun, t.by, t.opened = by, by, time.Now()
 	for i := range ready {
 		t.records += len(ready[i].records)
 		for _, r := range ready[i].records {
@@ -105,8 +107,9 @@ func (s *session) addOffsets(ctx context.Context, t *transaction) error {
 	req.TransactionalID, req.ProducerID, req.ProducerEpoch = t.by.id, id, epoch
 	req.Group, req.MemberID, req.Generation = s.config.Group, member, t.generation
 	topic := kmsg.NewTxnOffsetCommitRequestTopic()
-	topic.Topic, topic.TopicID = s.config.Topics.Commands.Name, topicID(t.ready[0].poll.state.topicID)
-	for partition, offset := range s.upTo(t.ready) {
+	topicName, offsets := s.upTo(t.ready)
+	topic.Topic, topic.TopicID = s.config.Topics.Commands.Name, topicID(topicName)
+	for partition, offset := range offsets {
 		p := kmsg.NewTxnOffsetCommitRequestTopicPartition()
 		p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = partition, offset, -1, &member
 		topic.Partitions = append(topic.Partitions, p)
@@ -138,7 +141,7 @@ func (s *session) commit(finishing, ctx context.Context, t *transaction) (commit
 	s.aborts = 0
 	s.setHealth("publishing", nil)
 	if err = t.refused; err == nil {
-		err = s.settledBefore(finishing)
+		err = s.settledBefore(finishing, t.opened)
 	}
 	if err == nil && t.records == 0 {
 		err = s.commitOffsets(finishing, t)
@@ -157,9 +160,10 @@ func (s *session) commit(finishing, ctx context.Context, t *transaction) (commit
 // commitOffsets commits the offsets of a transaction that publishes nothing, all of it being published: the client ends none that it
 // knows of no record in.
 func (s *session) commitOffsets(ctx context.Context, t *transaction) (err error) {
-	offsets := make(map[int32]kgo.EpochOffset, len(t.ready))
-	for partition, offset := range s.upTo(t.ready) {
-		offsets[partition] = kgo.EpochOffset{Epoch: -1, Offset: offset}
+	positions := make(map[int32]kgo.EpochOffset, len(t.ready))
+	_, offsets := s.upTo(t.ready)
+	for partition, offset := range offsets {
+		positions[partition] = kgo.EpochOffset{Epoch: -1, Offset: offset}
 	}
 	ctx = kgo.PreCommitFnContext(ctx, func(req *kmsg.OffsetCommitRequest) error {
 		if req.Generation != t.generation {
@@ -167,7 +171,7 @@ func (s *session) commitOffsets(ctx context.Context, t *transaction) (err error)
 		}
 		return nil
 	})
-	s.kafka.CommitOffsetsSync(ctx, map[string]map[int32]kgo.EpochOffset{s.config.Topics.Commands.Name: offsets},
+	s.kafka.CommitOffsetsSync(ctx, map[string]map[int32]kgo.EpochOffset{s.config.Topics.Commands.Name: positions},
 		func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, failed error) {
 			if err = failed; err != nil {
 				return
@@ -195,7 +199,7 @@ func comesAgain(err error) bool {
 // ctx must be one of grace: an end that is cut off leaves the client unusable.
 func (s *session) end(ctx context.Context, want kgo.TransactionEndTry, done []piece) (committed bool, err error) {
 	s.offering.Wait()
-	s.settling.Wait()
+	s.settleNoLonger()
 	if p := s.begun; p != nil {
 		p.last = ending{pending: true, cuts: s.cuts.Load()}
 		s.begun, s.turn = nil, 1-s.turn

@@ -20,12 +20,15 @@ import (
 // nothing is a store's commit.
 func nothing(context.Context) error { return nil }
 
-// counted counts the requests of a kind that come to the broker.
-func counted(fake *kfake.Cluster, kind kmsg.Key) *atomic.Int32 {
+// counted counts the requests of a kind that come to the broker, and looks at them.
+func counted(fake *kfake.Cluster, kind kmsg.Key, look ...func(kmsg.Request)) *atomic.Int32 {
 	var n atomic.Int32
-	fake.ControlKey(kind.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
+	fake.ControlKey(kind.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		fake.KeepControl()
 		n.Add(1)
+		for _, l := range look {
+			l(req)
+		}
 		return nil, nil, false
 	})
 	return &n
@@ -75,15 +78,19 @@ func TestOffsetsAreOnTheirWayWhileTheyAreCommitted(t *testing.T) {
 				require.NoError(t, err)
 				require.NoError(t, kerr.ErrorForCode(resp.ErrorCode))
 				s.producers.close()
-				s.producers, err = s.newProducers(t.Context(), &s.cuts)
+				s.groupAddedByOffsets, err = groupAddedByOffsets(t.Context(), s.kafka)
+				require.NoError(t, err)
+				s.producers, err = s.newProducers(t.Context(), s.groupAddedByOffsets, &s.cuts)
 				require.NoError(t, err)
 				t.Cleanup(s.producers.close)
 			}
-			var err error
-			s.groupAddedByOffsets, err = groupAddedByOffsets(t.Context(), s.kafka)
-			require.NoError(t, err)
 			require.Equal(t, !older, s.groupAddedByOffsets)
-			offsets, added = counted(fake, kmsg.TxnOffsetCommit), counted(fake, kmsg.AddOffsetsToTxn)
+			added = counted(fake, kmsg.AddOffsetsToTxn)
+			offsets = counted(fake, kmsg.TxnOffsetCommit, func(req kmsg.Request) {
+				if version := req.GetVersion(); older != (version <= 4) {
+					t.Errorf("version %d, of which later ones than 4 begin a transaction", version)
+				}
+			})
 			require.NoError(t, s.through(t.Context(), polls, generation))
 			require.EqualValues(t, 1, committedOffset(t, s))
 			require.EqualValues(t, 1, offsets.Load(), "they are not sent again")
@@ -112,7 +119,6 @@ func TestOffsetsThatAreRefused(t *testing.T) {
 					return nil, nil, false
 				}
 				req := kreq.(*kmsg.TxnOffsetCommitRequest)
-				require.EqualValues(t, 1, req.Topics[0].Partitions[0].Offset)
 				resp := req.ResponseKind().(*kmsg.TxnOffsetCommitResponse)
 				topic := kmsg.NewTxnOffsetCommitResponseTopic()
 				topic.Topic, topic.TopicID = req.Topics[0].Topic, req.Topics[0].TopicID
@@ -194,10 +200,8 @@ func TestOffsetsOfWhatIsPublished(t *testing.T) {
 	require.EqualValues(t, unknown, s.parts[0].applied, "it comes again")
 }
 
-// The markers of the last transaction take their time. The next is open meanwhile, with all that it publishes, and is committed once
-// they are there.
-func TestATransactionIsOpenWhileTheLastGetsItsMarkers(t *testing.T) {
-	s, fake, polls, generation := unreadable(t, nothing)
+// preparing has the broker say, while it is true, that markers are being written.
+func preparing(fake *kfake.Cluster) *atomic.Bool {
 	var preparing atomic.Bool
 	fake.ControlKey(int16(kmsg.DescribeTransactions), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		fake.KeepControl()
@@ -210,6 +214,14 @@ func TestATransactionIsOpenWhileTheLastGetsItsMarkers(t *testing.T) {
 		resp.TransactionStates = append(resp.TransactionStates, state)
 		return resp, nil, true
 	})
+	return &preparing
+}
+
+// The markers of the last transaction take their time. The next is open meanwhile, with all that it publishes, and is committed once
+// they are there.
+func TestATransactionIsOpenWhileTheLastGetsItsMarkers(t *testing.T) {
+	s, fake, polls, generation := unreadable(t, nothing)
+	preparing := preparing(fake)
 	require.NoError(t, s.through(t.Context(), polls, generation))
 	preparing.Store(true)
 	polls = another(t, s, fake)
@@ -260,4 +272,38 @@ func TestALostConnectionIsLookedIntoWhileNothingIsOpen(t *testing.T) {
 	require.False(t, s.producers[1].last.pending, "the aborted one's are there too")
 	require.EqualValues(t, 2, committedOffset(t, s))
 	require.Equal(t, 2, deadLetters(t, s, fake, kgo.ReadCommitted(), soon))
+}
+
+// The last transaction's markers do not come, as where a partition has no leader. What is open hides what follows it from consumers,
+// so it is not left open for longer than the broker would; nor where Postgres has refused it.
+func TestATransactionIsNotLeftOpenForMarkers(t *testing.T) {
+	for name, answer := range map[string]error{"committed by Postgres": nil, "refused": apply.ErrRefused} {
+		t.Run(name, func(t *testing.T) {
+			said := error(nil)
+			s, fake, polls, generation := unreadable(t, func(context.Context) error { return said })
+			preparing := preparing(fake)
+			require.NoError(t, s.through(t.Context(), polls, generation))
+			preparing.Store(true)
+			if answer == nil {
+				s.config.TransactionTimeout = shut
+			}
+			said = answer
+			s.settleBeside(t.Context())
+			polls = another(t, s, fake)
+			ended := counted(fake, kmsg.EndTxn, func(req kmsg.Request) {
+				if req.(*kmsg.EndTxnRequest).Commit {
+					t.Error("it was committed")
+				}
+			})
+			err := s.through(t.Context(), polls, generation)
+			if answer != nil {
+				require.ErrorIs(t, err, answer)
+				err = s.giveUp(t.Context(), err)
+			}
+			require.NoError(t, err)
+			require.EqualValues(t, 1, ended.Load())
+			require.True(t, preparing.Load())
+			require.EqualValues(t, 1, committedOffset(t, s))
+		})
+	}
 }

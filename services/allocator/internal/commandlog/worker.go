@@ -114,7 +114,7 @@ func (w *Worker) session(ctx context.Context) error {
 	if err := w.settle(ctx); err != nil {
 		return err
 	}
-	s := &session{Worker: w, parts: make(map[int32]*part), paused: make(map[int32]bool), waits: make(map[int32]*wait), elsewhere: make(map[int32]int64), newest: make(map[int32]time.Time), laneOf: make(map[int32]int), recordsMax: w.config.PollRecordsMax, sinceMax: sinceMax, oneTransactionMax: oneTransactionMax, publishSlow: publishSlow, generation: -1, lostGeneration: -1}
+	s := &session{Worker: w, parts: make(map[int32]*part), paused: make(map[int32]bool), waits: make(map[int32]*wait), elsewhere: make(map[int32]int64), newest: make(map[int32]time.Time), laneOf: make(map[int32]int), recordsMax: w.config.PollRecordsMax, sinceMax: sinceMax, oneTransactionMax: oneTransactionMax, publishSlow: publishSlow, generation: -1, lostGeneration: -1, stopSettling: func() {}}
 	kafka, err := kgo.NewClient(append(slices.Clone(w.config.Client),
 		kgo.WithHooks(&s.cuts),
 		kgo.ConsumerGroup(w.config.Group),
@@ -141,13 +141,12 @@ func (w *Worker) session(ctx context.Context) error {
 	defer s.releaseHalts()
 	defer s.setHealth(orderComponent, nil)
 	defer kafka.Close()
-	producers, err := w.newProducers(ctx, &s.cuts)
-	defer producers.close()
-	if err != nil {
+	if s.groupAddedByOffsets, err = groupAddedByOffsets(ctx, kafka); err != nil {
 		return err
 	}
-	s.producers = producers
-	if s.groupAddedByOffsets, err = groupAddedByOffsets(ctx, kafka); err != nil {
+	s.producers, err = w.newProducers(ctx, s.groupAddedByOffsets, &s.cuts)
+	defer s.producers.close()
+	if err != nil {
 		return err
 	}
 	if err := s.checkTopics(ctx); err != nil {
