@@ -88,10 +88,11 @@ type ending struct {
 // settled waits until a transaction may be begun: its producer's last one has its markers. It is the price of a request a transaction,
 // beside what else is done: that the coordinator takes the next one proves only that it noted the last as complete. A marker is
 // forgotten only by a broker that restarts or has lost a partition's leader, so it looks no further where the connections lasted
-// and it was quick. Where they did not, it looks after the other producer's last one too, now that nothing is open.
+// and it was quick. Where they did not, it looks after the other producer's last one too, now that nothing is open; and where the
+// last could not be committed for that: a broker that takes long with all markers would have each aborted for the one before.
 func (s *session) settled(ctx context.Context) error {
 	mine, other := s.inTurn()
-	if err := s.awaitMarkers(ctx, mine, false); err != nil || s.cuts.Load() == other.last.cuts {
+	if err := s.awaitMarkers(ctx, mine, false); err != nil || !s.oneByOne && s.cuts.Load() == other.last.cuts {
 		return err
 	}
 	s.settleNoLonger()

@@ -27,6 +27,7 @@ type session struct {
 	turn      int       // of the producers, whose transaction is the next
 	begun     *producer // whose transaction is open; nil = none is
 	cuts      cuts      // connections lost
+	oneByOne  bool      // the next transaction is begun once all before it have their markers
 
 	settling     sync.WaitGroup // of settleBeside, which stopSettling ends
 	stopSettling context.CancelFunc

@@ -146,6 +146,7 @@ func (s *session) commit(finishing, ctx context.Context, t *transaction) (commit
 	if err == nil && t.records == 0 {
 		err = s.commitOffsets(finishing, t)
 	}
+	s.oneByOne = errors.Is(err, errInDoubt)
 	if err == nil {
 		return s.end(finishing, kgo.TryCommit, t.ready)
 	}
