@@ -12,7 +12,7 @@
 // One poll's way: Worker.session (worker.go) joins the group and partitions.go decides where it starts; session.step
 // (session.go) polls (polling.go) and has the commands applied (together.go, lanes.go, applying.go), finds what they have to publish
 // (collecting.go), in which order (ordering.go), and publishes it (publishing.go), after others' if it has to (waiting.go), in a
-// transaction (transactions.go) of one of two producers (producers.go), the last of which has ended everywhere (settling.go). After
-// one that was not committed it goes back (rewinding.go). What is decided again after a restore is held against what was published (past.go,
+// transaction (transactions.go) of one of two producers in turn (producers.go). After one that was not committed it goes back
+// (rewinding.go). What an earlier life left open is ended first (settling.go). What is decided again after a restore is held against what was published (past.go,
 // eventlog.go). wire.go is how records become commands and events records.
 package commandlog

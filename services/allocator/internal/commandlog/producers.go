@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
@@ -65,6 +66,23 @@ func (w *Worker) newProducers(ctx context.Context, groupAddedByOffsets bool, hoo
 	return made, nil
 }
 
+// groupAddedByOffsets says whether the cluster adds a group to a transaction by itself when its offsets come (KIP-890, Kafka 4.0).
+// Elsewhere it is added before.
+func groupAddedByOffsets(ctx context.Context, client *kgo.Client) (bool, error) {
+	req := kmsg.NewPtrApiVersionsRequest()
+	req.ClientSoftwareName, req.ClientSoftwareVersion = "lotline", "1"
+	resp, err := req.RequestWith(ctx, client)
+	if err == nil {
+		err = kerr.ErrorForCode(resp.ErrorCode)
+	}
+	if err != nil {
+		return false, fmt.Errorf("ask for the features of the Kafka cluster: %w", err)
+	}
+	return slices.ContainsFunc(resp.FinalizedFeatures, func(f kmsg.ApiVersionsResponseFinalizedFeature) bool {
+		return f.Name == "transaction.version" && f.MaxVersionLevel >= 2
+	}), nil
+}
+
 func (p pair) close() {
 	for _, made := range p {
 		if made != nil {
@@ -105,7 +123,7 @@ func (s *session) settled(ctx context.Context) error {
 // which the broker would end it, and then it is aborted.
 func (s *session) settledBefore(ctx context.Context, opened time.Time) error {
 	defer s.nameWait()()
-	waiting, cancel := context.WithDeadline(ctx, opened.Add(s.config.TransactionTimeout/2))
+	waiting, cancel := context.WithDeadline(ctx, opened.Add(s.config.openMax()))
 	defer cancel()
 	asked := context.AfterFunc(waiting, s.stopSettling)
 	s.settling.Wait()

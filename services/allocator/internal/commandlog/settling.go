@@ -25,7 +25,7 @@ import (
 //	the broker dies after the markers of 4 and of the offset, and forgets that of 3
 //	T2 begins, has events on partition 3 and is aborted, as by a rebalance: the events of 0..9 there are gone
 //
-// Therefore no transaction is begun before the one before is known to have all its markers. Where it has not, an empty
+// Therefore no transaction is begun before its producer's last is known to have all its markers (producers.go). Where it has not, an empty
 // transaction with the same outcome is made over what is open: its markers are the missing ones. It needs no more
 // rights than the worker's own transactions.
 
@@ -213,14 +213,8 @@ func (w *Worker) mend(ctx context.Context, client *kgo.Client, last kadm.Describ
 			}
 		}
 	}
-	offsets := kmsg.NewPtrAddOffsetsToTxnRequest()
-	offsets.TransactionalID, offsets.ProducerID, offsets.ProducerEpoch, offsets.Group = last.TxnID, last.ProducerID, last.ProducerEpoch, w.config.Group
-	resp, err := offsets.RequestWith(ctx, client)
-	if err == nil {
-		err = kerr.ErrorForCode(resp.ErrorCode)
-	}
-	if err != nil {
-		return fmt.Errorf("end a transaction once more: add the group's offsets: %w", err)
+	if err := w.addGroup(ctx, client, last.TxnID, last.ProducerID, last.ProducerEpoch); err != nil {
+		return fmt.Errorf("end a transaction once more: %w", err)
 	}
 	end := kmsg.NewPtrEndTxnRequest()
 	end.TransactionalID, end.ProducerID, end.ProducerEpoch, end.Commit = last.TxnID, last.ProducerID, last.ProducerEpoch, last.State == stateCompleteCommit

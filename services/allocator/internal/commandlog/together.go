@@ -56,7 +56,7 @@ func (s *session) applyTogether(finishing context.Context, polls []*polled, gene
 	defer late.Stop()
 	segments, err := s.inLanes(working, parts, func(segments [][]outbox.Segment) (err error) {
 		if s.mayOpen(polls, segments) {
-			late.Reset(s.config.TransactionTimeout / 2)
+			late.Reset(s.config.openMax())
 			open, err = s.openEarly(finishing, polls, segments, generation)
 		}
 		return err

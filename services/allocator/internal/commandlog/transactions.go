@@ -85,22 +85,16 @@ func (s *session) offer(ctx context.Context, t *transaction) {
 // addOffsets adds the group's offsets to the transaction, as far as it publishes.
 func (s *session) addOffsets(ctx context.Context, t *transaction) error {
 	member, now := s.kafka.GroupMetadata()
-	if now != t.generation {
-		return fmt.Errorf("the poll is of generation %d and the group is at %d: %w", t.generation, now, kerr.IllegalGeneration)
+	if err := t.fits(now); err != nil {
+		return err
 	}
 	id, epoch, err := t.by.client.ProducerID(ctx)
 	if err != nil {
 		return err
 	}
 	if !s.groupAddedByOffsets {
-		add := kmsg.NewPtrAddOffsetsToTxnRequest()
-		add.TransactionalID, add.ProducerID, add.ProducerEpoch, add.Group = t.by.id, id, epoch, s.config.Group
-		resp, err := add.RequestWith(ctx, t.by.client)
-		if err == nil {
-			err = kerr.ErrorForCode(resp.ErrorCode)
-		}
-		if err != nil {
-			return fmt.Errorf("add the group: %w", err)
+		if err := s.addGroup(ctx, t.by.client, t.by.id, id, epoch); err != nil {
+			return err
 		}
 	}
 	req := kmsg.NewPtrTxnOffsetCommitRequest()
@@ -125,6 +119,28 @@ func (s *session) addOffsets(ctx context.Context, t *transaction) error {
 		}
 	}
 	return err
+}
+
+// fits says whether offsets may be committed under a generation of the group: only under the poll's.
+func (t *transaction) fits(generation int32) error {
+	if generation != t.generation {
+		return fmt.Errorf("the poll is of generation %d and the group is at %d: %w", t.generation, generation, kerr.IllegalGeneration)
+	}
+	return nil
+}
+
+// addGroup adds the group to a producer's transaction, before its offsets.
+func (w *Worker) addGroup(ctx context.Context, client *kgo.Client, transactionalID string, producer int64, epoch int16) error {
+	req := kmsg.NewPtrAddOffsetsToTxnRequest()
+	req.TransactionalID, req.ProducerID, req.ProducerEpoch, req.Group = transactionalID, producer, epoch, w.config.Group
+	resp, err := req.RequestWith(ctx, client)
+	if err == nil {
+		err = kerr.ErrorForCode(resp.ErrorCode)
+	}
+	if err != nil {
+		return fmt.Errorf("add the group: %w", err)
+	}
+	return nil
 }
 
 // commit ends an open transaction. finishing must be one of grace; ctx bounds what need not be done when the worker is told to stop.
@@ -166,12 +182,7 @@ func (s *session) commitOffsets(ctx context.Context, t *transaction) (err error)
 	for partition, offset := range offsets {
 		positions[partition] = kgo.EpochOffset{Epoch: -1, Offset: offset}
 	}
-	ctx = kgo.PreCommitFnContext(ctx, func(req *kmsg.OffsetCommitRequest) error {
-		if req.Generation != t.generation {
-			return fmt.Errorf("the poll is of generation %d and the group is at %d: %w", t.generation, req.Generation, kerr.IllegalGeneration)
-		}
-		return nil
-	})
+	ctx = kgo.PreCommitFnContext(ctx, func(req *kmsg.OffsetCommitRequest) error { return t.fits(req.Generation) })
 	s.kafka.CommitOffsetsSync(ctx, map[string]map[int32]kgo.EpochOffset{s.config.Topics.Commands.Name: positions},
 		func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, failed error) {
 			if err = failed; err != nil {
@@ -258,23 +269,6 @@ func (s *session) endTransaction(ctx context.Context, client *kgo.Client, want k
 		return false, err
 	}
 	return false, client.EndTransaction(ctx, kgo.TryAbort)
-}
-
-// groupAddedByOffsets says whether the cluster adds a group to a transaction by itself when its offsets come (KIP-890, Kafka 4.0).
-// Elsewhere it is added before.
-func groupAddedByOffsets(ctx context.Context, client *kgo.Client) (bool, error) {
-	req := kmsg.NewPtrApiVersionsRequest()
-	req.ClientSoftwareName, req.ClientSoftwareVersion = "lotline", "1"
-	resp, err := req.RequestWith(ctx, client)
-	if err == nil {
-		err = kerr.ErrorForCode(resp.ErrorCode)
-	}
-	if err != nil {
-		return false, fmt.Errorf("ask for the features of the Kafka cluster: %w", err)
-	}
-	return slices.ContainsFunc(resp.FinalizedFeatures, func(f kmsg.ApiVersionsResponseFinalizedFeature) bool {
-		return f.Name == "transaction.version" && f.MaxVersionLevel >= 2
-	}), nil
 }
 
 // producing remembers the first record that was not taken. The client calls note from its own goroutine.

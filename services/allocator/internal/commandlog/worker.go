@@ -33,6 +33,9 @@ type Config struct {
 	GracePeriod        time.Duration // for finishing the transaction when told to stop
 }
 
+// openMax is how long a transaction may be open for Postgres, or for the markers of the last one: the broker ends it after twice that.
+func (c *Config) openMax() time.Duration { return c.TransactionTimeout / 2 }
+
 // Worker is one member of the group with two producers. Run must be called once.
 type Worker struct {
 	config  Config
