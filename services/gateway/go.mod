@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/alecthomas/kong v1.17.0
+	github.com/coocood/freecache v1.2.7
 	github.com/go-json-experiment/json v1.27.2
 	github.com/google/uuid v1.6.0
 	github.com/hashicorp/golang-lru/v2 v2.0.7
@@ -11,7 +12,6 @@ require (
 	github.com/lotline/lotline/pkg/readmodel v0.0.0
 	github.com/lotline/lotline/schemas v0.0.0
 	github.com/lotline/lotline/topics v0.0.0
-	github.com/maypok86/otter/v2 v2.4.0
 	github.com/prometheus/client_golang v1.25.0
 	github.com/stretchr/testify v1.12.1
 	github.com/twmb/franz-go v1.22.2

@@ -22,7 +22,7 @@ const (
 	connectionBytes = 48 << 10
 	// memoryInterval is how often the limit follows the connections: each time stops the process for a moment.
 	memoryInterval = time.Second
-	// gcPercent lets garbage pile up where there is room for it: what the cache keeps is looked through less often.
+	// gcPercent lets garbage pile up where there is room for it.
 	gcPercent = 400
 )
 

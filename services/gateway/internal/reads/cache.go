@@ -7,8 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/maypok86/otter/v2"
-
 	"github.com/lotline/lotline/pkg/readmodel"
 	"github.com/lotline/lotline/schemas"
 )
@@ -33,7 +31,7 @@ const (
 // Cache keeps what is left of SKUs, and keeps it up to date by the events of the tail; see DESIGN.md. Its
 // methods may be called concurrently; those that the tail calls (submit.Follower), one after the other.
 type Cache struct {
-	entries *otter.Cache[string, packed] // by SKU
+	entries *entries
 	made    time.Time
 	metrics *Metrics
 	// current is when all events that were committed had been taken in; nil: not known.
@@ -54,11 +52,7 @@ const CacheBytesMin = 1 << 20
 func NewCache(bytesMax int64, metrics *Metrics) *Cache {
 	recentMax := bytesMax / recentShare
 	c := &Cache{
-		entries: otter.Must(&otter.Options[string, packed]{
-			MaximumWeight: uint64(bytesMax - recentMax),
-			Weigher:       func(sku string, p packed) uint32 { return uint32(entryBytes + len(sku) + len(p)) },
-		}),
-		made: time.Now(), metrics: metrics, emptied: make(chan struct{}, 1), recent: newRecent(recentMax), told: newMarks(),
+		entries: newEntries(bytesMax - recentMax), made: time.Now(), metrics: metrics, emptied: make(chan struct{}, 1), recent: newRecent(recentMax), told: newMarks(),
 	}
 	metrics.watch(c)
 	return c
@@ -66,7 +60,7 @@ func NewCache(bytesMax int64, metrics *Metrics) *Cache {
 
 // get returns what is left of a SKU if that is known, and not older than currentMax.
 func (c *Cache) get(sku string) (a readmodel.Availability, ok bool) {
-	found, ok := c.entries.GetIfPresent(sku)
+	found, ok := c.entries.get(sku)
 	if !ok {
 		c.metrics.misses.Inc()
 		return a, false
@@ -86,9 +80,9 @@ func (c *Cache) get(sku string) (a readmodel.Availability, ok bool) {
 
 // peek returns what is kept of a SKU, which does not count as a question.
 func (c *Cache) peek(sku string) (e entry, ok bool) {
-	found, ok := c.entries.GetEntryQuietly(sku)
+	found, ok := c.entries.peek(sku)
 	if ok {
-		e = found.Value.unpack(found.Key) // sku may be a part of the text of a whole event, and what is made of e is kept
+		e = found.unpack(sku)
 	}
 	return e, ok
 }
@@ -120,7 +114,7 @@ func (c *Cache) Began(from map[int32]int64) {
 }
 
 func (c *Cache) empty() {
-	c.entries.InvalidateAll()
+	c.entries.clear()
 	select {
 	case c.emptied <- struct{}{}:
 	default:
@@ -140,7 +134,7 @@ func (c *Cache) Event(e *schemas.Event, partition int32, offset int64) {
 		return
 	}
 	if e.Version > known.Version+1 { // an event is missing; it may still come, over another partition
-		c.entries.Invalidate(e.SKU)
+		c.entries.remove(e.SKU)
 		return
 	}
 	if known.apply(e) {
@@ -198,10 +192,10 @@ func (c *Cache) sweep(ctx context.Context, projected func(context.Context) (map[
 // put replaces the SKU's entry, or makes room for nothing.
 func (c *Cache) put(e *entry) {
 	if batchesBytes(e.Batches) > entryBytesMax {
-		c.entries.Invalidate(e.SKU)
+		c.entries.remove(e.SKU)
 		return
 	}
-	c.entries.Set(e.SKU, e.pack())
+	c.entries.set(e)
 }
 
 // fill is what a question to the store for a SKU came to: what is left of it, or that this is not known.
@@ -215,7 +209,9 @@ func (c *Cache) admits() bool { return c.asking().whole }
 
 // isFull reports whether what is kept leaves hardly any room: what nobody has asked for would take that of what somebody has.
 func (c *Cache) isFull() bool {
-	return c.entries.WeightedSize() > c.entries.GetMaximum()/10*9
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.entries.isFull()
 }
 
 // asking is to be called before the store is asked, and its result given to answered with what the store said.
@@ -276,7 +272,7 @@ func (c *Cache) complete(since coverage, sku string, stored readmodel.Availabili
 	default:
 		c.metrics.refused.Inc()
 		if ok && known.Version < a.Version { // the tail is behind the store, and the next answer must not be older
-			c.entries.Invalidate(sku)
+			c.entries.remove(sku)
 		}
 	}
 	return fill{Availability: a}

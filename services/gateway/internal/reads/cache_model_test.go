@@ -116,7 +116,7 @@ func (h *history) Sweep(t *rapid.T) {
 }
 
 // Evict makes room for others.
-func (h *history) Evict(t *rapid.T) { h.cache.entries.Invalidate(h.drawSKU(t)) }
+func (h *history) Evict(t *rapid.T) { h.cache.entries.remove(h.drawSKU(t)) }
 
 // Ask asks the store; the answer takes a while.
 func (h *history) Ask(t *rapid.T) {
@@ -265,7 +265,7 @@ func TestTheCacheUnderConcurrentUse(t *testing.T) {
 				c.Current(time.Now())
 			}
 			if n%100 == 0 {
-				c.entries.Invalidate(modelSKUs[n/100%2])
+				c.entries.remove(modelSKUs[n/100%2])
 			}
 			if n%97 == 0 {
 				projected.Store(int64(n))

@@ -45,7 +45,7 @@ func TestTheFillRace(t *testing.T) {
 	for range 3 {   // however long
 		s.sweep(t, c)
 		require.Equal(t, s.newest("CHAIR"), answer(t, r, "CHAIR"))
-		c.entries.InvalidateAll() // as if others had needed the room
+		c.entries.clear() // as if others had needed the room
 	}
 	s.projectAll()
 	s.sweep(t, c)
@@ -82,11 +82,11 @@ func TestNothingIsKeptBeforeTheStoreHasWhatTheTailHasNot(t *testing.T) {
 	s.projected[0] = 2
 	s.sweep(t, c)
 	require.EqualValues(t, 2, answer(t, r, "CHAIR").Version)
-	require.Zero(t, c.entries.EstimatedSize(), "any partition may have events of any SKU")
+	require.Zero(t, c.entries.count(), "any partition may have events of any SKU")
 	s.projectAll()
 	s.sweep(t, c)
 	require.EqualValues(t, 2, answer(t, r, "CHAIR").Version)
-	require.Equal(t, 1, c.entries.EstimatedSize())
+	require.EqualValues(t, 1, c.entries.count())
 }
 
 // v3 comes, v2 is in neither the store nor what the tail said: v1 is known to be old, and v3 is not known.
@@ -165,7 +165,7 @@ func TestNoRoomToRemember(t *testing.T) {
 	c.Current(time.Now())
 	s.sweep(t, c)
 	require.EqualValues(t, 2, answer(t, r, "CHAIR").Version, "it is kept up to date")
-	c.entries.InvalidateAll()
+	c.entries.clear()
 	_, err := r.Availability(t.Context(), "CHAIR")
 	require.ErrorIs(t, err, ErrBehind, "v2 was answered, and the store has v1")
 	c.Event(&s.log[0][0], 0, 0) // published twice
@@ -193,7 +193,7 @@ func TestAQuestionDoesNotBringBackWhatWasGivenUpMeanwhile(t *testing.T) {
 	s.publish(0, "CHAIR", "b1", 39)
 	s.deliverAll(c)
 	require.EqualValues(t, 2, answer(t, r, "CHAIR").Version)
-	c.entries.InvalidateAll()
+	c.entries.clear()
 	since := c.asking()
 	stored := must(s.Availability(t.Context(), []string{"CHAIR"}))
 	require.EqualValues(t, 1, stored["CHAIR"].Version)
@@ -250,7 +250,7 @@ func TestWhatIsTooLargeIsNotKept(t *testing.T) {
 		a.Batches = append(a.Batches, readmodel.Batch{Ref: fmt.Sprintf("%05d", i), Version: 1})
 	}
 	require.Equal(t, a, c.answered(c.asking(), []string{"CHAIR"}, map[string]readmodel.Availability{"CHAIR": a})["CHAIR"].Availability)
-	require.Zero(t, c.entries.EstimatedSize())
+	require.Zero(t, c.entries.count())
 }
 
 func TestFollowSaysWhatItCannotAsk(t *testing.T) {

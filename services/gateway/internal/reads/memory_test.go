@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/lotline/lotline/pkg/readmodel"
@@ -21,66 +20,49 @@ func heap() int64 {
 	return int64(stats.HeapAlloc)
 }
 
-// What is counted against the memory that the cache may take is about what it takes.
+// However many SKUs there are, and however small, their entries take about what they may.
 func TestMemory(t *testing.T) {
-	const skus = 20_000
-	for _, batches := range []int{1, 8} {
-		c := NewCache(1<<30, NewMetrics(prometheus.NewRegistry()))
+	const bytesMax = 32 << 20
+	for _, batches := range []int{0, 1, 8} {
 		before := heap()
-		for i := range skus {
-			a := readmodel.Availability{SKU: fmt.Sprintf("SKU-%08d", i), Version: 1}
+		kept := newEntries(bytesMax)
+		for i := 0; kept.cache.EvacuateCount() < 10_000; i++ {
+			e := entry{Availability: readmodel.Availability{SKU: fmt.Sprintf("SKU-%08d", i), Version: 1}}
 			for b := range batches {
-				a.Batches = append(a.Batches, readmodel.Batch{Ref: fmt.Sprintf("batch-%08d", b), Version: 1})
+				e.Batches = append(e.Batches, readmodel.Batch{Ref: fmt.Sprintf("batch-%08d", b), Version: 1})
 			}
-			c.put(&entry{Availability: a, filled: c.time()})
+			kept.set(&e)
 		}
-		c.entries.CleanUp()
-		taken, counted := heap()-before, int64(c.entries.WeightedSize())
-		t.Logf("%d batches: %d bytes an entry, %d counted", batches, taken/skus, counted/skus)
-		require.LessOrEqual(t, taken, counted)
-		require.Less(t, counted, 2*taken)
-		c.entries.InvalidateAll()
-
-		before = heap()
-		for i := range skus {
-			for b := range batches {
-				c.recent.add(&schemas.Event{SKU: fmt.Sprintf("SKU-%08d", i), Version: uint64(b + 1), BatchRef: fmt.Sprintf("batch-%08d", b)}, 0, 1, false)
-			}
-		}
-		taken, counted = heap()-before, c.recent.bytes
-		t.Logf("%d batches: %d bytes of changes, %d counted", batches, taken/skus, counted/skus)
-		require.LessOrEqual(t, taken, counted)
-		require.Less(t, counted, 2*taken)
-		runtime.KeepAlive(c)
+		taken := heap() - before
+		t.Logf("%d batches: %d MiB for %d SKUs, %d bytes each", batches, taken>>20, kept.count(), taken/kept.count())
+		require.Less(t, taken, int64(bytesMax/20*21))
+		require.Greater(t, taken, int64(bytesMax/2))
+		require.InEpsilon(t, kept.bytesMax, kept.bytes(), 0.1, "what is counted, where there is no room")
+		runtime.KeepAlive(kept)
 	}
 }
 
-// An entry that events changed is counted for what it takes too: the texts of an event are one string, and an entry must not keep it.
-func TestMemoryOfWhatEventsChanged(t *testing.T) {
-	const skus, versions = 20_000, 4
-	c := NewCache(1<<30, NewMetrics(prometheus.NewRegistry()))
-	before := heap()
-	for i := range skus {
-		c.put(&entry{Availability: readmodel.Availability{SKU: fmt.Sprintf("SKU-%08d", i), Version: 1, Batches: []readmodel.Batch{{Ref: "batch", Version: 1}}}})
-	}
-	for version := uint64(2); version <= versions; version++ {
+// What is counted of what events said is about what it takes: the texts of an event are one string, and nothing that is kept may keep it.
+func TestMemoryOfWhatEventsSaid(t *testing.T) {
+	const skus = 20_000
+	for _, batches := range []int{1, 8} {
+		said := newRecent(1 << 30)
+		before := heap()
 		for i := range skus {
-			text := schemas.AppendEvent(nil, &schemas.Event{
-				Type: schemas.EventAllocated, SKU: fmt.Sprintf("SKU-%08d", i), Version: version, CommandID: strings.Repeat("c", 100), CommandSource: strings.Repeat("/", 100),
-				OrderID: strings.Repeat("o", 100), Qty: 1, BatchRef: "batch", BatchQty: 100, BatchAvailable: 1, Available: 1, Last: true,
-			})
-			e, err := schemas.DecodeEvent(schemas.EventAllocated.CEType(), schemas.ContentTypeJSON, text)
-			require.NoError(t, err)
-			c.Event(&e, 0, int64(version))
+			for version := range 2 * batches { // and each once more
+				text := schemas.AppendEvent(nil, &schemas.Event{
+					Type: schemas.EventAllocated, SKU: fmt.Sprintf("SKU-%08d", i), Version: uint64(version + 1), CommandID: strings.Repeat("c", 100), CommandSource: strings.Repeat("/", 100),
+					OrderID: strings.Repeat("o", 100), Qty: 1, BatchRef: fmt.Sprintf("batch-%08d", version%batches), BatchQty: 100, BatchAvailable: 1, Available: 1, Last: true,
+				})
+				e, err := schemas.DecodeEvent(schemas.EventAllocated.CEType(), schemas.ContentTypeJSON, text)
+				require.NoError(t, err)
+				said.add(&e, 0, 1, false)
+			}
 		}
+		taken, counted := heap()-before, said.bytes
+		t.Logf("%d batches: %d bytes of a SKU, %d counted", batches, taken/skus, counted/skus)
+		require.LessOrEqual(t, taken, counted)
+		require.Less(t, counted, 2*taken)
+		runtime.KeepAlive(said)
 	}
-	c.entries.CleanUp()
-	c.recent = newRecent(CacheBytesMin) // that is counted by itself
-	changed, ok := c.peek("SKU-00000007")
-	require.True(t, ok)
-	require.EqualValues(t, versions, changed.Version)
-	taken, counted := heap()-before, int64(c.entries.WeightedSize())
-	t.Logf("%d bytes an entry, %d counted", taken/skus, counted/skus)
-	require.LessOrEqual(t, taken, counted)
-	runtime.KeepAlive(c)
 }

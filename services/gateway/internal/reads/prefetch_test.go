@@ -209,7 +209,7 @@ func TestListsAreLongAgainAfterAnOutage(t *testing.T) {
 				synctest.Wait()
 				require.Greater(t, len(s.lists), 3)
 				require.LessOrEqual(t, len(s.lists), 4+int(outage/retryPauseMax), "they wait for longer and longer")
-				require.Zero(t, c.entries.EstimatedSize())
+				require.Zero(t, c.entries.count())
 				s.change(func() { s.err, s.lists = nil, nil })
 				time.Sleep(retryPauseMax)
 				s.requireKept(t, c, s.skus)
@@ -270,16 +270,12 @@ func TestPassesAreNotInStep(t *testing.T) {
 
 func TestPrefetchLeavesRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newShop(1)
-		manySKUs(s, 300)
-		r, c := s.reader()
-		c.entries.SetMaximum(100 * (entryBytes + batchBytes))
-		s.sweep(t, c)
-		s.listMax = 5
-		prefetching(t, r, c)
-		time.Sleep(sweepInterval)
-		c.entries.CleanUp()
-		require.Less(t, s.lists, 30, "of 60")
-		require.Greater(t, c.entries.EstimatedSize(), 50)
+		s := &shelf{skus: 150_000, batches: 32}
+		c := s.reader(t)
+		time.Sleep(passInterval)
+		synctest.Wait()
+		require.InEpsilon(t, c.entries.bytesMax/10*8, c.entries.bytes(), 0.01)
+		require.Less(t, c.entries.count(), int64(s.skus*3/4), "there are more")
+		require.Less(t, c.entries.cache.EvacuateCount(), c.entries.count()/1000, "some hundred pieces of memory are not all as full")
 	})
 }

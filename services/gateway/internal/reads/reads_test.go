@@ -210,7 +210,7 @@ func TestAListBesideAQuestionTakesNoVersionBack(t *testing.T) {
 				s.projectAll()
 				stored := must(s.Availability(t.Context(), []string{"CHAIR"}))
 				require.EqualValues(t, 2, c.answered(since, []string{"CHAIR"}, stored)["CHAIR"].Version)
-				c.entries.InvalidateAll()
+				c.entries.clear()
 			}
 			_, found, err := r.prefetch(t.Context(), "", 10)
 			require.NoError(t, err)

@@ -187,9 +187,7 @@ func (r *recent) complete(since coverage, sku string, stored readmodel.Availabil
 		if c.from > a.Version+1 {
 			return a, true
 		}
-		if a.SKU == "" { // the store does not know it yet; sku may be a part of a whole query's text, and a is kept
-			a.SKU = strings.Clone(sku)
-		}
+		a.SKU = sku // the store may not know it yet
 		a.Version, a.Available = c.to, c.available
 	}
 	c.answered = true
