@@ -209,9 +209,8 @@ func (c *Cache) admits() bool { return c.asking().whole }
 
 // isFull reports whether what is kept leaves hardly any room: what nobody has asked for would take that of what somebody has.
 func (c *Cache) isFull() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.entries.isFull()
+	_, _, room := c.entries.usage()
+	return room < 0.1
 }
 
 // asking is to be called before the store is asked, and its result given to answered with what the store said.

@@ -1,81 +1,209 @@
 package reads
 
 import (
-	"time"
-
-	"github.com/coocood/freecache"
+	"encoding/binary"
+	"hash/maphash"
+	"strings"
+	"sync"
+	"sync/atomic"
 )
 
 const (
-	// entriesPercent of the memory is for the entries. The rest is for their index, which takes 30 to 80 bytes for each.
-	entriesPercent = 45
-	// entriesBytesMin is the least that freecache takes for entries.
-	entriesBytesMin = 512 << 10
+	entryShards = 16
+	// blockData makes a block 96 bytes: an SKU with one batch is one block.
+	blockData  = 76
+	blockBytes = 96
+	// indexBytes is what an entry takes in its shard's index, at the most: that is half empty when it has just grown.
+	indexBytes = 40
+	// entryShare: an entry has so much of its shard at the most, so that it does not take the place of most others.
+	entryShare = 8
 )
 
-// entries has the packed entries by SKU, in a few hundred pieces of memory without a pointer in them. The collector has nothing to look
-// through there: a hundred thousand entries in a map, each a few objects, took it 20 ms of the processor each time.
-// What was asked for least lately makes room. get and count may be called concurrently; the others, one after the other.
+// entries has the packed entries by SKU, in memory without pointers that is taken at once: the collector has nothing to look through, where
+// a hundred thousand entries in a map, each of a few objects, took it 20 ms of the processor each time. An entry is a list of blocks
+// of one size, so it grows and shrinks in place, whatever is free is room, and what is taken is known. Who has not been asked
+// for since the last time round makes room (the clock algorithm).
+//
+// Libraries do one or the other: otter, ristretto and the like keep objects; of those that keep bytes, fastcache and bigcache write each
+// change of an entry behind all others, which takes the room of some that did not change, and freecache drops what is older than average on the
+// way around its rings, also where there is room, has an index that names chosen for it can grow without a bound, and says of neither
+// how much is taken.
+//
+// Its methods may be called concurrently, but set only by one at a time.
 type entries struct {
-	cache    *freecache.Cache
-	bytesMax int64  // of the entries
-	buffer   []byte // of the entry that is packed
-	sets     int64  // how many entries were set
-	setBytes int64  // what they took
+	seed   maphash.Seed // who chooses SKUs does not choose where they come
+	shards [entryShards]shard
+	text   []byte // of the entry that is set
 }
 
-// sinceStart is a clock that nobody sets.
-type sinceStart time.Time
+type shard struct {
+	mu     sync.RWMutex
+	first  map[uint64]uint32 // by the hash of its SKU, the number of an entry's first block
+	blocks []block           // number 0 is no block
+	fresh  uint32            // from this one on they were never used, and their memory is not there yet
+	free   uint32            // the first of those that are free again, a list
+	freed  int               // how many these are
+	hand   uint32            // of the clock
+}
 
-func (s sinceStart) Now() uint32 { return uint32(time.Since(time.Time(s)) / time.Second) }
+type block struct {
+	hash   uint64
+	next   uint32        // of the same entry, or of those that are free
+	length uint32        // of the entry, if this is its first block; else 0
+	asked  atomic.Uint32 // 1: since the hand was here
+	data   [blockData]byte
+}
 
 func newEntries(bytesMax int64) *entries {
-	bytesMax = max(entriesBytesMin, bytesMax/100*entriesPercent)
-	return &entries{cache: freecache.NewCacheCustomTimer(int(bytesMax), sinceStart(time.Now())), bytesMax: bytesMax}
+	e := &entries{seed: maphash.MakeSeed()}
+	for i := range e.shards {
+		e.shards[i].blocks = make([]block, 1+bytesMax/entryShards/(blockBytes+indexBytes))
+		e.shards[i].clear()
+	}
+	return e
 }
 
-func (s *entries) get(sku string) (p packed, ok bool) {
-	err := s.cache.GetFn([]byte(sku), func(b []byte) error {
-		p = packed(b)
-		return nil
-	})
-	return p, err == nil
+func (e *entries) of(sku string) (s *shard, hash uint64) {
+	hash = maphash.String(e.seed, sku)
+	return &e.shards[hash%entryShards], hash
 }
 
-// peek is get without being a question: an entry is asked for no later for it.
-func (s *entries) peek(sku string) (p packed, ok bool) {
-	err := s.cache.PeekFn([]byte(sku), func(b []byte) error {
-		p = packed(b)
-		return nil
-	})
-	return p, err == nil
+// get is for a question: what it finds is kept for longer.
+func (e *entries) get(sku string) (packed, bool) { return e.find(sku, true) }
+
+// peek is for whoever only needs to know.
+func (e *entries) peek(sku string) (packed, bool) { return e.find(sku, false) }
+
+func (e *entries) find(sku string, asked bool) (packed, bool) {
+	s, hash := e.of(sku)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	at, ok := s.first[hash]
+	if !ok {
+		return "", false
+	}
+	b := &s.blocks[at]
+	var text strings.Builder
+	for left := int(b.length); left > 0; left -= blockData {
+		if text.Len() == 0 {
+			text.Grow(left)
+		}
+		text.Write(s.blocks[at].data[:min(left, blockData)])
+		at = s.blocks[at].next
+	}
+	rest := unpacking(text.String())
+	if rest.text() != sku { // whose hash is the same
+		return "", false
+	}
+	if asked && b.asked.Load() == 0 {
+		b.asked.Store(1)
+	}
+	return packed(rest), true
 }
 
-// set keeps an entry in place of the SKU's last, or none if it is larger than a thousandth of the memory.
-func (s *entries) set(e *entry) {
-	s.buffer = e.appendTo(s.buffer[:0])
-	sku := []byte(e.SKU)
-	if s.cache.Set(sku, s.buffer, 0) != nil { // and the last is still there
-		s.cache.Del(sku)
+// set keeps an entry in place of the SKU's last, or none if it is too large.
+func (e *entries) set(a *entry) {
+	e.text = append(binary.AppendUvarint(e.text[:0], uint64(len(a.SKU))), a.SKU...)
+	e.text = a.appendTo(e.text)
+	s, hash := e.of(a.SKU)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	asked := s.remove(hash)
+	blocks := (len(e.text) + blockData - 1) / blockData
+	if blocks > len(s.blocks)/entryShare {
 		return
 	}
-	s.sets++
-	s.setBytes += int64(freecache.ENTRY_HDR_SIZE + len(sku) + len(s.buffer))
+	for s.room() < blocks {
+		s.evict()
+	}
+	s.first[hash] = s.put(hash, e.text, asked)
 }
 
-func (s *entries) remove(sku string) { s.cache.Del([]byte(sku)) }
+func (e *entries) remove(sku string) {
+	s, hash := e.of(sku)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.remove(hash)
+}
 
-// clear takes new memory, as much as there was.
-func (s *entries) clear() {
-	if s.count() > 0 {
-		s.cache.Clear()
+func (e *entries) clear() {
+	for i := range e.shards {
+		s := &e.shards[i]
+		s.mu.Lock()
+		s.clear()
+		s.mu.Unlock()
 	}
 }
 
-func (s *entries) count() int64 { return s.cache.EntryCount() }
+// usage is how many entries there are, the memory that they take, and how much of what there is for them that leaves, from 0 to 1.
+func (e *entries) usage() (count int, bytes int64, room float64) {
+	all, free := 0, 0
+	for i := range e.shards {
+		s := &e.shards[i]
+		s.mu.RLock()
+		count, all, free = count+len(s.first), all+len(s.blocks)-1, free+s.room()
+		s.mu.RUnlock()
+	}
+	return count, int64(all-free)*blockBytes + int64(count)*indexBytes, float64(free) / float64(all)
+}
 
-// bytes is about what the entries take: each as much as all that were set took on average.
-func (s *entries) bytes() int64 { return s.count() * (s.setBytes / max(1, s.sets)) }
+// What follows is for who holds mu.
 
-// isFull reports whether more would soon take the place of what there is.
-func (s *entries) isFull() bool { return s.bytes() > s.bytesMax/10*8 }
+func (s *shard) clear() {
+	s.first, s.fresh, s.free, s.freed, s.hand = map[uint64]uint32{}, 1, 0, 0, 0
+}
+
+// room is how many blocks are free.
+func (s *shard) room() int { return s.freed + len(s.blocks) - int(s.fresh) }
+
+// remove also says whether it was asked for.
+func (s *shard) remove(hash uint64) (asked uint32) {
+	at, ok := s.first[hash]
+	if !ok {
+		return 0
+	}
+	delete(s.first, hash)
+	asked = s.blocks[at].asked.Load()
+	s.blocks[at].length = 0
+	for at != 0 {
+		b := &s.blocks[at]
+		at, b.next, s.free = b.next, s.free, at
+		s.freed++
+	}
+	return asked
+}
+
+// evict removes the next entry that nobody has asked for. There must be entries.
+func (s *shard) evict() {
+	for {
+		if s.hand++; s.hand >= s.fresh {
+			s.hand = 1
+		}
+		if b := &s.blocks[s.hand]; b.length > 0 && b.asked.Swap(0) == 0 {
+			s.remove(b.hash)
+			return
+		}
+	}
+}
+
+// put writes an entry, for which there must be room, and returns its first block.
+func (s *shard) put(hash uint64, text []byte, asked uint32) (first uint32) {
+	for at := (len(text) - 1) / blockData * blockData; at >= 0; at -= blockData { // from its end: each block has the number of the next
+		number := s.free
+		if number != 0 {
+			s.free = s.blocks[number].next
+			s.freed--
+		} else {
+			number = s.fresh
+			s.fresh++
+		}
+		b := &s.blocks[number]
+		b.next, b.length = first, 0
+		copy(b.data[:], text[at:])
+		first = number
+	}
+	b := &s.blocks[first]
+	b.hash, b.length = hash, uint32(len(text))
+	b.asked.Store(asked)
+	return first
+}

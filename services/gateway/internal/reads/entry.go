@@ -20,7 +20,8 @@ type entry struct {
 // packed is an entry in one piece, without its SKU, which is its key.
 type packed string
 
-// batchBytes is the memory that a batch takes where it is not packed, beside its ref: measured, and rounded up (TestMemory).
+// batchBytes is the memory that a batch takes where it is not packed, beside its ref: measured, and rounded up
+// (TestMemoryOfWhatEventsSaid).
 const batchBytes = 72
 
 func batchesBytes(batches []readmodel.Batch) (n int) {

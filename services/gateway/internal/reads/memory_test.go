@@ -2,9 +2,11 @@ package reads
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -20,25 +22,33 @@ func heap() int64 {
 	return int64(stats.HeapAlloc)
 }
 
-// However many SKUs there are, and however small, their entries take about what they may.
+// However many SKUs there are, of whatever sizes, and however they change, their entries take no more than they may, and about what is counted.
 func TestMemory(t *testing.T) {
-	const bytesMax = 32 << 20
-	for _, batches := range []int{0, 1, 8} {
-		before := heap()
-		kept := newEntries(bytesMax)
-		for i := 0; kept.cache.EvacuateCount() < 10_000; i++ {
-			e := entry{Availability: readmodel.Availability{SKU: fmt.Sprintf("SKU-%08d", i), Version: 1}}
-			for b := range batches {
-				e.Batches = append(e.Batches, readmodel.Batch{Ref: fmt.Sprintf("batch-%08d", b), Version: 1})
+	for _, bytesMax := range []int64{CacheBytesMin, 32 << 20} {
+		for _, batches := range []int{0, 1, 8} {
+			before := heap()
+			kept := newEntries(bytesMax)
+			skus := int(bytesMax / 64) // more than there is room for
+			for step := range 3 * skus {
+				e := entry{Availability: readmodel.Availability{SKU: fmt.Sprintf("SKU-%08d", rand.N(skus)), Version: uint64(step)}, filled: time.Duration(step) * time.Second}
+				for b := range batches {
+					e.Batches = append(e.Batches, readmodel.Batch{Ref: fmt.Sprintf("batch-%08d", b), Qty: 100, Available: 90, Version: uint64(step)})
+				}
+				kept.set(&e)
 			}
-			kept.set(&e)
+			taken := heap() - before
+			count, counted, room := kept.usage()
+			t.Logf("%d batches: %d KiB for %d SKUs, %d bytes each", batches, taken>>10, count, taken/int64(count))
+			require.LessOrEqual(t, taken, bytesMax+64<<10)
+			require.InEpsilon(t, taken, counted, 0.2)
+			require.Less(t, room, 0.05)
+			kept.clear()
+			count, counted, room = kept.usage()
+			require.Zero(t, count)
+			require.Zero(t, counted)
+			require.InDelta(t, 1, room, 0)
+			runtime.KeepAlive(kept)
 		}
-		taken := heap() - before
-		t.Logf("%d batches: %d MiB for %d SKUs, %d bytes each", batches, taken>>20, kept.count(), taken/kept.count())
-		require.Less(t, taken, int64(bytesMax/20*21))
-		require.Greater(t, taken, int64(bytesMax/2))
-		require.InEpsilon(t, kept.bytesMax, kept.bytes(), 0.1, "what is counted, where there is no room")
-		runtime.KeepAlive(kept)
 	}
 }
 

@@ -62,11 +62,15 @@ func (m *Metrics) watch(c *Cache) {
 	gauge := func(name, help string, value func() float64) {
 		m.reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 	}
-	gauge("lotline_gateway_cache_entries", "SKUs in the cache.", func() float64 { return float64(c.entries.count()) })
+	gauge("lotline_gateway_cache_entries", "SKUs in the cache.", func() float64 {
+		count, _, _ := c.entries.usage()
+		return float64(count)
+	})
 	gauge("lotline_gateway_cache_bytes", "Memory of the cache, about, with the events that it remembers.", func() float64 {
+		_, bytes, _ := c.entries.usage()
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		return float64(c.entries.bytes()) + float64(c.recent.bytes)
+		return float64(bytes) + float64(c.recent.bytes)
 	})
 	gauge("lotline_gateway_cache_age_seconds", "How long ago every committed event had been taken in; -1: not known.", func() float64 {
 		if age, known := c.age(); known {

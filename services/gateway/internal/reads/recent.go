@@ -48,7 +48,7 @@ type coverage struct {
 	raised, sweeps uint64
 }
 
-// Memory that changes take beside their SKU and batches: measured, and rounded up (TestMemory).
+// Memory that changes take beside their SKU and batches: measured, and rounded up (TestMemoryOfWhatEventsSaid).
 const changesBytes = 208
 
 func newRecent(bytesMax int64) *recent {

@@ -163,6 +163,11 @@ func (s *shop) List(ctx context.Context, after string, limit, _ int) ([]readmode
 	return listed, s.err
 }
 
+func count(c *Cache) int {
+	count, _, _ := c.entries.usage()
+	return count
+}
+
 func newTestCache() *Cache { return NewCache(CacheBytesMin, NewMetrics(prometheus.NewRegistry())) }
 
 // reader asks the shop, with a cache whose tail has begun where the log is.
