@@ -66,6 +66,8 @@ func New(name string, scopes ...Scope) (text, line string, err error) {
 	return text, line, err
 }
 
+var errNoKey = errors.New("it has no key, so that nobody could ask anything: `lotline keys new` makes one")
+
 // Set is the keys of a file.
 type Set []Key
 
@@ -92,7 +94,7 @@ func Parse(content string) (Set, error) {
 	}
 	switch {
 	case len(set) == 0 && len(errs) == 0:
-		errs = append(errs, errors.New("it has no key, so that nobody could ask anything: `lotline keys new` makes one"))
+		errs = append(errs, errNoKey)
 	case len(set) > keysMax:
 		errs = append(errs, fmt.Errorf("it has %d keys, and at most %d are possible", len(set), keysMax))
 	}

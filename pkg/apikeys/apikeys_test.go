@@ -130,6 +130,17 @@ func TestChangesAreTakenIn(t *testing.T) {
 	require.Eventually(t, func() bool { return !has(first) && has(second) }, 10*time.Second, 10*time.Millisecond, "taken back")
 }
 
+func TestTheOnlyKeyIsTakenBack(t *testing.T) {
+	text, line, err := New("shop", Admin)
+	require.NoError(t, err)
+	path, has, _ := watched(t, line)
+	require.True(t, has(text))
+	require.NoError(t, os.WriteFile(path, []byte("# nobody\n"), 0o600))
+	require.Eventually(t, func() bool { return !has(text) }, 10*time.Second, 10*time.Millisecond)
+	require.NoError(t, os.WriteFile(path, []byte(line), 0o600))
+	require.Eventually(t, func() bool { return has(text) }, 10*time.Second, 10*time.Millisecond)
+}
+
 // A new key is as long as the one before, and files from one archive have one time.
 func TestAFileOfTheSameTimeAndSizeIsTakenIn(t *testing.T) {
 	before, line, err := New("shop", Read)

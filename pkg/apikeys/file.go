@@ -2,6 +2,7 @@ package apikeys
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -69,20 +70,26 @@ func Open(path string, log *slog.Logger) (*File, error) {
 // Find returns the key of that text; see Set.Find.
 func (f *File) Find(text string) (Key, bool) { return f.set.Load().Find(text) }
 
-// Run takes in every change of the file within a second or so, until ctx ends; then it returns nil. A file that cannot be
-// read, or has a fault, is named in the log, and the keys from before go on.
+// Run takes in every change of the file within seconds, until ctx ends; then it returns nil. A file that cannot be
+// read, or has a fault, is named in the log, and the keys from before go on. One that has no key any more takes all of them back, once it
+// was found so twice: somebody may be writing it.
 //
 // It reads the file each time, and compares what it says. A new file in its place may have
 // the same time and size; and one that could not be opened for a moment has not changed when it can be.
 func (f *File) Run(ctx context.Context) error {
 	var seen look
+	none := false
 	tick := time.NewTicker(lookInterval)
 	defer tick.Stop()
 	for {
 		content, err := read(f.path)
 		if now := (look{content, fmt.Sprint(err)}); now != seen {
 			seen = now
-			f.take(content, err)
+			none = f.take(content, err)
+		} else if none {
+			none = false
+			f.set.Store(&Set{})
+			f.log.Warn("all API keys are taken back: their file has none any more")
 		}
 		select {
 		case <-ctx.Done():
@@ -95,16 +102,17 @@ func (f *File) Run(ctx context.Context) error {
 // look is what the file said, or why it could not be read.
 type look struct{ content, err string }
 
-// take takes in what was read.
-func (f *File) take(content string, err error) {
+// take takes in what was read, and says whether that has no key, and no fault.
+func (f *File) take(content string, err error) (none bool) {
 	var set Set
 	if err == nil {
 		set, err = parse(f.path, content)
 	}
 	if err != nil {
 		f.log.Error("the API keys could not be read again; those from before go on", "error", err)
-		return
+		return errors.Is(err, errNoKey)
 	}
 	f.set.Store(&set)
 	f.log.Info("API keys read", "keys", len(set))
+	return false
 }

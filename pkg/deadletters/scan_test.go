@@ -46,3 +46,28 @@ func TestTheLargestDeadLetterHidesNoOther(t *testing.T) {
 	}, nil))
 	require.Equal(t, []int{5, len(largest), 5}, sizes)
 }
+
+// A walk begins while an allocator's transaction is open, which is then aborted, as after its death: of what was last, nothing is read.
+func TestWhatWasLastIsAborted(t *testing.T) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "commands", "dlq"))
+	require.NoError(t, err)
+	defer cluster.Close()
+	opts := kafkaclient.Config{Brokers: cluster.ListenAddrs()}.Opts("test")
+	client, err := kgo.NewClient(append(opts[:len(opts):len(opts)], kgo.TransactionalID("allocator"))...)
+	require.NoError(t, err)
+	defer client.Close()
+	require.NoError(t, client.BeginTransaction())
+	require.NoError(t, client.ProduceSync(t.Context(), &kgo.Record{Topic: "dlq", Value: []byte("aborted")}).FirstErr())
+	walked := make(chan error, 1)
+	go func() {
+		walked <- Topic{Name: "dlq", Commands: "commands", Opts: opts}.Walk(t.Context(), Filter{}, func(*Letter) error { return nil }, nil)
+	}()
+	time.Sleep(time.Second / 2) // so that it waits for the end
+	require.NoError(t, client.EndTransaction(t.Context(), kgo.TryAbort))
+	select {
+	case err := <-walked:
+		require.NoError(t, err)
+	case <-time.After(stuckMax / 2):
+		require.Fail(t, "the walk goes on")
+	}
+}

@@ -206,6 +206,8 @@ func TestMistakesAreAnsweredBySentences(t *testing.T) {
 		{2, "See lotline --help.", []string{"sned"}},
 		{2, "See lotline topics diff --help.", []string{"topics", "diff", "--frob"}},
 		{2, "no Postgres answers there: say where it is with --postgres-url", []string{"verify", "--read-model=redis", "--postgres-url=postgres://u@127.0.0.1:1/d"}},
+		{2, "--skus-max is -1 and must be 0 or more", []string{"verify", "--skus-max=-1"}},
+		{2, "--wait is -5s and must not be negative", []string{"verify", "--wait=-5s"}},
 		{2, "no ClickHouse answers at 127.0.0.1:1 ", []string{"verify", "--clickhouse-addrs=127.0.0.1:1"}},
 		{2, `"evnts"`, []string{"tail", "evnts"}},
 		{2, "--from=end shows only what is still to come: add --follow", []string{"tail", "events", "--from=end"}},

@@ -119,7 +119,9 @@ func (c *sendCmd) Run(e *env) error {
 	err = s.sendAll(c.reader(&reader))
 	flushCtx, stop := context.WithTimeout(context.WithoutCancel(ctx), c.flushLimit(ctx))
 	defer stop()
-	err = errors.Join(err, s.flush(flushCtx))
+	if failed := s.flush(flushCtx); failed != nil { // so it is not so that what is above a bad line was sent
+		err = failed
+	}
 	if e.ctx.Err() != nil {
 		err = errors.New("interrupted")
 	}

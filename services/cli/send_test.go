@@ -206,3 +206,16 @@ func TestManyCommandsKeepTheirOrderBySKU(t *testing.T) {
 	}
 	require.Len(t, next, skus)
 }
+
+// Whoever goes on behind a bad line leaves out what is above it, so that has to be there.
+func TestWhatIsAboveABadLineWasSentOnlyIfItWas(t *testing.T) {
+	newShell(t) // without topics
+	code, stdout, stderr := run(t, `{"type":"Allocate","id":"a-1","orderid":"o-1","sku":"S","qty":1}
+{"type":"Allocate","id":"a-2","orderid":"o-2","sku":"S","qty":"x"}
+`, "send")
+	require.Equal(t, 1, code)
+	require.Contains(t, stdout, "sent 0 commands")
+	require.Contains(t, stderr, "line 2: ")
+	require.Contains(t, stderr, "the topic lotline.commands does not exist")
+	require.NotContains(t, stderr, "was sent")
+}

@@ -35,6 +35,12 @@ func (c *verifyCmd) Validate() error {
 	if c.Repair && c.ReadModel != stores.ClickHouse {
 		err = errors.Join(err, fmt.Errorf("--repair takes the log of events, which only ClickHouse keeps: what is wrong in another store lotline rebuild --read-model=%s --from=state puts right", c.ReadModel))
 	}
+	if c.SKUsMax < 0 {
+		err = errors.Join(err, fmt.Errorf("--skus-max is %d and must be 0 or more", c.SKUsMax))
+	}
+	if c.Wait < 0 {
+		err = errors.Join(err, fmt.Errorf("--wait is %s and must not be negative", c.Wait))
+	}
 	return err
 }
 
