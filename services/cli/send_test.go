@@ -219,3 +219,21 @@ func TestWhatIsAboveABadLineWasSentOnlyIfItWas(t *testing.T) {
 	require.Contains(t, stderr, "the topic lotline.commands does not exist")
 	require.NotContains(t, stderr, "was sent")
 }
+
+// Where bad lines are left out, a quote that is left open would leave out all that follows as one of them.
+func TestAnOpenQuoteSwallowsNoOrders(t *testing.T) {
+	s := newShell(t)
+	s.ok("", "topics", "apply")
+	for name, lines := range map[string]struct{ content, want string }{
+		"to the end":       {"Allocate,a-1,\"o-1,S,1\nAllocate,a-2,o-2,S,1\nAllocate,a-3,o-3,S,1\n", "lines 3 to 5 are one record"},
+		"to the next mark": {"Allocate,a-1,\"o-1,S,1\nAllocate,a-2,o-2,S,1\nAllocate,a-3,\"o-3\",S,1\n", "lines 3 to 5 are one record"},
+		"to a closed cell": {"Allocate,a-1,\"o-1,S,1\nAllocate,a-2,o-2,S,\"\nAllocate,a-3,o-3,S,1\n", "lines 3 to 4 are one record"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, stdout, stderr := run(t, "type,id,orderid,sku,qty\nAllocate,a-0,o-0,S,1\n"+lines.content, "send", "--format=csv", "--skip-bad")
+			require.Equal(t, 1, code)
+			require.Contains(t, stderr, lines.want)
+			require.Contains(t, stdout, "sent 1 commands")
+		})
+	}
+}

@@ -127,7 +127,9 @@ func ceType(name string) string {
 
 // CSV reads records under a header row that names the fields as NDJSON does, in
 // any order: type, id, orderid, sku, ref, qty, eta. Empty cells are absent
-// fields; columns of other names are ignored.
+// fields; columns of other names are ignored. Several lines that are no CSV end
+// the file: a quote that is left open has swallowed other records, which nobody
+// would miss where bad lines are left out.
 func CSV(r io.Reader, defaultType string) Next {
 	limit := &limitedReader{in: skipBOM(r)}
 	in := csv.NewReader(limit)
@@ -147,6 +149,8 @@ func CSV(r io.Reader, defaultType string) Next {
 		}
 		var parse *csv.ParseError
 		switch {
+		case errors.As(err, &parse) && parse.Line > parse.StartLine:
+			return Entry{}, errSwallowed(parse.StartLine, parse.Line)
 		case errors.As(err, &parse):
 			return Entry{Line: parse.StartLine, Err: fmt.Errorf("it is not CSV: %w", parse.Err)}, nil
 		case err != nil:
@@ -154,10 +158,17 @@ func CSV(r io.Reader, defaultType string) Next {
 		}
 		line, _ := in.FieldPos(0)
 		if len(cells) != len(columns) {
+			if more := strings.Count(strings.Join(cells, ""), "\n"); more > 0 {
+				return Entry{}, errSwallowed(line, line+more)
+			}
 			return Entry{Line: line, Err: fmt.Errorf("it has %d cells and the header row has %d", len(cells), len(columns))}, nil
 		}
 		return decode(line, object(columns, cells), defaultType), nil
 	}
+}
+
+func errSwallowed(from, to int) error {
+	return fmt.Errorf("lines %d to %d are one record, and not CSV: is a quote of line %d left open?", from, to, from)
 }
 
 // object makes the JSON of a CSV record. A quantity that is no number becomes a
