@@ -116,7 +116,8 @@ func (c *sendCmd) Run(e *env) error {
 		},
 	}
 	start := time.Now()
-	err = s.sendAll(c.reader(&reader))
+	go s.watch()
+	err = s.sendAll(beside(ctx, c.reader(&reader)))
 	flushCtx, stop := context.WithTimeout(context.WithoutCancel(ctx), c.flushLimit(ctx))
 	defer stop()
 	if failed := s.flush(flushCtx); failed != nil { // so it is not so that what is above a bad line was sent
@@ -222,6 +223,62 @@ func (s *sender) sendAll(next commandfile.Next) error {
 		}
 		s.produced++
 		s.client.Produce(s.ctx, record, s.done)
+	}
+}
+
+// watch ends the send where nothing is acknowledged for twice as long as a
+// command may take. The client's own bound ends with the first request that has
+// the record: if its answer never comes, the record is sent again and again.
+func (s *sender) watch() {
+	tick := time.NewTicker(s.cmd.Timeout / 10)
+	defer tick.Stop()
+	last, since := int64(0), time.Now()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if now := s.acknowledged.Load(); now != last || s.client.BufferedProduceRecords() == 0 {
+			last, since = now, time.Now()
+		}
+		if time.Since(since) > 2*s.cmd.Timeout {
+			s.fail(fmt.Errorf("send to %s: no broker has acknowledged anything for %s", s.topic, 2*s.cmd.Timeout))
+		}
+	}
+}
+
+// beside reads one entry at a time beside who waits for it, who is told of the
+// end of ctx meanwhile: what comes over a pipe may not come for a long time.
+func beside(ctx context.Context, next commandfile.Next) commandfile.Next {
+	type read struct {
+		entry commandfile.Entry
+		err   error
+	}
+	asked, got := make(chan struct{}), make(chan read, 1)
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-asked:
+			}
+			entry, err := next()
+			got <- read{entry, err}
+		}
+	}()
+	return func() (commandfile.Entry, error) {
+		select {
+		case <-ctx.Done():
+			return commandfile.Entry{}, io.EOF
+		case asked <- struct{}{}:
+		}
+		select {
+		case <-ctx.Done():
+			return commandfile.Entry{}, io.EOF
+		case r := <-got:
+			return r.entry, r.err
+		}
 	}
 }
 

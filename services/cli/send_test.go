@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/lotline/lotline/pkg/telemetry/telemetrytest"
 	"github.com/lotline/lotline/services/cli"
@@ -235,5 +239,67 @@ func TestAnOpenQuoteSwallowsNoOrders(t *testing.T) {
 			require.Contains(t, stderr, lines.want)
 			require.Contains(t, stdout, "sent 1 commands")
 		})
+	}
+}
+
+// Whoever pipes commands in may have nothing to say for a long time.
+func TestSendEndsWhileItsInputIsIdle(t *testing.T) {
+	for name, end := range map[string]struct {
+		topics bool
+		want   string
+	}{"interrupted": {true, "interrupted"}, "failed": {false, "the topic lotline.commands does not exist"}} {
+		t.Run(name, func(t *testing.T) {
+			s := newShell(t)
+			if end.topics {
+				s.ok("", "topics", "apply")
+			}
+			in, out := io.Pipe()
+			defer out.Close()
+			ctx, interrupt := context.WithCancel(t.Context())
+			defer interrupt()
+			var stdout, stderr bytes.Buffer
+			code := make(chan int, 1)
+			go func() { code <- cli.Main(ctx, []string{"send"}, in, &stdout, &stderr) }()
+			_, err := out.Write([]byte(`{"type":"Allocate","id":"a-1","orderid":"o-1","sku":"S","qty":1}` + "\n"))
+			require.NoError(t, err)
+			if end.topics {
+				interrupt()
+			}
+			select {
+			case got := <-code:
+				require.NotZero(t, got)
+				require.Contains(t, stderr.String(), end.want)
+			case <-time.After(15 * time.Second):
+				require.Fail(t, "it goes on")
+			}
+		})
+	}
+}
+
+// A broker that takes requests and dies before it answers, again and again.
+func TestSendGivesUpOnABrokerThatNeverAnswers(t *testing.T) {
+	s := newDLQShell(t)
+	s.fake.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		s.fake.KeepControl()
+		return nil, errors.New("gone"), true
+	})
+	type result struct {
+		code           int
+		stdout, stderr string
+	}
+	done := make(chan result, 1)
+	go func() {
+		var stdout, stderr bytes.Buffer
+		in := strings.NewReader(strings.Repeat(`{"type":"Allocate","orderid":"o-1","sku":"S","qty":1}`+"\n", 100))
+		code := cli.Main(t.Context(), []string{"send", "--timeout=1s", "--in-flight-max=10"}, in, &stdout, &stderr)
+		done <- result{code, stdout.String(), stderr.String()}
+	}()
+	select {
+	case got := <-done:
+		require.Equal(t, 1, got.code)
+		require.Contains(t, got.stdout, "sent 0 commands")
+		require.Contains(t, got.stderr, "acknowledge")
+	case <-time.After(30 * time.Second):
+		require.Fail(t, "it goes on")
 	}
 }
