@@ -104,7 +104,8 @@ func (t Topic) scan(ctx context.Context, each func(*kgo.Record) error) error {
 		}
 		for _, r := range fetches.Records() {
 			end, ok := left[r.Partition]
-			if r.Offset+1 >= end { // what is last may be of a transaction that was open then and is aborted since: only its marker is read, behind the end
+			// What is last may be of a transaction that was open then and is aborted since: only its marker is read, behind the end.
+			if r.Offset+1 >= end {
 				delete(left, r.Partition)
 			}
 			if !ok || r.Offset >= end {

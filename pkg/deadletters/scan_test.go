@@ -1,12 +1,14 @@
 package deadletters
 
 import (
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/lotline/lotline/pkg/kafkaclient"
 )
@@ -58,11 +60,18 @@ func TestWhatWasLastIsAborted(t *testing.T) {
 	defer client.Close()
 	require.NoError(t, client.BeginTransaction())
 	require.NoError(t, client.ProduceSync(t.Context(), &kgo.Record{Topic: "dlq", Value: []byte("aborted")}).FirstErr())
+	fetched := make(chan struct{})
+	var first sync.Once
+	cluster.ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		first.Do(func() { close(fetched) })
+		return nil, nil, false
+	})
 	walked := make(chan error, 1)
 	go func() {
 		walked <- Topic{Name: "dlq", Commands: "commands", Opts: opts}.Walk(t.Context(), Filter{}, func(*Letter) error { return nil }, nil)
 	}()
-	time.Sleep(time.Second / 2) // so that it waits for the end
+	<-fetched // it knows the end that it reads to
 	require.NoError(t, client.EndTransaction(t.Context(), kgo.TryAbort))
 	select {
 	case err := <-walked:

@@ -84,10 +84,8 @@ func (e *entries) find(sku string, asked bool) (packed, bool) {
 	}
 	b := &s.blocks[at]
 	var text strings.Builder
+	text.Grow(int(b.length))
 	for left := int(b.length); left > 0; left -= blockData {
-		if text.Len() == 0 {
-			text.Grow(left)
-		}
 		text.Write(s.blocks[at].data[:min(left, blockData)])
 		at = s.blocks[at].next
 	}
