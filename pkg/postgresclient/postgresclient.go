@@ -22,6 +22,10 @@ import (
 // file does.
 const PasswordVariable = "LOTLINE_POSTGRES_PASSWORD" //nolint:gosec // its name, not a password
 
+// connectTimeoutSeconds is how long one host has to let somebody in, unless the URL or PGCONNECT_TIMEOUT says otherwise: the client would
+// wait for ever for one that takes the connection and says nothing, as a host that ran out of memory does.
+const connectTimeoutSeconds = 10
+
 var errURL = errors.New("it is not of the form postgres://user@host:5432/database?setting=value (a character such as @ or / in a name or password is written %40, %2F), or a setting has no such value")
 
 // ErrNoURL says that neither flag leads to a URL.
@@ -43,7 +47,7 @@ func (s Settings) Validate() error {
 }
 
 // ConnURL returns the URL to connect to, which may hold the password: log it
-// Redacted. The files are read at each call.
+// Redacted. It bounds how long connecting may take. The files are read at each call.
 func (s Settings) ConnURL() (string, error) {
 	return Source{
 		Flags: "postgres", URL: s.PostgresURL, URLFile: s.PostgresURLFile,
@@ -69,14 +73,31 @@ func (s Source) ConnURL() (string, error) {
 	if given, err = withPassword(given, password); err != nil {
 		return "", err
 	}
-	_, err = pgconn.ParseConfig(given)
+	config, err := pgconn.ParseConfig(given)
 	if u, parseErr := url.Parse(given); parseErr == nil && strings.ContainsRune(u.Path+u.Fragment, '@') {
 		err = errURL // of a password with a / or # in it, the first part was taken for a port
 	}
 	if err != nil {
 		return "", fmt.Errorf("use the Postgres URL %s: %w", Redacted(given), reason(err))
 	}
+	if config.ConnectTimeout == 0 && !strings.Contains(given, "connect_timeout") {
+		given = withConnectTimeout(given)
+	}
 	return given, nil
+}
+
+// withConnectTimeout adds a timeout to what can be parsed and has none.
+func withConnectTimeout(given string) string {
+	setting := fmt.Sprintf("connect_timeout=%d", connectTimeoutSeconds)
+	u, err := url.Parse(given)
+	if err != nil || u.Scheme == "" {
+		return given + " " + setting // keywords
+	}
+	if u.RawQuery != "" {
+		u.RawQuery += "&"
+	}
+	u.RawQuery += setting
+	return u.String()
 }
 
 func (s Source) url() (string, error) {

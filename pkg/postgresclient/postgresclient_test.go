@@ -1,10 +1,14 @@
 package postgresclient_test
 
 import (
+	"context"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/lotline/lotline/pkg/postgresclient"
 	"github.com/stretchr/testify/require"
 )
@@ -22,11 +26,13 @@ func TestConnURL(t *testing.T) {
 		config config
 		want   string
 	}{
-		"as given":            {config{PostgresURL: "postgres://db/lotline"}, "postgres://db/lotline"},
-		"the file wins":       {config{PostgresURL: "postgres://elsewhere/x", PostgresURLFile: write(t, "postgres://u:secret@db/lotline\r\n")}, "postgres://u:secret@db/lotline"},
-		"with a password":     {config{PostgresURL: "postgres://u@db/lotline?sslmode=disable", PostgresPasswordFile: write(t, "se/cr@t\n")}, "postgres://u:se%2Fcr%40t@db/lotline?sslmode=disable"},
-		"without a user":      {config{PostgresURL: "postgres://db/lotline?user=u", PostgresPasswordFile: write(t, "se&cret")}, "postgres://db/lotline?password=se%26cret&user=u"},
-		"keywords, no secret": {config{PostgresURL: "host=db user=u"}, "host=db user=u"},
+		"as given":            {config{PostgresURL: "postgres://db/lotline"}, "postgres://db/lotline?connect_timeout=10"},
+		"the file wins":       {config{PostgresURL: "postgres://elsewhere/x", PostgresURLFile: write(t, "postgres://u:secret@db/lotline\r\n")}, "postgres://u:secret@db/lotline?connect_timeout=10"},
+		"with a password":     {config{PostgresURL: "postgres://u@db/lotline?sslmode=disable", PostgresPasswordFile: write(t, "se/cr@t\n")}, "postgres://u:se%2Fcr%40t@db/lotline?sslmode=disable&connect_timeout=10"},
+		"without a user":      {config{PostgresURL: "postgres://db/lotline?user=u", PostgresPasswordFile: write(t, "se&cret")}, "postgres://db/lotline?password=se%26cret&user=u&connect_timeout=10"},
+		"keywords, no secret": {config{PostgresURL: "host=db user=u"}, "host=db user=u connect_timeout=10"},
+		"its own timeout":     {config{PostgresURL: "postgres://db/lotline?connect_timeout=3"}, "postgres://db/lotline?connect_timeout=3"},
+		"for ever, if asked":  {config{PostgresURL: "postgres://db/lotline?connect_timeout=0"}, "postgres://db/lotline?connect_timeout=0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := c.config.ConnURL()
@@ -38,7 +44,30 @@ func TestConnURL(t *testing.T) {
 	t.Setenv(postgresclient.PasswordVariable, "secret")
 	got, err := config{PostgresURL: "postgres://u@db/lotline"}.ConnURL()
 	require.NoError(t, err)
-	require.Equal(t, "postgres://u:secret@db/lotline", got)
+	require.Equal(t, "postgres://u:secret@db/lotline?connect_timeout=10", got)
+}
+
+// A host that takes connections and says nothing would be waited for without end.
+func TestConnURLBoundsConnecting(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0") // which accepts by itself
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = listener.Close() })
+	host, port, err := net.SplitHostPort(listener.Addr().String())
+	require.NoError(t, err)
+	for _, given := range []string{"postgres://u@" + listener.Addr().String() + "/lotline", "host=" + host + " port=" + port + " user=u"} {
+		connURL, err := postgresclient.Settings{PostgresURL: given}.ConnURL()
+		require.NoError(t, err)
+		parsed, err := pgconn.ParseConfig(connURL)
+		require.NoError(t, err)
+		require.Equal(t, 10*time.Second, parsed.ConnectTimeout)
+		parsed.ConnectTimeout /= 100
+		_, err = pgconn.ConnectConfig(t.Context(), parsed)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	}
+	t.Setenv("PGCONNECT_TIMEOUT", "7")
+	connURL, err := postgresclient.Settings{PostgresURL: "postgres://db/lotline"}.ConnURL()
+	require.NoError(t, err)
+	require.Equal(t, "postgres://db/lotline", connURL)
 }
 
 func TestValidate(t *testing.T) {
