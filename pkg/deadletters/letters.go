@@ -217,6 +217,11 @@ type Filter struct {
 	All             bool // those that were replayed or discarded too
 }
 
+// choosesAll reports whether it chooses by nothing but All.
+func (f *Filter) choosesAll() bool {
+	return len(f.Places) == 0 && f.Reason == "" && f.Key == nil && f.Since.IsZero() && f.OriginPartition == nil && f.OriginOffset == nil
+}
+
 func (f *Filter) matches(l *Letter) bool {
 	switch {
 	case !f.All && l.Status != Open:

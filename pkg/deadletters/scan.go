@@ -31,14 +31,18 @@ type Topic struct {
 }
 
 // Walk calls letter for each dead letter that filter chooses and, if it chooses
-// all, mark for each mark; in order of offset in a partition. It goes up to the
-// end that the topic had when it began, and keeps one bit of each dead letter
-// in memory. An error of letter or mark ends it.
+// those that were answered too, mark for the mark of each; in order of offset in
+// a partition. Without any other choice it does so for marks whose letter has
+// expired as well. It goes up to the end that the topic had when it began, and
+// keeps two bits of each dead letter in memory at the most. An error of letter
+// or mark ends it.
 func (t Topic) Walk(ctx context.Context, filter Filter, letter func(*Letter) error, mark func(Mark) error) error {
-	marked := marks{}
+	marked, chosen := marks{}, places{}
 	err := t.scan(ctx, func(r *kgo.Record) error {
 		if m, ok := parseMark(r); ok {
 			marked.add(m)
+		} else if l, err := parse(r); err == nil && filter.All && filter.matches(&l) {
+			chosen.add(l.Place) // its mark may be read before it, from another partition
 		}
 		return nil
 	})
@@ -47,7 +51,7 @@ func (t Topic) Walk(ctx context.Context, filter Filter, letter func(*Letter) err
 	}
 	return t.scan(ctx, func(r *kgo.Record) error {
 		if m, ok := parseMark(r); ok {
-			if filter.All && mark != nil {
+			if filter.All && mark != nil && (filter.choosesAll() || chosen.has(m.Of)) {
 				return mark(m)
 			}
 			return nil
@@ -122,30 +126,42 @@ func (t Topic) scan(ctx context.Context, each func(*kgo.Record) error) error {
 	return nil
 }
 
-// marks is a bit for each dead letter, in pages so that it is as long as the
-// log has marks, not as its offsets are high.
-type marks map[Status]map[Place]*[pageBits / 64]uint64
-
-const pageBits = 1 << 12
+// marks is the dead letters that were answered.
+type marks map[Status]places
 
 func (m marks) add(mark Mark) {
 	if m[mark.Status] == nil {
-		m[mark.Status] = map[Place]*[pageBits / 64]uint64{}
+		m[mark.Status] = places{}
 	}
-	page := Place{mark.Of.Partition, mark.Of.Offset / pageBits}
-	if m[mark.Status][page] == nil {
-		m[mark.Status][page] = &[pageBits / 64]uint64{}
-	}
-	bit := mark.Of.Offset % pageBits
-	m[mark.Status][page][bit/64] |= 1 << (bit % 64)
+	m[mark.Status].add(mark.Of)
 }
 
 func (m marks) status(at Place) Status {
-	bit := at.Offset % pageBits
 	for _, s := range []Status{Replayed, Discarded} {
-		if page := m[s][Place{at.Partition, at.Offset / pageBits}]; page != nil && page[bit/64]&(1<<(bit%64)) != 0 {
+		if m[s].has(at) {
 			return s
 		}
 	}
 	return Open
+}
+
+// places is a set: a bit for each, in pages so that it is as long as there are
+// some, not as their offsets are high.
+type places map[Place]*[pageBits / 64]uint64
+
+const pageBits = 1 << 12
+
+func (p places) add(at Place) {
+	page := Place{at.Partition, at.Offset / pageBits}
+	if p[page] == nil {
+		p[page] = &[pageBits / 64]uint64{}
+	}
+	bit := at.Offset % pageBits
+	p[page][bit/64] |= 1 << (bit % 64)
+}
+
+func (p places) has(at Place) bool {
+	bit := at.Offset % pageBits
+	page := p[Place{at.Partition, at.Offset / pageBits}]
+	return page != nil && page[bit/64]&(1<<(bit%64)) != 0
 }

@@ -123,9 +123,6 @@ func (c *dlqShowCmd) Run(e *env) error {
 		}
 		return e.printWhole(l)
 	}, func(m deadletters.Mark) error {
-		if m.Of != c.Place {
-			return nil
-		}
 		return e.printMark(m, c.JSON)
 	})
 	if err == nil && !found {

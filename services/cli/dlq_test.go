@@ -118,6 +118,19 @@ func TestDeadLettersAreListedByWhatIsAskedFor(t *testing.T) {
 	s.fails("neither an age", "dlq", "list", "--since=yesterday")
 }
 
+// What became of other letters is not asked for, and takes no room from what is.
+func TestMarksAreThoseOfTheLettersThatAreListed(t *testing.T) {
+	s := newDLQShell(t)
+	for _, key := range []string{"LAMP", "CHAIR", "VASE"} {
+		s.letter(key, "{}", "3", "121", "sku is missing")
+	}
+	s.ok("", "dlq", "discard", "--reason=missing", "--why=x", s.token(s.ok("", "dlq", "discard", "--reason=missing", "--why=x")))
+	require.Equal(t, 6, strings.Count(s.ok("", "dlq", "list", "--all"), "\n"))
+	listed := s.ok("", "dlq", "list", "--all", "--key=VASE", "-n2")
+	require.Regexp(t, `^0@2 .* key "?VASE.*\n0@\d+ .* 0@2 was discarded by .*\n$`, listed)
+	require.Equal(t, 1, strings.Count(s.ok("", "dlq", "show", "0@1"), "was discarded"))
+}
+
 // A replay is the same bytes, key and headers at the partition they came from, once; and it can be followed back
 // however often it fails, without headers that add up.
 func TestAReplayIsTheCommandAsItCameOnce(t *testing.T) {
