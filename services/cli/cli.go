@@ -99,7 +99,11 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	}
 	slog.SetDefault(lifecycle.NewLog(stderr, cli.LogLevel))
 
-	err = command.Run(&env{ctx, cli.Kafka, stdin, stdout, stderr})
+	out := &output{Writer: stdout}
+	err = command.Run(&env{ctx, cli.Kafka, stdin, out, stderr})
+	if err == nil {
+		err = out.err
+	}
 	if err == nil {
 		return exitOK
 	}
@@ -112,6 +116,21 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 		fmt.Fprintln(stderr, "lotline:", explain(err))
 	}
 	return code
+}
+
+// output remembers that something could not be written: nobody was told what the command found, so it must not end as if all were well.
+type output struct {
+	io.Writer
+	err error
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.Writer.Write(p)
+	if err != nil && o.err == nil {
+		// Not exitFailed, which would be what some commands have found.
+		o.err = exit{exitUsage, fmt.Errorf("write the output: %w", err)}
+	}
+	return n, err
 }
 
 // misunderstood is as much of the command line as was understood: whose help has the answer.
@@ -132,15 +151,24 @@ func explain(err error) error {
 	advice := "no Postgres answers there: say where it is with --postgres-url or --postgres-url-file (a read model: --read-postgres-url…)"
 	var code *pgconn.PgError
 	if errors.As(err, &code) {
-		switch code.Code {
-		case "28P01", "28000":
-			advice = "Postgres does not accept this user with this password: give it in --postgres-url-file, --postgres-password-file or " + postgresclient.PasswordVariable
-		case "3D000":
-			advice = "make that database, or name another with --postgres-url or --postgres-url-file"
-		}
+		advice = refusedBecause[code.Code]
+	}
+	if advice == "" {
+		return err
 	}
 	return fmt.Errorf("%w\n%s", err, advice)
 }
+
+// refusedBecause is what to do about a Postgres that answered and let nobody in, by SQLSTATE.
+var refusedBecause = map[string]string{
+	"28P01": otherLogin, "28000": otherLogin,
+	"3D000": "make that database, or name another with --postgres-url or --postgres-url-file",
+	"42501": "the user may not connect to that database: have its owner GRANT CONNECT, or give another user",
+	"53300": "all connections of that Postgres, database or user are taken: end some, or allow more (max_connections, CONNECTION LIMIT)",
+	"57P03": "Postgres is starting or stopping: try again in a moment",
+}
+
+const otherLogin = "Postgres does not accept this user with this password: give it in --postgres-url-file, --postgres-password-file or " + postgresclient.PasswordVariable
 
 // connect makes a client of the cluster, and finds out at once whether it
 // answers.

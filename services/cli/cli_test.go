@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -116,6 +119,22 @@ func TestTopicsWithPrincipals(t *testing.T) {
 	require.Contains(t, stderr, `there is no role "reader"`)
 }
 
+// full is a disk that has no room left.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+// A script that keeps what a command found must not take nothing for all is well.
+func TestOutputThatCannotBeWrittenIsNoSuccess(t *testing.T) {
+	newShell(t)
+	require.Zero(t, cli.Main(t.Context(), []string{"topics", "apply"}, nil, io.Discard, io.Discard))
+	for _, command := range [][]string{{"topics", "apply"}, {"dlq", "list"}} {
+		var errOut bytes.Buffer
+		require.NotZero(t, cli.Main(t.Context(), command, nil, full{}, &errOut), command)
+		require.Contains(t, errOut.String(), "no space left on device", command)
+	}
+}
+
 func TestFaultsOfKafkasSettingsAreNamedAtOnce(t *testing.T) {
 	newShell(t)
 	for _, command := range [][]string{{"topics", "diff"}, {"send"}, {"tail", "events"}, {"dlq", "list"}, {"verify"}} {
@@ -142,6 +161,36 @@ func TestARefusalSaysWhatToDo(t *testing.T) {
 		_, _, stderr = run(t, `{"type":"Allocate","orderid":"o-1","sku":"LAMP","qty":3}`, command...)
 		require.Contains(t, stderr, "grant it with `lotline topics apply --principal=ROLE=User:NAME`", command)
 		require.NotContains(t, stderr, "secret-canary")
+	}
+}
+
+// A Postgres that lets nobody in has answered: its address is right.
+func TestAPostgresThatRefusesSaysWhatToDo(t *testing.T) {
+	for code, says := range map[string]string{
+		"28P01": "--postgres-password-file", "3D000": "make that database", "42501": "GRANT CONNECT", "53300": "max_connections", "57P03": "try again in a moment",
+		"58000": "",
+	} {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = listener.Close() })
+		go func() {
+			for {
+				conn, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				server := pgproto3.NewBackend(conn, conn)
+				_, _ = server.ReceiveStartupMessage()
+				server.Send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: code, Message: "not now"})
+				_ = server.Flush()
+				_ = conn.Close()
+			}
+		}()
+		exited, _, stderr := run(t, "", "migrate", "postgres", "--postgres-url=postgres://u@"+listener.Addr().String()+"/lotline?sslmode=disable")
+		require.Equal(t, 1, exited)
+		require.Contains(t, stderr, "SQLSTATE "+code)
+		require.Contains(t, stderr, says, code)
+		require.NotContains(t, stderr, "no Postgres answers", code)
 	}
 }
 

@@ -31,27 +31,38 @@ func (c keysNewCmd) Run(e *env) error {
 	if err != nil {
 		return exit{exitUsage, fmt.Errorf("make a key: %w", err)}
 	}
+	if c.File != "" {
+		if line, err = fits(c.File, line); err != nil {
+			return err
+		}
+	}
+	// Before it is in the file: the text is kept nowhere, and nobody could use a key that nobody was told.
+	if _, err := fmt.Fprintln(e.stdout, text); err != nil {
+		return fmt.Errorf("no key was made, since its text could not be printed: %w", err)
+	}
 	if c.File == "" {
 		fmt.Fprintf(e.stderr, "Add this line to the gateway's --http-keys-file:\n%s\n", line)
-	} else if err := addKey(c.File, line); err != nil {
-		return err
+		return nil
 	}
-	fmt.Fprintln(e.stdout, text)
-	return nil
+	return addKey(c.File, line)
 }
 
-// addKey adds a line to the file, unless the gateway could not read it then.
-func addKey(path, line string) error {
+// fits returns what is to be added to the file for the line, unless the gateway could not read it then.
+func fits(path, line string) (string, error) {
 	content, err := os.ReadFile(path)
 	if err != nil && !os.IsNotExist(err) {
-		return fmt.Errorf("read the file of keys: %w", err)
+		return "", fmt.Errorf("read the file of keys: %w", err)
 	}
 	if len(content) > 0 && content[len(content)-1] != '\n' {
 		line = "\n" + line
 	}
 	if _, err := apikeys.Parse(string(content) + line); err != nil {
-		return fmt.Errorf("the key was not added to %s: %w", path, err)
+		return "", fmt.Errorf("the key was not added to %s: %w", path, err)
 	}
+	return line, nil
+}
+
+func addKey(path, line string) error {
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
 	if err != nil {
 		return fmt.Errorf("add the key: %w", err)

@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/lotline/lotline/pkg/apikeys"
+	"github.com/lotline/lotline/services/cli"
 )
 
 func TestKeysNew(t *testing.T) {
@@ -42,9 +44,12 @@ func TestKeysNew(t *testing.T) {
 		require.Empty(t, stdout)
 		require.Contains(t, stderr, fault)
 	}
+	var errOut bytes.Buffer
+	require.Equal(t, 1, cli.Main(t.Context(), []string{"keys", "new", "other", "--scope=read", "--file=" + file}, nil, full{}, &errOut))
+	require.Contains(t, errOut.String(), "no key was made, since its text could not be printed: no space left")
 	again, err := os.ReadFile(file)
 	require.NoError(t, err)
-	require.Equal(t, content, again)
+	require.Equal(t, content, again, "no key is there that nobody knows")
 
 	code, stdout, stderr := run(t, "", "keys", "new", "x", "--scope=read")
 	require.Zero(t, code)
