@@ -10,7 +10,7 @@ import (
 
 type tailCmd struct {
 	What      string   `arg:"" enum:"commands,events,dlq" help:"commands, events or dlq."`
-	From      string   `env:"-" default:"start" help:"start, end, an offset, or -N for the last N of each partition (--from=-10)."`
+	From      string   `env:"-" default:"start" help:"start, end, an offset, or -N for the last N offsets of each partition (--from=-10), of which the end of each transaction is one."`
 	Count     int      `env:"-" short:"n" placeholder:"N" help:"Stop after N lines."`
 	Follow    bool     `env:"-" short:"f" help:"Wait for more at the end."`
 	Partition []int32  `env:"-" short:"p" placeholder:"N" help:"Only these partitions, separated by commas."`

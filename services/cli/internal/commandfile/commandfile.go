@@ -136,6 +136,7 @@ func CSV(r io.Reader, defaultType string) Next {
 	in.ReuseRecord = true
 	in.FieldsPerRecord = -1 // checked here, so that one bad line is only that
 	var columns []string
+	last := 0
 	return func() (Entry, error) {
 		limit.left = 2 * MaxLineBytes // what the csv reader has buffered may be the next record's
 		cells, err := in.Read()
@@ -153,10 +154,13 @@ func CSV(r io.Reader, defaultType string) Next {
 			return Entry{}, errSwallowed(parse.StartLine, parse.Line)
 		case errors.As(err, &parse):
 			return Entry{Line: parse.StartLine, Err: fmt.Errorf("it is not CSV: %w", parse.Err)}, nil
-		case err != nil:
+		case errors.Is(err, io.EOF):
 			return Entry{}, err
+		case err != nil:
+			return Entry{}, fmt.Errorf("after the record of line %d: %w", last, err)
 		}
 		line, _ := in.FieldPos(0)
+		last = line
 		if len(cells) != len(columns) {
 			if more := strings.Count(strings.Join(cells, ""), "\n"); more > 0 {
 				return Entry{}, errSwallowed(line, line+more)

@@ -21,6 +21,13 @@ type entry struct {
 	Err     string
 }
 
+func ok(t *testing.T, next commandfile.Next) commandfile.Entry {
+	t.Helper()
+	e, err := next()
+	require.NoError(t, errors.Join(err, e.Err))
+	return e
+}
+
 func readAll(t *testing.T, next commandfile.Next) []entry {
 	t.Helper()
 	var all []entry
@@ -142,6 +149,12 @@ func TestAnOpenQuoteDoesNotSwallowTheFile(t *testing.T) {
 	next = commandfile.CSV(strings.NewReader("orderid,sku,qty\n\"o-1,LAMP,3\n"+many), "Allocate")
 	_, err := next()
 	require.ErrorContains(t, err, "is a quote left open?")
+
+	next = commandfile.CSV(strings.NewReader("orderid,sku,qty\n"+row+"\n"+row+"\"o-1,LAMP,3\n"+many), "Allocate")
+	require.Equal(t, 2, ok(t, next).Line)
+	require.Equal(t, 4, ok(t, next).Line)
+	_, err = next()
+	require.ErrorContains(t, err, "after the record of line 4: ")
 }
 
 func TestAFileThatCannotBeReadOnEndsWithItsError(t *testing.T) {
