@@ -17,7 +17,12 @@ const createRole = `DO $$ BEGIN
 	IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '%[1]s') THEN CREATE ROLE %[1]s NOLOGIN; END IF;
 EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$`
 
-const sqlstateInsufficientPrivilege = "42501"
+const (
+	sqlstateInsufficientPrivilege = "42501"
+	// What is refused of a GRANT or REVOKE is a warning of the server's, not an error.
+	sqlstatePrivilegeNotRevoked = "01006"
+	sqlstatePrivilegeNotGranted = "01007"
+)
 
 // PostgresRoles makes the roles that are missing and gives each its rights by the statements of rights, which run in one
 // transaction. Who migrates a managed database may not be allowed to: then nothing is changed, nothing fails, and a
@@ -27,10 +32,9 @@ func PostgresRoles(ctx context.Context, url string, roles []string, rights strin
 	if err != nil {
 		return "", fmt.Errorf("parse the Postgres URL: %w", err)
 	}
-	// A right that somebody may not give is a warning of the server's, not an error.
 	var refused []string
 	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
-		if n.SeverityUnlocalized == "WARNING" {
+		if n.Code == sqlstatePrivilegeNotGranted || n.Code == sqlstatePrivilegeNotRevoked {
 			refused = append(refused, n.Message)
 		}
 	}

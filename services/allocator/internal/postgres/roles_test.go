@@ -171,6 +171,28 @@ func TestMigrateSetsTheRightsAgain(t *testing.T) {
 	require.Equal(t, "lotline_migrate", owner)
 }
 
+// What is refused of the rights is said. A server that warns of something else has given them.
+func TestOnlyRightsThatAreRefusedAreMissing(t *testing.T) {
+	d := newDatabase(t)
+	d.exec(`CREATE FUNCTION greet() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE WARNING 'of a version that nobody supports'; END $$;
+		CREATE EVENT TRIGGER greet ON login EXECUTE FUNCTION greet(); ALTER EVENT TRIGGER greet ENABLE ALWAYS`)
+	warning, err := migrate.PostgresRoles(t.Context(), d.url, roles, rolesSQL)
+	require.NoError(t, err)
+	require.Empty(t, warning)
+
+	conn, err := d.login("lotline_allocator")
+	require.NoError(t, err)
+	defer conn.Close(context.Background())
+	u, err := url.Parse(d.url)
+	require.NoError(t, err)
+	u.User = url.UserPassword(conn.Config().User, conn.Config().Password)
+	for _, right := range []string{"GRANT SELECT ON products TO lotline_bi", "REVOKE SELECT ON products FROM lotline_gateway"} {
+		warning, err = migrate.PostgresRoles(t.Context(), u.String(), roles, right)
+		require.NoError(t, err)
+		require.Regexp(t, `may not give all roles their rights \(no privileges (were granted|could be revoked) for "products"`, warning)
+	}
+}
+
 // A member of lotline_migrate, and of nothing else, can migrate.
 func TestAMemberOfMigrateCanMigrate(t *testing.T) {
 	d := newDatabase(t)
