@@ -66,10 +66,10 @@ func Retry(ctx context.Context, log *slog.Logger, what string, fn func(context.C
 			log.InfoContext(ctx, "could "+what+" again", "failures", failures, "outage", time.Since(start))
 		}
 		return nil
-	case ctx.Err() != nil && !errors.Is(last, err):
+	case !errors.Is(last, err): // the context's
 		return fmt.Errorf("%s: %w (last failure: %w)", what, err, last)
-	default:
-		return fmt.Errorf("%s: %w", what, err)
+	default: // what fn said around what it marked is not in err
+		return fmt.Errorf("%s: %w", what, last)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"strings"
@@ -68,6 +69,10 @@ func TestRetryEndsAtAPermanentError(t *testing.T) {
 	require.EqualError(t, err, "write: short write")
 	require.ErrorIs(t, err, io.ErrShortWrite)
 	require.Equal(t, 2, calls)
+	err = fault.Retry(t.Context(), slog.New(slog.DiscardHandler), "write", func(context.Context) error {
+		return fmt.Errorf("load generation 2: %w", fault.Permanent(io.ErrShortWrite))
+	})
+	require.EqualError(t, err, "write: load generation 2: short write", "what is said around it stays")
 	require.NoError(t, fault.Permanent(nil))
 }
 

@@ -39,6 +39,10 @@ func TestSecretsAreNotLogged(t *testing.T) {
 		"setting":   "LOTLINE_KAFKA_SASL_PASSWORD=" + canary,
 		"config":    struct{ User, Password string }{"u", canary},
 		"bytes":     []byte("password=" + canary),
+		"a user@":   "postgres://lotline@tenant:" + canary + "@db/lotline",
+		"in json":   `{"config":"{\"password\": \"` + canary + `\"}"}`,
+		"escaped":   `{"password":"a\"` + canary + `"}`,
+		"api key":   "nobody has lotline_iVOEay2q02OG_tiBw9otL7mSiscPuT_WVkzY5kd" + canary,
 	}
 	for name, value := range values {
 		line, _ := logged(t, func(log *slog.Logger) { log.Warn("connecting", name, value) })
@@ -57,6 +61,10 @@ func TestSecretsAreNotLogged(t *testing.T) {
 	require.Equal(t, []any{1.0, 2.0}, fields["partitions"])
 	require.Equal(t, "49.001ms", fields["pause"], "no number whose unit one has to know")
 	require.Equal(t, "http://a/b?c=d", fields["url"], "what is no secret stays")
+	for _, plain := range []string{"user lotline_allocator may not read lotline_read.order_lines", "http://user@db:5432/x and more"} {
+		_, fields = logged(t, func(log *slog.Logger) { log.Info(plain) })
+		require.Equal(t, plain, fields["msg"])
+	}
 }
 
 func TestHostileValuesAreBoundedAndEscaped(t *testing.T) {
