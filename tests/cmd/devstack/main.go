@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -173,7 +174,7 @@ func (c config) configure(ctx context.Context, hosts *hosts) (stack.Config, erro
 
 func local(port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }
 
-// portsFree names every port that is taken, and how to choose another.
+// portsFree names every port that is none, given twice or taken, and how to choose another.
 func (c config) portsFree() error {
 	ports := map[string]int{
 		"LOTLINE_KAFKA_PORT": c.KafkaPort, "LOTLINE_POSTGRES_PORT": c.PostgresPort,
@@ -185,8 +186,18 @@ func (c config) portsFree() error {
 		ports["LOTLINE_KAFKA_QUORUM_PORT"] = c.KafkaQuorumPort
 	}
 	var errs []error
+	users := map[int]string{}
 	for _, variable := range slices.Sorted(maps.Keys(ports)) {
 		port := ports[variable]
+		if port < 1 || port > math.MaxUint16 {
+			errs = append(errs, fmt.Errorf("%s=%d is no port: choose one from 1 to %d", variable, port, math.MaxUint16))
+			continue
+		}
+		if other := users[port]; other != "" {
+			errs = append(errs, fmt.Errorf("%s and %s are both %d: set one to another", other, variable, port))
+			continue
+		}
+		users[port] = variable
 		conn, err := net.DialTimeout("tcp", local(port), time.Second)
 		if err == nil {
 			errs = append(errs, fmt.Errorf("port %d is taken: set %s to another", port, variable), conn.Close())

@@ -7,6 +7,8 @@ import (
 	"context"
 	"encoding/json"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"testing"
@@ -92,4 +94,16 @@ func TestTakenPortsAreNamed(t *testing.T) {
 	defer l.Close()
 	c := config{Kafka: "kfake", GatewayPort: l.Addr().(*net.TCPAddr).Port}
 	require.ErrorContains(t, c.portsFree(), "set LOTLINE_GATEWAY_PORT to another")
+	c = config{Kafka: "kfake", GatewayPort: 1, GatewayAdminPort: 1, KafkaPort: 99999}
+	require.ErrorContains(t, c.portsFree(), "LOTLINE_GATEWAY_ADMIN_PORT and LOTLINE_GATEWAY_PORT are both 1: set one to another")
+	require.ErrorContains(t, c.portsFree(), "LOTLINE_KAFKA_PORT=99999 is no port")
+}
+
+// Whoever stops a stack that still waits for its first orders has not seen it fail.
+func TestCtrlCWhileTheFirstOrdersAreAwaitedIsNoFailure(t *testing.T) {
+	gateway := httptest.NewServer(http.NotFoundHandler())
+	defer gateway.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(200*time.Millisecond, cancel)
+	require.ErrorIs(t, awaitOutcome(ctx, gateway.URL), context.Canceled)
 }

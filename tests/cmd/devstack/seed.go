@@ -80,7 +80,7 @@ func awaitOutcome(ctx context.Context, address string) error {
 		}
 		select {
 		case <-ctx.Done():
-			return err
+			return fmt.Errorf("%w: %w", ctx.Err(), err)
 		case <-time.After(outcomeEvery):
 		}
 	}
