@@ -57,11 +57,9 @@ func (s *site) allocations(ctx context.Context) (err error) {
 		s.costs(table+", "+alone+", a query a request", oneDirect)
 	}
 	most := s.report.Value(table, all, "answers")
-	half, err := s.run(ctx, &load{name: "allocations-half", connections: s.Connections, duration: 2 * s.Duration, rate: most / 2, ask: byGateway})
-	if err != nil {
+	if err := s.rounds(ctx, table, "at half of that", &load{name: "allocations-half", connections: s.Connections, duration: s.Duration, rate: most / 2, ask: byGateway}); err != nil {
 		return err
 	}
-	s.add(table, "at half of that", half)
 	over, err := s.run(ctx, &load{name: "allocations-over", connections: len(clients), duration: 2 * s.Duration, rate: 4 * most, fromSending: true, ask: byGateway})
 	if err != nil {
 		return err

@@ -60,12 +60,10 @@ func (s *site) availability(ctx context.Context) error {
 		if _, err := s.run(ctx, &half); err != nil {
 			return err
 		}
-		half.name, half.duration = "availability-half", 2*s.Duration
-		r, err := s.run(ctx, &half)
-		if err != nil {
+		half.name, half.duration = "availability-half", s.Duration
+		if err := s.rounds(ctx, table, "at half of that", &half); err != nil {
 			return err
 		}
-		s.add(table, "at half of that", r)
 		page, err := s.run(ctx, &load{name: "page", connections: pageConnections, duration: 2 * s.Duration, rate: pagesPerSecond, ask: func(worker int, _ int64) (int, error) {
 			return s.askPage(k, clients[worker])
 		}})

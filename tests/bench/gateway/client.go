@@ -48,6 +48,18 @@ func (s *site) add(table, row string, r *result) {
 	s.costs(table+", "+row, r)
 }
 
+// rounds runs a load as often as there are rounds, and reports each.
+func (s *site) rounds(ctx context.Context, table, row string, l *load) error {
+	for range s.Rounds {
+		r, err := s.run(ctx, l)
+		if err != nil {
+			return err
+		}
+		s.add(table, row, r)
+	}
+	return nil
+}
+
 // run sends the requests and returns once all are answered.
 func (s *site) run(ctx context.Context, l *load) (*result, error) {
 	before, err := s.used()
