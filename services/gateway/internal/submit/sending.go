@@ -105,17 +105,17 @@ func (f *sending) finish(ctx context.Context) {
 
 // acknowledgement waits until Kafka has acknowledged the command, or until its outcome is there, which it then returns.
 func (f *sending) acknowledgement(ctx context.Context) (*Outcome, error) {
+	if outcome := f.heard(); outcome != nil {
+		return outcome, nil
+	}
+	select { // likewise
+	case err := <-f.acked:
+		return nil, f.acknowledged(err)
+	default:
+	}
 	select {
 	case err := <-f.acked:
-		if errors.Is(err, kerr.UnknownTopicID) {
-			// The topic was made anew. The client refuses it until it is told to
-			// forget the old one; the next command finds the new.
-			f.client.PurgeTopicsFromProducing(f.topic)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrUnacknowledged, err)
-		}
-		return nil, nil
+		return nil, f.acknowledged(err)
 	case outcome := <-f.outcome:
 		return &outcome, nil
 	case <-f.giveUp:
@@ -127,9 +127,37 @@ func (f *sending) acknowledgement(ctx context.Context) (*Outcome, error) {
 	}
 }
 
+// heard returns the outcome if it is there. Whoever waits asks it first, since of a select's cases that are ready one is taken by
+// chance: commands are finished one after the other, and behind one that was waited for until the end all time is over, of those too
+// that were decided long before.
+func (f *sending) heard() *Outcome {
+	select {
+	case outcome := <-f.outcome:
+		return &outcome
+	default:
+		return nil
+	}
+}
+
+// acknowledged returns what Kafka's answer means.
+func (f *sending) acknowledged(err error) error {
+	if errors.Is(err, kerr.UnknownTopicID) {
+		// The topic was made anew. The client refuses it until it is told to
+		// forget the old one; the next command finds the new.
+		f.client.PurgeTopicsFromProducing(f.topic)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnacknowledged, err)
+	}
+	return nil
+}
+
 // decision waits for the outcome. A command that was sent by an earlier request may have had its own before this one
 // began to wait, so the read model is asked for it too.
 func (f *sending) decision(ctx context.Context) (*Outcome, error) {
+	if outcome := f.heard(); outcome != nil {
+		return outcome, nil
+	}
 	_, span := telemetry.Child(ctx, "wait for the outcome")
 	defer span.End()
 	within, cancel := context.WithDeadline(ctx, f.deadline)
