@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/http"
 	"path"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -63,11 +64,24 @@ func content(contentType string, text []byte) http.Handler {
 	})
 }
 
+// takesGzip reports whether a client says that it does. One that leaves the header out may well be none that can.
+func takesGzip(header http.Header) bool {
+	for coding := range strings.SplitSeq(strings.Join(header.Values("Accept-Encoding"), ","), ",") {
+		name, weight, _ := strings.Cut(coding, ";")
+		if strings.EqualFold(strings.TrimSpace(name), "gzip") {
+			value, ok := strings.CutPrefix(strings.ReplaceAll(weight, " ", ""), "q=")
+			q, err := strconv.ParseFloat(value, 64)
+			return !ok || err == nil && q > 0
+		}
+	}
+	return false
+}
+
 // packed is content that is kept in gzip's form, which nearly every client takes.
 func packed(contentType string, text []byte) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Vary", "Accept-Encoding")
-		if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		if takesGzip(r.Header) {
 			w.Header().Set("Content-Encoding", "gzip")
 			content(contentType, text).ServeHTTP(w, r)
 			return
