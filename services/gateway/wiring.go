@@ -45,7 +45,7 @@ func (c Config) adminExtras() (more []func(*http.ServeMux)) {
 func newConsole(cfg Config, set topics.Set, store readmodel.Reader, reader *reads.Reader, health *readiness, log *slog.Logger) *console.Console {
 	history, _ := store.(readmodel.Historian) // nil if it keeps none
 	return console.New(console.Config{
-		Topics: set, ProjectorGroup: set.ProjectorGroupOf(store.Name()), ReadModel: store.Name(), ReadWait: readTimeout,
+		Topics: set, ProjectorGroup: projectorGroup(set, store.Name()), ReadModel: store.Name(), ReadWait: readTimeout,
 		Kafka: cfg.Kafka.Opts("lotline-gateway-console"),
 	}, console.Ports{Reader: reader, History: history, Outages: health.Outages, Log: log})
 }
@@ -67,10 +67,19 @@ func mounts(page http.Handler) []httpapi.Mount {
 
 // committed returns what tells how far the read model is: nil for the write side, which has each event before it is published.
 func committed(client *kgo.Client, set topics.Set, readModel string) func(context.Context) (map[int32]int64, error) {
-	if readModel == stores.WriteSide {
+	group := projectorGroup(set, readModel)
+	if group == "" {
 		return nil
 	}
-	return projected.Committed(client, set.Events.Name, set.ProjectorGroupOf(readModel))
+	return projected.Committed(client, set.Events.Name, group)
+}
+
+// projectorGroup returns whose offsets say how far a read model is; "" for the write side, which nobody projects to.
+func projectorGroup(set topics.Set, readModel string) string {
+	if readModel == stores.WriteSide {
+		return ""
+	}
+	return set.ProjectorGroupOf(readModel)
 }
 
 // mayWrite checks that Kafka answers and would take records of topic from this process.

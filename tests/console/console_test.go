@@ -63,6 +63,7 @@ func TestConsole(t *testing.T) {
 	t.Run("shell words", s.shellWords)
 	t.Run("send", s.send)
 	t.Run("dead letters", s.deadLetters)
+	t.Run("answers", s.answers)
 	t.Run("phone", s.phone)
 	t.Run("docs", s.docs)
 	t.Run("keys", s.keys)

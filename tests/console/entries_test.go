@@ -57,6 +57,7 @@ func (s *site) send(t *testing.T) {
 	p.Sees("Here you will see it travel")
 	p.RequireAccessible()
 	p.Click(`input[value="CreateBatch"]`)
+	p.Until(`document.getElementById("f-ref").checkVisibility()`)
 	p.Fill("#f-ref", "sent-1")
 	p.Fill("#f-sku", "SENT-SOFA")
 	p.Fill("#f-qty", "5")
@@ -67,7 +68,7 @@ func (s *site) send(t *testing.T) {
 	p.SeesIn(".story", "batch sent-1: 5 units, in stock")
 
 	p.Click(`input[value="Allocate"]`)
-	p.Until(`document.getElementById("f-orderid") !== null`)
+	p.Until(`document.getElementById("f-orderid").checkVisibility()`)
 	p.Run(`document.getElementById("f-orderid").focus()`)
 	p.Keys("keyed-order", kb.Tab, kb.Tab, kb.Backspace, "3", kb.Enter) // the SKU is still there
 	p.SeesIn(".story", "3 units from batch sent-1")
@@ -81,7 +82,7 @@ func (s *site) send(t *testing.T) {
 	p.Click("form.send button")
 	p.SeesIn(`.notice[role="alert"]`, "255")
 	p.Click(`input[value="Deallocate"]`)
-	p.Until(`document.getElementById("f-qty") === null`)
+	p.Until(`!document.getElementById("f-qty").checkVisibility()`)
 	p.Fill("#f-sku", "SENT-SOFA")
 	p.Click("form.send button")
 	p.SeesIn(".story", "3 units back to batch sent-1")

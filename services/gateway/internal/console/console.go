@@ -45,7 +45,7 @@ type Reader interface {
 // Config says what the console shows.
 type Config struct {
 	Topics         topics.Set
-	ProjectorGroup string        // of the store that Reader asks
+	ProjectorGroup string        // of the store that Reader asks; "": nothing is projected
 	ReadModel      string        // that store's name
 	ReadWait       time.Duration // how long a question waits for its answer
 	Kafka          []kgo.Opt     // of the client that looks at topics and groups

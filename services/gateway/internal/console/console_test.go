@@ -159,6 +159,12 @@ func TestACommandsWayIsTold(t *testing.T) {
 	j = ask("command")
 	require.Equal(t, "Allocated", j.Outcome.Type)
 	require.NotNil(t, j.Visible)
+	visible := *j.Visible
+	require.Equal(t, &visible, ask("command").Visible, "it stays")
+	c.meter.travels["command"].visibleAt, c.meter.travels["command"].decidedAt = time.Time{}, time.Now().Add(-10*time.Minute)
+	require.Nil(t, ask("command").Visible, "who looks ten minutes later has not seen it")
+	c.meter.travels["command"].lackedAt = time.Now().Add(-100 * time.Millisecond)
+	require.InDelta(t, (10 * time.Minute).Milliseconds(), *ask("command").Visible, 1000, "who looked in vain a moment ago has")
 	for i := range 2 * travelEventsMax {
 		tell("cut", int32(i), false)
 	}

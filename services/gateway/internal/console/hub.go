@@ -76,8 +76,9 @@ func (h *hub) join(after int64) (kept []*Sample, samples <-chan *Sample, leave f
 	case h.wake <- struct{}{}:
 	default:
 	}
+	oldest := time.Now().Add(-samplesKept * sampleEvery).UnixMilli() // nobody may have looked for hours
 	for _, s := range h.kept {
-		if s.ID > after {
+		if s.ID > after && s.Time > oldest {
 			kept = append(kept, s)
 		}
 	}
@@ -187,8 +188,10 @@ func (c *Console) measure(ctx context.Context, adm *kadm.Client, before standing
 		return s, standing{}
 	}
 	s.LettersEnd = &now.deadLetters
-	s.Allocators, s.Projectors = &now.allocators, &now.projectors
-	s.Unprojected = c.unprojected(now)
+	s.Allocators, s.Unprojected = &now.allocators, c.unprojected(now)
+	if c.ProjectorGroup != "" {
+		s.Projectors = &now.projectors
+	}
 	if !before.at.IsZero() {
 		seconds := now.at.Sub(before.at).Seconds()
 		rate := func(end, was int64) *float64 {
@@ -205,6 +208,9 @@ func (c *Console) measure(ctx context.Context, adm *kadm.Client, before standing
 // appended before anybody looked.
 func (c *Console) unprojected(now standing) *float64 {
 	oldest := 0.0
+	if c.ProjectorGroup == "" { // the write side has each event before it is published
+		return &oldest
+	}
 	for partition, end := range now.events {
 		at := now.projected[partition]
 		if at >= end {

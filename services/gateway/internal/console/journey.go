@@ -14,6 +14,10 @@ import (
 const (
 	travelsMax      = 2048 // commands whose way is remembered
 	travelEventsMax = 50   // events of one that are shown; a cut may have a hundred thousand
+
+	// When a row came is known to those who asked shortly before and had none, as a page does that follows a command; or who ask at
+	// once. Whoever looks at a command of an hour ago has not seen it.
+	lackedMax, decidedMax = 5 * time.Second, time.Second
 )
 
 // place is where a record stands.
@@ -32,7 +36,8 @@ type travel struct {
 	last    bool  // all of them are there
 	took    int64 // from its append to its last event's, ms; both by the broker's clock
 
-	decidedAt, visibleAt time.Time // when the last event, and its row, were seen here
+	// When the last event was seen here, when the row was looked for in vain, and when it was seen.
+	decidedAt, lackedAt, visibleAt time.Time
 }
 
 // travel returns a command's, a new one in the place of the oldest if there is none. The caller holds mu.
@@ -94,7 +99,7 @@ type outcome struct {
 type journey struct {
 	Sent    *place   `json:"sent"`    // in the commands topic; null: not sent by this gateway, or a while ago
 	Decided *decided `json:"decided"` // in the events topic; null: not yet, or not seen here
-	Visible *int64   `json:"visible"` // ms from when its last event was seen to when its row was; null: not seen
+	Visible *int64   `json:"visible"` // ms from when its last event was seen to when its row was; null: nobody looked then
 	Outcome *outcome `json:"outcome"` // in the read model; null: not yet
 	Kept    bool     `json:"kept"`    // whether the read model keeps outcomes at all
 }
@@ -138,12 +143,24 @@ func (c *Console) command(r *http.Request) (any, error) {
 	if t.count > 0 {
 		j.Decided = &decided{t.took, t.count, t.last, t.events[:len(t.events):len(t.events)], t.changes[:len(t.changes):len(t.changes)]}
 	}
-	if j.Outcome != nil && t.last {
-		if t.visibleAt.IsZero() {
-			t.visibleAt = time.Now()
-		}
-		visible := max(0, t.visibleAt.Sub(t.decidedAt).Milliseconds())
-		j.Visible = &visible
+	if !away {
+		j.Visible = t.looked(j.Outcome != nil, time.Now())
 	}
 	return j, nil
+}
+
+// looked takes in whether there is a row now, and returns how long after the last event it came, if that is known.
+func (t *travel) looked(found bool, now time.Time) *int64 {
+	if !found {
+		t.lackedAt = now
+		return nil
+	}
+	if t.last && t.visibleAt.IsZero() && (now.Sub(t.lackedAt) < lackedMax || now.Sub(t.decidedAt) < decidedMax) {
+		t.visibleAt = now
+	}
+	if t.visibleAt.IsZero() {
+		return nil
+	}
+	visible := max(0, t.visibleAt.Sub(t.decidedAt).Milliseconds())
+	return &visible
 }

@@ -30,7 +30,7 @@ type standing struct {
 	projected              map[int32]int64 // committed offset of the events topic
 }
 
-// look asks Kafka how the pipeline stands: five requests, for all viewers together.
+// look asks Kafka how the pipeline stands: five requests, for all viewers together. Without a projectorGroup nothing is projected.
 func look(ctx context.Context, adm *kadm.Client, set topics.Set, projectorGroup string) (standing, error) {
 	s := standing{at: time.Now()}
 	var err error
@@ -47,14 +47,20 @@ func look(ctx context.Context, adm *kadm.Client, set topics.Set, projectorGroup 
 	for _, end := range letters {
 		s.deadLetters += end
 	}
-	described, err := adm.DescribeGroups(ctx, set.AllocatorGroup, projectorGroup)
+	groups := []string{set.AllocatorGroup}
+	if projectorGroup != "" {
+		groups = append(groups, projectorGroup)
+	}
+	described, err := adm.DescribeGroups(ctx, groups...)
 	if err != nil {
 		return s, kafkaclient.Explain(fmt.Errorf("look at the groups: %w", err))
 	}
 	if s.allocators, _, err = group(ctx, adm, described, set.AllocatorGroup, set.Commands.Name, s.commands); err != nil {
 		return s, err
 	}
-	s.projectors, s.projected, err = group(ctx, adm, described, projectorGroup, set.Events.Name, s.events)
+	if projectorGroup != "" {
+		s.projectors, s.projected, err = group(ctx, adm, described, projectorGroup, set.Events.Name, s.events)
+	}
 	return s, err
 }
 

@@ -66,6 +66,18 @@ func TestViewersAndSamplesAreBounded(t *testing.T) {
 	require.False(t, c.meter.Listening())
 }
 
+// Samples are made while somebody looks. Those of hours ago are not what happens now.
+func TestOldSamplesAreNotShown(t *testing.T) {
+	h := newHub(newMeter())
+	h.publish(&Sample{Time: time.Now().Add(-3 * time.Hour).UnixMilli()})
+	h.publish(&Sample{Time: time.Now().Add(-time.Minute).UnixMilli()})
+	kept, _, leave, err := h.join(0)
+	require.NoError(t, err)
+	defer leave()
+	require.Len(t, kept, 1)
+	require.WithinDuration(t, time.Now(), time.UnixMilli(kept[0].Time), 2*time.Minute)
+}
+
 // event is one of the meter's, decided so long after its command came.
 func event(m *meter, partition int32, offset int64, appended time.Time, took time.Duration) {
 	m.Event(&kgo.Record{Partition: partition, Offset: offset, Timestamp: appended}, &cloudevents.Envelope{Time: appended.Add(-took)},
@@ -98,6 +110,22 @@ func TestMeter(t *testing.T) {
 	require.LessOrEqual(t, len(m.marks[0]), marksMax)
 	_, latency, _ = m.take()
 	require.Zero(t, latency.Max, "clocks that went back are no time at all")
+}
+
+// How far the read model is behind is known of each event that was seen, also of one that came right after another.
+func TestAProjectorThatStandsStillWithinABurst(t *testing.T) {
+	c := newConsole(&library{})
+	now := time.Now()
+	for i, at := range []time.Duration{0, 30 * time.Millisecond, 60 * time.Millisecond} {
+		event(c.meter, 0, int64(10+2*i), now.Add(at-time.Hour), 0)
+	}
+	s := standing{at: now, events: map[int32]int64{0: 16}, projected: map[int32]int64{0: 14}}
+	require.InDelta(t, time.Hour.Milliseconds(), *c.unprojected(s), 200)
+	event(c.meter, 0, 16, now.Add(-time.Second), 0)
+	s.events[0] = 18
+	require.InDelta(t, time.Hour.Milliseconds(), *c.unprojected(s), 200)
+	s.projected[0] = 16
+	require.InDelta(t, time.Second.Milliseconds(), *c.unprojected(s), 200)
 }
 
 // TestLive watches a Kafka in which a group is behind, then one that is away, and then one that is back.
@@ -152,6 +180,13 @@ func TestLive(t *testing.T) {
 	}
 	require.Equal(t, []int64{7, 3}, s.Allocators.Lag)
 	require.Positive(t, rate)
+
+	unprojecting := newConsole(&library{}, kgo.SeedBrokers(cluster.ListenAddrs()...))
+	unprojecting.ProjectorGroup = "" // the write side answers
+	sample, _ := unprojecting.measure(t.Context(), kadm.NewClient(client), standing{}, time.Now())
+	require.Equal(t, []int64{7, 3}, sample.Allocators.Lag)
+	require.Nil(t, sample.Projectors)
+	require.Zero(t, *sample.Unprojected)
 
 	stop()
 	require.NoError(t, <-done)

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -16,7 +17,7 @@ const (
 	latenciesMax = 4096 // that a sample's quantiles are made of; the rest of a busy second is like them
 	recentMax    = 12   // events that a sample shows
 
-	// A mark of a partition remembers when its events were appended, one each markEvery.
+	// A mark of a partition remembers when its events were appended, those within markEvery of its first.
 	markEvery = 100 * time.Millisecond
 	marksMax  = 3000
 )
@@ -34,10 +35,10 @@ type meter struct {
 	travelled []string // their command ids, oldest first
 }
 
-// mark says when the event at an offset was appended.
+// mark says about when the events up to an offset were appended, which come after the last mark's.
 type mark struct {
-	offset int64
-	at     time.Time
+	last int64
+	at   time.Time
 }
 
 // Recent is an event that was just seen.
@@ -82,6 +83,7 @@ func (m *meter) Event(record *kgo.Record, envelope *cloudevents.Envelope, event 
 	})
 	marks := m.marks[record.Partition]
 	if n := len(marks); n > 0 && record.Timestamp.Sub(marks[n-1].at) < markEvery {
+		marks[n-1].last = record.Offset
 		return
 	}
 	if len(marks) == marksMax {
@@ -124,7 +126,7 @@ func (m *meter) appended(partition int32, offset int64) (at time.Time, ok bool) 
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	marks := m.marks[partition]
-	first, _ := slices.BinarySearchFunc(marks, offset, func(m mark, offset int64) int { return int(m.offset - offset) })
+	first, _ := slices.BinarySearchFunc(marks, offset, func(m mark, offset int64) int { return cmp.Compare(m.last, offset) })
 	if first == len(marks) {
 		return at, false
 	}

@@ -1,7 +1,7 @@
 // <lot-chart> draws a chart with uPlot: lines over time, in the colours of the page, as wide as there is room. Its property
 // `spec` says what to draw:
 //   {data: [times in s, values, …], series: [{label, color: "--name", fill?, step?, dash?}], format: number -> text,
-//    height, label: what a person who does not see it is told, log?: true, from?, to?: of the time axis}
+//    height, label: what a person who does not see it is told, log?: true, days?: true where times are days of UTC}
 
 const grid = "--line";
 const text = "--muted";
@@ -10,6 +10,13 @@ const hms = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", 
 const parts = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 1, hourCycle: "h23" });
 const hm = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const dm = new Intl.DateTimeFormat("en", { day: "numeric", month: "short" });
+
+// Days are UTC's, wherever the person is who looks.
+const day = 86_400;
+const days = [1, 2, 7, 14, 28, 91, 182, 364, 728, 3640, 36_400].map((n) => n * day);
+const utc = { tzDate: (t) => uPlot.tzDate(new Date(t * 1000), "Etc/UTC") };
+const dmy = new Intl.DateTimeFormat("en", { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
+const dayTick = (t) => dmy.format(t * 1000);
 
 // timeTick is a time in seconds, as exact as the distance to the next tick wants it.
 function timeTick(t, step) {
@@ -82,7 +89,8 @@ class Chart extends HTMLElement {
     this.#plot = new uPlot({
       width: this.clientWidth,
       height: spec.height,
-      padding: [10, 8, 0, 0],
+      padding: [10, spec.days ? 40 : 8, 0, 0],
+      ...(spec.days ? utc : {}),
       legend: { show: false },
       cursor: { show: true, points: { size: 6 }, drag: { x: false, y: false } },
       scales: {
@@ -92,7 +100,7 @@ class Chart extends HTMLElement {
           : { range: (_, __, max) => [0, Math.max(1, (max || 0) * 1.15)] },
       },
       axes: [
-        { ...axis, space: 80, size: 34, values: (_, ticks) => ticks.map((t, i) => (spec.ticks ?? timeTick)(t, ticks[i + 1] ? ticks[i + 1] - t : ticks.length > 1 ? t - ticks[i - 1] : 60)) },
+        { ...axis, ...(spec.days ? { incrs: days } : {}), space: 80, size: 34, values: (_, ticks) => ticks.map((t, i) => (spec.days ? dayTick : timeTick)(t, ticks[i + 1] ? ticks[i + 1] - t : ticks.length > 1 ? t - ticks[i - 1] : 60)) },
         { ...axis, ...(spec.log ? { filter: decades, grid: { ...axis.grid, filter: decades } } : {}), size: 56, space: 32, values: (_, ticks) => ticks.map((v) => (v == null ? "" : spec.format(v))) },
       ],
       series: [

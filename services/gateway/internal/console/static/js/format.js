@@ -16,6 +16,11 @@ export function count(n) {
   return Math.abs(n) < 100_000 ? whole.format(n) : compact.format(n);
 }
 
+// exact is a number by which something is looked up, as an offset.
+export function exact(n) {
+  return n == null ? unknown : String(n);
+}
+
 export function units(n) {
   return `${count(n)} ${n === 1 ? "unit" : "units"}`;
 }

@@ -25,6 +25,7 @@ export function journey(id, update, given) {
       }
       if (ended) return;
       update();
+      if (problem?.status === 401 || problem?.status === 403) return; // a person has to change that first
       if (state && (state.outcome || (!state.kept && state.decided?.last))) return;
       const patient = Date.now() - began > giveUpAfter || (!given && !state?.sent);
       await new Promise((resolve) => setTimeout(resolve, patient ? 3000 : askEvery));
@@ -54,13 +55,13 @@ export function journey(id, update, given) {
         },
         {
           name: "In the log", done: Boolean(sent || decided || outcome),
-          value: sent ? html`${sent.partition}<span class="unit">@</span>${format.count(sent.offset)}` : happened ? format.at(happened) : nothing,
+          value: sent ? html`${sent.partition}<span class="unit">@</span>${format.exact(sent.offset)}` : happened ? format.at(happened) : nothing,
           note: sent ? "partition and offset" : happened ? "when Kafka took it" : given ? "not acknowledged yet" : "not seen here", topic: live.info?.topics.commands,
         },
         {
           name: "Decided", done: Boolean(decided?.last || outcome),
           value: decided?.last ? format.duration(decided.took) : nothing,
-          note: decided ? html`as ${decided.count === 1 ? "one event" : `${format.count(decided.count)} events`}, the first at ${decided.events[0].partition}@${format.count(decided.events[0].offset)}` : outcome ? "before this page looked" : "waiting for the allocator",
+          note: decided ? html`as ${decided.count === 1 ? "one event" : `${format.count(decided.count)} events`}, the first at ${decided.events[0].partition}@${format.exact(decided.events[0].offset)}` : outcome ? "before this page looked" : "waiting for the allocator",
           topic: live.info?.topics.events,
         },
         {
@@ -79,7 +80,7 @@ export function journey(id, update, given) {
               <p class="note id">${s.topic ?? ""}</p>
             </li>`)}
         </ol>
-        ${problem ? html`<p class="notice" data-tone="warn" role="status">${problem.message}. This page goes on asking.</p>` : nothing}
+        ${problem ? html`<p class="notice" data-tone="warn" role="status">${problem.message}.${problem.status === 401 || problem.status === 403 ? nothing : " This page goes on asking."}</p>` : nothing}
         ${what(decided?.changes ?? (outcome ? [outcome] : []), decided?.count)}`;
     },
   };

@@ -28,7 +28,7 @@ export function keyDialog(update) {
       ${open?.again ? html`<p class="notice" data-tone="bad" role="alert">The gateway does not take that key.</p>` : nothing}
       <p>This gateway answers those who have an API key. It is kept in this tab until you close it.</p>
       <label for="key-input">API key</label>
-      <input id="key-input" name="key" type="password" autocomplete="off" required>
+      <input id="key-input" name="key" type="password" autocomplete="off" required pattern="[ ]*[!-~]+[ ]*" title="Letters, digits and signs as lotline keys new printed them, and no others">
       <button>Use it</button>
     </form>
   </dialog>`;

@@ -83,7 +83,9 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
 function find(event) {
   event.preventDefault();
   const q = new FormData(event.target).get("q").trim();
-  if (q) location.hash = route("search", null, { q });
+  const to = route("search", null, { q });
+  if (q && location.hash === to) show(); // what was not there a moment ago
+  else if (q) location.hash = to;
 }
 
 // Keys: / searches, g and a letter goes to a page, ? says which there are.
@@ -111,7 +113,10 @@ const parts = {
 // troubles says what is away and since when. It goes by itself.
 function troubles() {
   const found = [];
-  if (live.lostAt) {
+  if (live.lostAt && live.problem) {
+    found.push(html`<li><b>There are no live numbers</b> since ${format.at(live.lostAt)}: ${live.problem.message}.
+      ${live.again ? html`<button type="button" class="plain" @click=${() => live.again()}>Give a key</button>` : "This page goes on asking."}</li>`);
+  } else if (live.lostAt) {
     found.push(html`<li><b>The gateway does not answer</b> since ${format.at(live.lostAt)}. What you see is from then; it goes on by itself.</li>`);
   } else {
     for (const o of latest()?.outages ?? []) {
@@ -124,7 +129,7 @@ function troubles() {
 }
 
 function frame() {
-  const state = live.lostAt ? ["bad", "no gateway"] : !latest() ? ["unknown", "connecting"] : latest().outages.length ? ["warn", "impaired"] : ["ok", "live"];
+  const state = live.lostAt ? ["bad", live.problem ? "no numbers" : "no gateway"] : !latest() ? ["unknown", "connecting"] : latest().outages.length ? ["warn", "impaired"] : ["ok", "live"];
   return html`
     <a class="skip" href="#main" @click=${(e) => { e.preventDefault(); document.querySelector("main").focus(); }}>Skip to the content</a>
     <header class="top">

@@ -16,6 +16,7 @@ export function letters({ query }, update) {
   let all = query.all === "1";
   let reason = query.reason ?? "";
   const chosen = new Set();
+  const opened = new Set(); // by place: the list's elements are others' once it has grown
   let plan = null; // what would be done: {action, places, count, unreadable, token}
   let done = null;
 
@@ -165,9 +166,9 @@ export function letters({ query }, update) {
         <p class="reason">${l.reason}</p>
         ${time(l.time)}
       </div>
-      <p class="note">${l.place}, from ${l.topic} ${l.partition}@${format.count(l.offset)}${l.key ? html`, key ${link("sku", l.key)}` : nothing}
+      <p class="note">${l.place}, from ${l.topic} ${l.partition}@${format.exact(l.offset)}${l.key ? html`, key ${link("sku", l.key)}` : nothing}
         ${open ? (l.unreadable ? nothing : html`<span class="badge" data-tone="ok">can be read now</span>`) : nothing}</p>
-      <details><summary>As it came, ${format.count(l.bytes)} bytes</summary>
+      <details .open=${opened.has(l.place)}><summary @click=${(e) => { e.preventDefault(); if (!opened.delete(l.place)) opened.add(l.place); update(); }}>As it came, ${format.count(l.bytes)} bytes</summary>
         <dl class="headers">${l.headers.map((h) => html`<dt>${h.key}</dt><dd class="id">${h.value}</dd>`)}</dl>
         <pre class="command" tabindex="0">${l.value}${l.bytes > l.shown ? html`<span class="note"> … and ${format.count(l.bytes - l.shown)} bytes more</span>` : nothing}</pre>
         ${l.unreadable ? html`<p class="note">Replayed now, it would be a dead letter again: ${l.unreadable}</p>` : nothing}

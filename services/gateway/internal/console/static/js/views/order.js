@@ -10,16 +10,23 @@ export function order({ id }, update) {
   let data = null;
   let problem = null;
   let asked = 0;
+  let turn = 0; // of questions
+  let answered = 0; // the last of them that is shown
   let ended = false;
 
   async function load() {
     asked = Date.now();
+    const mine = ++turn;
     try {
-      data = await json(`/console/order?${new URLSearchParams({ id })}`);
+      const fresh = await json(`/console/order?${new URLSearchParams({ id })}`);
+      if (mine < answered) return; // a later question has its answer already
+      data = fresh;
       problem = null;
     } catch (err) {
+      if (mine < answered) return;
       problem = err;
     }
+    answered = mine;
     if (!ended) update();
   }
 

@@ -54,7 +54,7 @@ function line(now) {
     { name: "Events", flow: now?.events, tone: now ? "ok" : "unknown",
       value: html`${format.rate(now?.events)} <span class="unit">/s</span>`,
       note: now?.decision ? `decided in ${format.duration(now.decision.p50)}` : "what was decided" },
-    { name: "Projector", flow: now?.events, tone: tone(now?.projectors), value: waiting(now?.projectors), note: members(now?.projectors) },
+    ...(live.info?.projectors === "" ? [] : [{ name: "Projector", flow: now?.events, tone: tone(now?.projectors), value: waiting(now?.projectors), note: members(now?.projectors) }]),
     { name: "Read model", tone: stale ? "bad" : now?.unprojected == null ? "unknown" : now.unprojected > 5000 ? "warn" : "ok",
       value: stale ? "away" : now?.unprojected === 0 ? "up to date" : now?.unprojected == null ? format.unknown
         : html`${format.duration(now.unprojected)} <span class="unit">behind</span>`,
@@ -79,14 +79,14 @@ function columns(...of) {
   const times = [];
   const values = of.map(() => []);
   let before = 0;
-  for (const s of live.samples) {
+  for (const [i, s] of live.samples.entries()) {
     if (before && s.time - before > 5000) {
       times.push(before / 1000 + 1);
       values.forEach((v) => v.push(null));
     }
     before = s.time;
     times.push(s.time / 1000);
-    of.forEach((fn, i) => values[i].push(fn(s)));
+    of.forEach((fn, column) => values[column].push(fn(s, i)));
   }
   return [times, ...values];
 }
@@ -112,10 +112,20 @@ function throughput(hover, onHover) {
   </section>`;
 }
 
+// behind is the most that the read model was behind in the last seconds: up to date at one moment and not at the next is how it
+// always is.
+const behindOver = 5;
+
+function behind(i) {
+  if (live.samples[i].unprojected == null) return null;
+  const last = live.samples.slice(Math.max(0, i - behindOver + 1), i + 1);
+  return Math.max(1, ...last.map((s) => s.unprojected ?? 0)); // the axis has no 0
+}
+
 function lag(now) {
   const last = live.samples.findLast((s) => s.decision)?.decision;
   const spec = {
-    data: columns((s) => s.decision?.p50, (s) => s.decision?.p95, (s) => s.unprojected || undefined),
+    data: columns((s) => s.decision?.p50, (s) => s.decision?.p95, (_, i) => behind(i)),
     series: [
       { label: "half", color: "--c-commands", fill: true }, { label: "95 of 100", color: "--c-events" },
       { label: "read model behind", color: "--c-behind", dash: [4, 3] },
@@ -149,7 +159,7 @@ function partitions(now) {
   return html`<section class="card">
     <header><h2>Consumer lag</h2><p class="note">records, by partition</p></header>
     ${bars("Allocator", now?.allocators, live.info?.topics.commands)}
-    ${bars("Projector", now?.projectors, live.info?.topics.events)}
+    ${live.info?.projectors === "" ? nothing : bars("Projector", now?.projectors, live.info?.topics.events)}
   </section>`;
 }
 

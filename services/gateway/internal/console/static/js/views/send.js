@@ -79,7 +79,7 @@ export function send({ query }, update) {
               <label><input type="radio" name="kind" value=${value} .checked=${value === kind} @change=${() => { kind = value; update(); }}> ${k.name}</label>`)}
           </fieldset>
           <p class="note">${kinds[kind].says}</p>
-          <div class="fields">${kinds[kind].fields.map(field)}</div>
+          <div class="fields">${Object.keys(fields).map((name) => field(name, kinds[kind].fields.includes(name)))}</div>
           ${fault ? html`<p class="notice" data-tone="bad" role="alert">${fault}</p>` : nothing}
           <button ?disabled=${sending}>${sending ? "Sending …" : "Send it"}</button>
         </form>
@@ -96,12 +96,13 @@ export function send({ query }, update) {
     },
   };
 
-  function field(name) {
+  // Every field is there all the time: an input that became another one would keep what was typed into the first.
+  function field(name, wanted) {
     const f = fields[name];
     const number = f.type === "number";
-    return html`<div>
+    return html`<div ?hidden=${!wanted}>
       <label for=${`f-${name}`}>${f.label}</label>
-      <input id=${`f-${name}`} name=${name} type=${f.type ?? "text"} ?required=${!f.optional} maxlength=${f.type ? nothing : idMax} placeholder=${f.hint ?? nothing}
+      <input id=${`f-${name}`} name=${name} type=${f.type ?? "text"} ?required=${!f.optional} ?disabled=${!wanted} maxlength=${f.type ? nothing : idMax} placeholder=${f.hint ?? nothing}
         min=${number ? (kind === "ChangeBatchQuantity" ? 0 : 1) : f.type === "date" ? "1970-01-01" : nothing} max=${number ? qtyMax : f.type === "date" ? "2299-12-31" : nothing}
         autocomplete="off" spellcheck="false" .value=${values[name]} @input=${(e) => { values[name] = e.target.value; }}>
     </div>`;

@@ -13,13 +13,18 @@ export function sku({ id, query }, update) {
   let older = false; // more changes are being fetched
   let wanted = "1"; // as it was typed
   let asked = 0;
+  let turn = 0; // of questions
+  let answered = 0; // the last of them that is shown
   let shown = shownFirst;
   let ended = false;
 
   async function load() {
     asked = Date.now();
+    const mine = ++turn;
     try {
       const fresh = await json(`/console/sku?${new URLSearchParams({ id })}`);
+      if (mine < answered) return; // a later question has its answer already
+      answered = mine;
       // Changes that were fetched before the newest stay; where there would be a hole they do not.
       const known = data?.changes ?? [];
       const from = fresh.changes[0]?.version ?? 0;
@@ -28,6 +33,8 @@ export function sku({ id, query }, update) {
       data = fresh;
       problem = null;
     } catch (err) {
+      if (mine < answered) return;
+      answered = mine;
       problem = err;
     }
     if (!ended) update();
@@ -43,7 +50,7 @@ export function sku({ id, query }, update) {
     update();
     try {
       const answer = await json(`/console/sku?${new URLSearchParams({ id, before: data.changes[0].version })}`);
-      data.changes = [...answer.changes, ...data.changes];
+      if (answer.changes.at(-1)?.version === data.changes[0].version - 1) data.changes = [...answer.changes, ...data.changes];
     } catch (err) {
       problem = err;
     }
@@ -102,7 +109,7 @@ export function sku({ id, query }, update) {
       <dl class="figures">
         <div><dt>In stock</dt><dd>${figure(now)}</dd></div>
         <div><dt>On its way</dt><dd>${figure(data.available - now)}</dd></div>
-        <div><dt>Version</dt><dd>${format.count(data.version)}</dd></div>
+        <div><dt>Version</dt><dd>${format.exact(data.version)}</dd></div>
       </dl>
       <div class="ask">
         <label for="qty">When can a line have</label>
@@ -130,7 +137,7 @@ export function sku({ id, query }, update) {
     const spec = {
       data: [[...days.keys()], [...days.values()]],
       series: [{ label: "available", color: "--c-commands", fill: true, step: true }],
-      format: format.count, height: 150, ticks: (t) => format.date(new Date(t * 1000).toISOString().slice(0, 10)),
+      format: format.count, height: 150, days: true,
       label: `Available to promise: ${format.units(now)} now, ${format.units(have)} by ${format.date(coming.at(-1).eta)}`,
     };
     return html`<h2>Available to promise, by day</h2><lot-chart .spec=${spec}></lot-chart>`;
