@@ -98,7 +98,7 @@ func (g *Generations) applying(ctx context.Context) ([]string, error) {
 // Load writes rows as Apply does, to one generation.
 func (g *Generations) Load(ctx context.Context, generation int, rows readmodel.Parts) error {
 	return rows(func(part *readmodel.State) error {
-		if err := g.writer.run(ctx, strconv.Itoa(generation), "", partsOf(part)); err != nil {
+		if err := g.writer.run(ctx, strconv.Itoa(generation), "", partsOf(part), 0); err != nil {
 			return fmt.Errorf("load %d rows into generation %d: %w", part.Len(), generation, err)
 		}
 		return nil

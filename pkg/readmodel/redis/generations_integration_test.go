@@ -23,9 +23,9 @@ func TestHalfWrittenBlocksAreWaitedFor(t *testing.T) {
 	rows := readmodel.Fold(h.Records)
 	parts := partsOf(&rows.State)
 	require.Greater(t, len(parts), 2)
-	failing := append(parts[:1:1], []any{"row", "LAMP", "", "1", "1 2"}, []any{"a word is missing"}, []any{"line"})
+	failing := append(parts[:1:1], []any{"row", "LAMP", "", "1", "1 2"}, []any{"line"}, parts[1])
 	require.NoError(t, w.client.ZAdd(t.Context(), w.keys.applying(), goredis.Z{Member: "of one that was killed", Score: float64(time.Now().Unix() - 5)}).Err())
-	require.Error(t, w.run(t.Context(), "", "half", failing))
+	require.Error(t, w.run(t.Context(), "", "half", failing, len(failing)))
 	named, err := w.client.ZRange(t.Context(), w.keys.applying(), 0, -1).Result()
 	require.NoError(t, err)
 	require.Equal(t, []string{"half"}, named, "what is too old is not kept for ever")
@@ -35,12 +35,12 @@ func TestHalfWrittenBlocksAreWaitedFor(t *testing.T) {
 		return g.Settle(ctx) == nil
 	}
 	require.False(t, settled())
-	require.NoError(t, w.run(t.Context(), "", "half", parts))
+	require.NoError(t, w.run(t.Context(), "", "half", parts, len(parts)))
 	require.True(t, settled())
 
 	// The writer gives the block that failed the same name when it comes again.
 	w.block = "half again"
-	require.Error(t, w.run(t.Context(), "", w.block, failing))
+	require.Error(t, w.run(t.Context(), "", w.block, failing, len(failing)))
 	require.False(t, settled())
 	require.NoError(t, w.Apply(t.Context(), h.Records))
 	require.True(t, settled())

@@ -69,20 +69,28 @@ func (w *Writer) Asides(ctx context.Context, after readmodel.Aside, limit int) (
 	if err != nil || count == 0 {
 		return nil, 0, wrap(err, "count what %s has", w.keys.asides())
 	}
-	names, err := w.client.ZRangeArgs(ctx, goredis.ZRangeArgs{Key: w.keys.asides(), ByLex: true, Start: "(" + asideOf(&after), Stop: "+", Count: int64(limit)}).Result()
-	if err != nil || len(names) == 0 {
-		return nil, int(count), wrap(err, "read %s", w.keys.asides())
-	}
-	texts, err := w.client.HMGet(ctx, w.keys.asideTexts(), names...).Result()
-	if err != nil {
-		return nil, 0, wrap(err, "read %s", w.keys.asideTexts())
-	}
-	for i, text := range texts {
-		var a readmodel.Aside
-		if err := json.Unmarshal([]byte(fmt.Sprint(text)), &a); err != nil {
-			return nil, 0, wrap(err, "read what is noted as %q", names[i])
+	for last, more := asideOf(&after), true; more && len(noted) < limit; {
+		wanted := limit - len(noted)
+		names, err := w.client.ZRangeArgs(ctx, goredis.ZRangeArgs{Key: w.keys.asides(), ByLex: true, Start: "(" + last, Stop: "+", Count: int64(wanted)}).Result()
+		if err != nil || len(names) == 0 {
+			return noted, int(count), wrap(err, "read %s", w.keys.asides())
 		}
-		noted = append(noted, a)
+		texts, err := w.client.HMGet(ctx, w.keys.asideTexts(), names...).Result()
+		if err != nil {
+			return nil, 0, wrap(err, "read %s", w.keys.asideTexts())
+		}
+		for i, text := range texts {
+			text, there := text.(string)
+			if !there {
+				continue // taken back between the two questions; fewer than the limit would say that these are all
+			}
+			var a readmodel.Aside
+			if err := json.Unmarshal([]byte(text), &a); err != nil {
+				return nil, 0, wrap(err, "read what is noted as %q", names[i])
+			}
+			noted = append(noted, a)
+		}
+		last, more = names[len(names)-1], len(names) == wanted
 	}
 	return noted, int(count), nil
 }

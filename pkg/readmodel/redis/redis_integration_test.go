@@ -110,6 +110,10 @@ func TestCheckRefusesAServerThatForgets(t *testing.T) {
 	require.ErrorContains(t, w.Check(t.Context()), "set maxmemory-policy to noeviction")
 	set("appendonly", "no")
 	require.ErrorContains(t, w.Check(t.Context()), "set appendonly to yes")
+	// So does a writer that was there before the server was started anew, and knows it by the script that is gone.
+	require.NoError(t, w.Apply(t.Context(), readmodeltest.New(3, 3).Records))
+	require.NoError(t, w.client.ScriptFlush(t.Context()).Err())
+	require.ErrorContains(t, w.Apply(t.Context(), readmodeltest.New(3, 3).Records), "set appendonly to yes")
 }
 
 func TestAQuestionToADeadServerEnds(t *testing.T) {

@@ -81,6 +81,10 @@ func (w *Writer) Apply(ctx context.Context, records []readmodel.Record) (err err
 	defer func() { telemetry.End(span, err) }()
 	rows := readmodel.Fold(records)
 	all := partsOf(&rows.State)
+	state := len(all)
+	if state > 1 && len(rows.Outcomes) > 0 {
+		all = append(all, nil) // no part of the state may have outcomes of what another has
+	}
 	for i := range rows.Outcomes { // last: whoever finds a command's outcome finds what it did
 		o := &rows.Outcomes[i]
 		text, err := json.Marshal(o.Outcome)
@@ -92,7 +96,7 @@ func (w *Writer) Apply(ctx context.Context, records []readmodel.Record) (err err
 	if w.block == "" {
 		w.block = rand.Text()
 	}
-	if err := w.run(ctx, "", w.block, all); err != nil {
+	if err := w.run(ctx, "", w.block, all, state); err != nil {
 		return classify(fmt.Errorf("write the rows of %d events: %w", len(records), err))
 	}
 	w.block = ""
@@ -136,10 +140,17 @@ func partsOf(rows *readmodel.State) (all parts) {
 }
 
 // run writes parts to one generation or, if that is "", to all. Until the last part is written the block is among those that
-// Settle waits for.
-func (w *Writer) run(ctx context.Context, generation, block string, all parts) error {
+// Settle waits for. Of scripts that are sent together those behind one that fails are run nevertheless: so what the first parts, the
+// state, come to is known before any outcome is sent, and what all others come to before the last part is.
+func (w *Writer) run(ctx context.Context, generation, block string, all parts, state int) error {
 	for i := 0; i < len(all); {
 		n := min(len(all)-i, pipelineScriptsMax)
+		if i < state {
+			n = min(n, state-i)
+		}
+		if last := len(all) - 1; block != "" && i < last {
+			n = min(n, last-i)
+		}
 		_, err := w.client.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
 			for j, rows := range all[i : i+n] {
 				part := "middle"
@@ -158,7 +169,10 @@ func (w *Writer) run(ctx context.Context, generation, block string, all parts) e
 			return nil
 		})
 		switch {
-		case goredis.HasErrorPrefix(err, "NOSCRIPT"): // the server is new, or was restarted
+		case goredis.HasErrorPrefix(err, "NOSCRIPT"): // the server is new, or was restarted, maybe as one that forgets
+			if err := w.Check(ctx); err != nil {
+				return err
+			}
 			if err := applyScript.Load(ctx, w.client).Err(); err != nil {
 				return fmt.Errorf("load the script: %w", err)
 			}

@@ -167,9 +167,10 @@ func (c *Consumer) mendHoles(ctx context.Context, blocks chan<- *delivery) error
 
 // missing returns what of it the store does not have, and looks after the rest no more.
 func (c *Consumer) missing(ctx context.Context, of []readmodel.Aside, blocks chan<- *delivery) (missing []readmodel.Aside, err error) {
+	oldest := slices.MinFunc(of, func(a, b readmodel.Aside) int { return a.Time.Compare(b.Time) }).Time
 	err = c.hand(ctx, blocks, &delivery{ask: func(ctx context.Context, ledger readmodel.Ledger) error {
 		var err error
-		missing, err = ledger.Missing(ctx, of, of[0].Time.Add(-missingAgeMax))
+		missing, err = ledger.Missing(ctx, of, oldest.Add(-missingAgeMax))
 		return err
 	}})
 	if err != nil {

@@ -272,3 +272,37 @@ func heap() uint64 {
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
 }
+
+// dated is a store that looks among events since a time, as ClickHouse does.
+type dated struct {
+	*keeper
+	at map[string]time.Time // of versions that it has
+}
+
+func (d dated) Missing(_ context.Context, of []readmodel.Aside, since time.Time) ([]readmodel.Aside, error) {
+	return slices.DeleteFunc(slices.Clone(of), func(a readmodel.Aside) bool {
+		at, there := d.at[fmt.Sprintf("%s/%d", a.SKU, a.Version)]
+		return there && !at.Before(since)
+	}), nil
+}
+
+// Two SKUs have holes while a backlog is read: BED's events are of June, and TABLE's of January, whose version 2 is there.
+func TestEachHoleIsLookedForFromItsOwnTime(t *testing.T) {
+	january, june := time.Date(2030, 1, 10, 0, 0, 0, 0, time.UTC), time.Date(2030, 6, 10, 0, 0, 0, 0, time.UTC)
+	store := dated{newKeeper(), map[string]time.Time{"TABLE/2": january.Add(-time.Minute)}}
+	c := &Consumer{writer: store, log: slog.New(slog.DiscardHandler), holes: newHoles()}
+	for sku, at := range map[string]time.Time{"BED": june, "TABLE": january} {
+		for _, version := range []uint64{1, 3} {
+			c.holes.see(&readmodel.Record{Event: schemas.Event{Type: schemas.EventOutOfStock, SKU: sku, Version: version}, Time: at})
+		}
+	}
+	blocks := make(chan *delivery)
+	go func() {
+		d := <-blocks
+		d.done <- d.ask(t.Context(), store)
+	}()
+	missing, err := c.missing(t.Context(), c.holes.due(time.Now().Add(time.Second)), blocks)
+	require.NoError(t, err)
+	require.Len(t, missing, 1)
+	require.Equal(t, "BED", missing[0].SKU)
+}
