@@ -69,6 +69,9 @@ func TestSurplusACLsAreNamedAndRemovedOnRequestOnly(t *testing.T) {
 	create(kadm.NewACLs().Topics("lotline.").ResourcePatternType(kadm.ACLPatternPrefixed).Allow("User:mallory").Operations(kadm.OpAll))
 	create(kadm.NewACLs().Groups("lotline.projector").Deny("User:projector").DenyHosts("10.0.0.1").Operations(kadm.OpRead))
 	create(kadm.NewACLs().TransactionalIDs("lotline.allocator.").ResourcePatternType(kadm.ACLPatternPrefixed).Allow("User:mallory").Operations(kadm.OpWrite))
+	create(kadm.NewACLs().TransactionalIDs("lotline.allocator.host.0").Allow("User:mallory").Operations(kadm.OpWrite)) // who may fence it
+	create(kadm.NewACLs().TransactionalIDs("lotline.allocator.h").ResourcePatternType(kadm.ACLPatternPrefixed).Allow("User:mallory").Operations(kadm.OpWrite))
+	create(kadm.NewACLs().Groups("lotline.projector.postgres").Deny("User:projector").DenyHosts("*").Operations(kadm.OpRead))
 	// Others' business: another application, everything, the cluster, a user's own group.
 	create(kadm.NewACLs().Topics("shop.orders").Allow("User:shop").Operations(kadm.OpWrite))
 	create(kadm.NewACLs().Topics("*").Allow("User:monitor").Operations(kadm.OpDescribe))
@@ -83,9 +86,12 @@ func TestSurplusACLsAreNamedAndRemovedOnRequestOnly(t *testing.T) {
 		"ALLOW User:mallory ALL PREFIXED TOPIC lotline.",
 		"DENY User:projector READ LITERAL GROUP lotline.projector",
 		"ALLOW User:mallory WRITE PREFIXED TRANSACTIONAL_ID lotline.allocator.",
+		"ALLOW User:mallory WRITE LITERAL TRANSACTIONAL_ID lotline.allocator.host.0",
+		"ALLOW User:mallory WRITE PREFIXED TRANSACTIONAL_ID lotline.allocator.h",
+		"DENY User:projector READ LITERAL GROUP lotline.projector.postgres",
 	}, texts(changes.Surplus))
 	require.NoError(t, topics.ApplyACLs(t.Context(), adm, changes, false))
-	require.Len(t, diffACLs(t, adm).Surplus, 4)
+	require.Len(t, diffACLs(t, adm).Surplus, 7)
 	require.NoError(t, topics.ApplyACLs(t.Context(), adm, changes, true))
 	require.True(t, diffACLs(t, adm).Empty())
 	left, err := adm.DescribeACLs(t.Context(), kadm.NewACLs().AnyResource().ResourcePatternType(kadm.ACLPatternAny).Operations().Allow().AllowHosts().Deny().DenyHosts())

@@ -121,11 +121,12 @@ func (s Set) grants(role Role) []ACL {
 	return nil
 }
 
-// owns reports whether an ACL is on what Lotline declares: one of its topics, groups or transactional ids by name, or
-// a prefix that covers one and begins with the installation's own. Wider ones, and those on the cluster, are for the
-// cluster's operators to judge.
+// owns reports whether an ACL is on what Lotline declares: one of its topics, groups or transactional ids, by its name or as one of those
+// that begin with a declared prefix, or a prefix that covers one and begins with the installation's own. Wider ones, and those on the
+// cluster, are for the cluster's operators to judge; groups of consumers are theirs who consume.
 func (s Set) owns(acl ACL) bool {
 	names := map[kmsg.ACLResourceType]map[string]bool{}
+	within := false
 	everyone := Principals{}
 	for _, role := range Roles() {
 		everyone[role] = []string{"User:any"}
@@ -138,6 +139,10 @@ func (s Set) owns(acl ACL) bool {
 			names[a.Type] = map[string]bool{}
 		}
 		names[a.Type][a.Name] = true
+		within = within || a.Type == acl.Type && a.Pattern == kadm.ACLPatternPrefixed && a.Name != s.ConsumerGroups && strings.HasPrefix(acl.Name, a.Name)
+	}
+	if within {
+		return true
 	}
 	if acl.Pattern == kadm.ACLPatternPrefixed && strings.HasPrefix(acl.Name, s.Prefix) {
 		return slices.ContainsFunc(slices.Collect(maps.Keys(names[acl.Type])), func(name string) bool { return strings.HasPrefix(name, acl.Name) })
