@@ -6,7 +6,7 @@ WITH availability AS (
     FROM {{ source('lotline', 'bi_availability') }}
     GROUP BY day, sku
 )
-SELECT s.day AS day, s.sku AS sku, s.units_requested AS units_requested, s.units_from_stock AS units_from_stock,
-       s.units_out_of_stock AS units_out_of_stock, s.fill_rate AS fill_rate, a.availability AS availability
-FROM {{ source('lotline', 'bi_service_levels') }} AS s
-JOIN availability AS a ON a.day = s.day AND a.sku = s.sku
+SELECT a.day AS day, a.sku AS sku, ifNull(s.units_requested, 0) AS units_requested, ifNull(s.units_from_stock, 0) AS units_from_stock,
+       ifNull(s.units_out_of_stock, 0) AS units_out_of_stock, s.fill_rate AS fill_rate, a.availability AS availability
+FROM availability AS a -- which has the days on which nothing happened too
+LEFT JOIN {{ source('lotline', 'bi_service_levels') }} AS s ON a.day = s.day AND a.sku = s.sku

@@ -16,12 +16,13 @@ import (
 // would lose the orders whose events are gone; verify would find holes in it; and an hour that is counted again for BI,
 // because an old event came once more, would be counted from what is left of it. Outcomes feed no other table.
 type Retention struct {
-	OutcomesDays int `help:"Days for which the outcomes of commands are kept, from when the command was sent; after them /commands/{id} and the views bi_commands and bi_rejections know the command no more. 0 = for ever; at least 31, more than the events topic keeps by default, since lotline verify compares as far back." default:"0" placeholder:"DAYS"`
+	OutcomesDays int `help:"Days for which the outcomes of commands are kept, from when the command was sent; after them /commands/{id} and the views bi_commands and bi_rejections know the command no more. 0 = for ever; at least 40, more than the events topic keeps by default, since lotline verify compares as far back." default:"0" placeholder:"DAYS"`
 }
 
 const (
-	// outcomesDaysMin is a day more than the events topic's retention by default.
-	outcomesDaysMin = 31
+	// outcomesDaysMin is more than the events topic's retention by default, and the week for which Kafka keeps on writing a segment
+	// unless it is told otherwise: records go with the newest of theirs.
+	outcomesDaysMin = 40
 	// outcomesDaysMax keeps the day on which a row goes among those that a ClickHouse DateTime can be, until 2106.
 	outcomesDaysMax = 10_000
 )

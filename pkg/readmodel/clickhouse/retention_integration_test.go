@@ -44,8 +44,8 @@ func TestOutcomesAreKeptForAsLongAsIsSaid(t *testing.T) {
 
 func TestRetentionRefusesWhatVerifyStillCompares(t *testing.T) {
 	require.NoError(t, Retention{}.Validate())
-	require.NoError(t, Retention{OutcomesDays: 31}.Validate())
-	for _, days := range []int{-1, 30, 10_001} {
+	require.NoError(t, Retention{OutcomesDays: 40}.Validate())
+	for _, days := range []int{-1, 39, 10_001} {
 		require.ErrorContains(t, Retention{OutcomesDays: days}.Validate(), "--clickhouse-outcomes-days")
 	}
 }
