@@ -113,7 +113,14 @@ func Compare(ctx context.Context, readModel stores.Config, from postgresclient.S
 
 // RollBack switches readers back to the generation that is still kept beside the live one, and returns its number.
 func RollBack(ctx context.Context, c stores.Config) (int, error) {
-	return onGenerations(ctx, c, rebuild.Back)
+	return onGenerations(ctx, c, func(ctx context.Context, generations readmodel.Generations) (_ int, err error) {
+		writer, err := c.NewWriter()
+		if err != nil {
+			return 0, err
+		}
+		defer func() { err = errors.Join(err, writer.Close()) }()
+		return rebuild.Back(ctx, generations, writer)
+	})
 }
 
 // DropGeneration ends the generation beside the live one, and returns its number.

@@ -72,6 +72,7 @@ const (
 	markFilled   = "filled"   // everything is loaded
 	markSwitched = "switched" // it has been the live one
 	markLacking  = "lacking"  // the notes of what the store lacked that it makes up for, as JSON, until they are taken back
+	markMadeUp   = "made_up"  // and from then on: what a generation from before it lacks
 )
 
 type rebuild struct {
@@ -133,20 +134,20 @@ func Run(ctx context.Context, o Options, log *slog.Logger) (*Report, error) {
 // lackingMax bounds the notes that a rebuild takes back. More are left to the next one.
 const lackingMax = 10_000
 
-// ledger returns the store's notes of what it lacks if a new generation makes up for that, or nil: not where a log of events
+// ledgerOf returns the store's notes of what it lacks if a new generation makes up for that, or nil: not where a log of events
 // is kept, which would still lack it.
-func (r *rebuild) ledger() readmodel.Ledger {
-	if _, logged := r.Store.(readmodel.Logged); logged {
+func ledgerOf(store readmodel.Generations, writer readmodel.Writer) readmodel.Ledger {
+	if _, logged := store.(readmodel.Logged); logged {
 		return nil
 	}
-	ledger, _ := r.Writer.(readmodel.Ledger)
+	ledger, _ := writer.(readmodel.Ledger)
 	return ledger
 }
 
 // lacking returns the store's notes as JSON, or nothing if there are none. They are read before the comparison, which finds what
 // they are about there. What is noted later may be lacking in the new generation too.
 func (r *rebuild) lacking(ctx context.Context) (notes string, err error) {
-	ledger := r.ledger()
+	ledger := ledgerOf(r.Store, r.Writer)
 	if ledger == nil {
 		return "", nil
 	}
@@ -167,7 +168,7 @@ func (r *rebuild) lacking(ctx context.Context) (notes string, err error) {
 // returned takes back what a generation that is live makes up for. The notes are marked before it is switched to, so that the
 // next run finds them if this one dies in between.
 func (r *rebuild) returned(ctx context.Context, live int) error {
-	ledger := r.ledger()
+	ledger := ledgerOf(r.Store, r.Writer)
 	if ledger == nil {
 		return nil
 	}
@@ -175,14 +176,25 @@ func (r *rebuild) returned(ctx context.Context, live int) error {
 	if err != nil || marks[markLacking] == "" {
 		return err
 	}
-	var noted []readmodel.Aside
-	if err := json.Unmarshal([]byte(marks[markLacking]), &noted); err != nil {
-		return fmt.Errorf("read the mark %q of generation %d: %w", markLacking, live, err)
+	noted, err := notesOf(marks, markLacking, live)
+	if err != nil {
+		return err
 	}
 	if err := ledger.Returned(ctx, noted); err != nil {
 		return err
 	}
-	return r.Store.Mark(ctx, live, markLacking, "")
+	return errors.Join(r.Store.Mark(ctx, live, markMadeUp, marks[markLacking]), r.Store.Mark(ctx, live, markLacking, ""))
+}
+
+// notesOf reads the notes in a mark of a generation.
+func notesOf(marks map[string]string, mark string, generation int) (noted []readmodel.Aside, err error) {
+	if marks[mark] == "" {
+		return nil, nil
+	}
+	if err := json.Unmarshal([]byte(marks[mark]), &noted); err != nil {
+		return nil, fmt.Errorf("read the mark %q of generation %d: %w", mark, generation, err)
+	}
+	return noted, nil
 }
 
 // choose begins the next generation, or finds the one that is being made.
@@ -269,8 +281,9 @@ type counter struct {
 	unit string
 }
 
-// Back switches readers to the generation that soaks beside the live one, and returns which that is.
-func Back(ctx context.Context, store readmodel.Generations) (int, error) {
+// Back switches readers to the generation that soaks beside the live one, and returns which that is. What the older of the two lacks,
+// since only the newer one makes up for it, is noted again as long as readers are answered from it.
+func Back(ctx context.Context, store readmodel.Generations, writer readmodel.Writer) (int, error) {
 	other, live, err := beside(ctx, store)
 	if err != nil {
 		return 0, err
@@ -282,7 +295,35 @@ func Back(ctx context.Context, store readmodel.Generations) (int, error) {
 	if _, switched := marks[markSwitched]; !switched && other > live {
 		return 0, fmt.Errorf("generation %d of %s was never live: it is still being made, or was not taken. Go on with it, or end it with --drop", other, store.Name())
 	}
-	return other, store.Switch(ctx, other)
+	ledger := ledgerOf(store, writer)
+	if ledger == nil {
+		return other, store.Switch(ctx, other)
+	}
+	newer := max(other, live)
+	if newer == live {
+		if marks, err = store.Marks(ctx, live); err != nil {
+			return 0, err
+		}
+	}
+	lacked, err := notesOf(marks, markMadeUp, newer)
+	if err != nil {
+		return 0, err
+	}
+	if newer == live && len(lacked) > 0 {
+		for i := range lacked {
+			lacked[i].Reason = fmt.Sprintf("generation %d, which readers are answered from again, was made before it was mended", other)
+		}
+		if err := ledger.SetAside(ctx, lacked); err != nil {
+			return 0, err
+		}
+	}
+	if err := store.Switch(ctx, other); err != nil {
+		return 0, err
+	}
+	if newer == other && len(lacked) > 0 {
+		return other, ledger.Returned(ctx, lacked)
+	}
+	return other, nil
 }
 
 // Drop ends the generation beside the live one, and returns which that was.
