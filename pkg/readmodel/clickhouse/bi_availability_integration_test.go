@@ -35,12 +35,12 @@ func TestAvailabilityOfASKUOnTwoPartitions(t *testing.T) {
 		lines(t, conn, "SELECT formatDateTime(hour, '%H') || ' ' || toString(units_left) || ' ' || toString(available) FROM bi_availability WHERE sku = 'CUP' ORDER BY hour"))
 }
 
-// Nothing has happened to thousands of SKUs for two years. They are counted out within the limits of the role for it.
+// Nothing has happened to thousands of SKUs for ten years. They are counted out within the limits of the role for it.
 func TestAvailabilityOfQuietSKUs(t *testing.T) {
 	const skus = 5000
 	conn := connect(t, migrated(t))
 	require.NoError(t, conn.Exec(t.Context(), `INSERT INTO sku_hours (hour, sku, version, available, refreshed_at)
-		SELECT toStartOfHour(now()) - INTERVAL if(number = 0, 0, 730) DAY, 'SKU-' || toString(number), 1, 1, now64(3) FROM numbers(?)`, skus))
+		SELECT toStartOfHour(now()) - INTERVAL if(number = 0, 0, 3650) DAY, 'SKU-' || toString(number), 1, 1, now64(3) FROM numbers(?)`, skus))
 	limited := clickhouse.Context(t.Context(), clickhouse.WithSettings(clickhouse.Settings{"max_memory_usage": 2_000_000_000, "max_threads": 4, "max_execution_time": 60}))
 	var left int64
 	require.NoError(t, conn.QueryRow(limited, "SELECT sum(units_left) FROM bi_availability WHERE hour >= toStartOfHour(now())").Scan(&left))

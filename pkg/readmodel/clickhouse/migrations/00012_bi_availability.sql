@@ -1,7 +1,8 @@
 -- bi_availability had two faults. Of a sku whose commands come over two partitions (some were added, or shops hash differently)
 -- version 3 may be of a command of 10:59 and version 2 of one of 11:01: what is left is what the highest version says, not that of the
--- latest hour. And the hours of silence were counted out for whole blocks of 65,000 rows, which is more memory than anybody has once
--- thousands of skus have been quiet for a year; a thousand rows at a time are not.
+-- latest hour. And the hours of silence were counted out for all rows at once, which is more memory than anybody has once thousands of
+-- skus have been quiet for a year. ARRAY JOIN hands on what it makes a block at a time, as arrayJoin() does not, and what it is given is a
+-- month of hours for a block's rows at the most.
 --
 -- The comments of bi_hourly say what a level of an hour, a moved line and a day of another time zone are.
 
@@ -52,13 +53,19 @@ CREATE OR REPLACE VIEW bi_availability
 )
 DEFINER = CURRENT_USER SQL SECURITY DEFINER AS
 WITH (SELECT max(hour) FROM sku_hours FINAL WHERE version > 0) AS newest
-SELECT arrayJoin(arrayMap(n -> h + n * 3600, range(intDiv(until - h, 3600)))) AS hour, sku, units_left, CAST(units_left > 0, 'Bool') AS available
+SELECT toDateTime(n, 'UTC') AS hour, sku, units_left, CAST(units_left > 0, 'Bool') AS available
 FROM
 (
-    SELECT sku, hour AS h, argMax(sku_hours.available, version) OVER (PARTITION BY sku ORDER BY h ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS units_left,
-           leadInFrame(h, 1, assumeNotNull(newest) + INTERVAL 1 HOUR) OVER (PARTITION BY sku ORDER BY h ROWS BETWEEN CURRENT ROW AND 1 FOLLOWING) AS until
-    FROM sku_hours FINAL
-    WHERE version > 0
+    SELECT sku, units_left, step, least(step + 2592000, until) AS upto -- thirty days
+    FROM
+    (
+        SELECT sku, hour AS h, argMax(sku_hours.available, version) OVER (PARTITION BY sku ORDER BY h ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS units_left,
+               toUInt32(leadInFrame(h, 1, assumeNotNull(newest) + INTERVAL 1 HOUR) OVER (PARTITION BY sku ORDER BY h ROWS BETWEEN CURRENT ROW AND 1 FOLLOWING)) AS until
+        FROM sku_hours FINAL
+        WHERE version > 0
+    )
+    ARRAY JOIN range(toUInt32(h), until, 2592000) AS step
 )
-SETTINGS do_not_merge_across_partitions_select_final = 1, max_block_size = 1000
+ARRAY JOIN range(step, upto, 3600) AS n
+SETTINGS do_not_merge_across_partitions_select_final = 1, max_block_size = 8192
 COMMENT 'What each sku had left, for every hour since its first batch, also those in which nothing happened, up to the newest hour with any event. A level: add it up over skus within an hour, never over hours. WHERE sku = ... spares most of the work, WHERE hour >= ... none of it';
