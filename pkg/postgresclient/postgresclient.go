@@ -80,24 +80,27 @@ func (s Source) ConnURL() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("use the Postgres URL %s: %w", Redacted(given), reason(err))
 	}
-	if config.ConnectTimeout == 0 && !strings.Contains(given, "connect_timeout") {
+	if config.ConnectTimeout == 0 && !strings.Contains(given, "connect_timeout") && os.Getenv("PGCONNECT_TIMEOUT") == "" {
 		given = withConnectTimeout(given)
 	}
 	return given, nil
 }
 
-// withConnectTimeout adds a timeout to what can be parsed and has none.
+// withConnectTimeout adds a timeout to what can be parsed and has none. It changes nothing else of the text, and comes first: what is
+// behind it may be a keyword without a value.
 func withConnectTimeout(given string) string {
 	setting := fmt.Sprintf("connect_timeout=%d", connectTimeoutSeconds)
-	u, err := url.Parse(given)
-	if err != nil || u.Scheme == "" {
-		return given + " " + setting // keywords
+	if !strings.HasPrefix(given, "postgres://") && !strings.HasPrefix(given, "postgresql://") {
+		return setting + " " + given
 	}
-	if u.RawQuery != "" {
-		u.RawQuery += "&"
+	address, query, has := strings.Cut(given, "?")
+	if has {
+		return address + "?" + setting + "&" + query
 	}
-	u.RawQuery += setting
-	return u.String()
+	if strings.Contains(given, "#") {
+		return given // which the client takes for a part of the last setting
+	}
+	return given + "?" + setting
 }
 
 func (s Source) url() (string, error) {

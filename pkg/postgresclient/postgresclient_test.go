@@ -28,9 +28,14 @@ func TestConnURL(t *testing.T) {
 	}{
 		"as given":            {config{PostgresURL: "postgres://db/lotline"}, "postgres://db/lotline?connect_timeout=10"},
 		"the file wins":       {config{PostgresURL: "postgres://elsewhere/x", PostgresURLFile: write(t, "postgres://u:secret@db/lotline\r\n")}, "postgres://u:secret@db/lotline?connect_timeout=10"},
-		"with a password":     {config{PostgresURL: "postgres://u@db/lotline?sslmode=disable", PostgresPasswordFile: write(t, "se/cr@t\n")}, "postgres://u:se%2Fcr%40t@db/lotline?sslmode=disable&connect_timeout=10"},
-		"without a user":      {config{PostgresURL: "postgres://db/lotline?user=u", PostgresPasswordFile: write(t, "se&cret")}, "postgres://db/lotline?password=se%26cret&user=u&connect_timeout=10"},
-		"keywords, no secret": {config{PostgresURL: "host=db user=u"}, "host=db user=u connect_timeout=10"},
+		"with a password":     {config{PostgresURL: "postgres://u@db/lotline?sslmode=disable", PostgresPasswordFile: write(t, "se/cr@t\n")}, "postgres://u:se%2Fcr%40t@db/lotline?connect_timeout=10&sslmode=disable"},
+		"without a user":      {config{PostgresURL: "postgres://db/lotline?user=u", PostgresPasswordFile: write(t, "se&cret")}, "postgres://db/lotline?connect_timeout=10&password=se%26cret&user=u"},
+		"keywords, no secret": {config{PostgresURL: "host=db user=u"}, "connect_timeout=10 host=db user=u"},
+		"no host, no path":    {config{PostgresURL: "postgres://?host=/tmp&user=u"}, "postgres://?connect_timeout=10&host=/tmp&user=u"},
+		"of PG*":              {config{PostgresURL: "postgres://"}, "postgres://?connect_timeout=10"},
+		"several hosts":       {config{PostgresURL: "postgresql://u@a:1,b:2/x?target_session_attrs=read-write"}, "postgresql://u@a:1,b:2/x?connect_timeout=10&target_session_attrs=read-write"},
+		"a fragment":          {config{PostgresURL: "postgres://u@db/lotline#x"}, "postgres://u@db/lotline#x"},
+		"a keyword is empty":  {config{PostgresURL: "host=db user=u password="}, "connect_timeout=10 host=db user=u password="},
 		"its own timeout":     {config{PostgresURL: "postgres://db/lotline?connect_timeout=3"}, "postgres://db/lotline?connect_timeout=3"},
 		"for ever, if asked":  {config{PostgresURL: "postgres://db/lotline?connect_timeout=0"}, "postgres://db/lotline?connect_timeout=0"},
 	} {
@@ -38,6 +43,16 @@ func TestConnURL(t *testing.T) {
 			got, err := c.config.ConnURL()
 			require.NoError(t, err)
 			require.Equal(t, c.want, got)
+			plain, err := pgconn.ParseConfig(c.config.PostgresURL)
+			require.NoError(t, err)
+			parsed, err := pgconn.ParseConfig(got)
+			require.NoError(t, err)
+			if c.config.PostgresURLFile == "" {
+				require.Equal(t, plain.Host, parsed.Host)
+				require.Equal(t, plain.Port, parsed.Port)
+				require.Equal(t, plain.Database, parsed.Database)
+				require.Equal(t, plain.RuntimeParams, parsed.RuntimeParams)
+			}
 			require.NoError(t, c.config.Validate())
 		})
 	}
@@ -64,10 +79,12 @@ func TestConnURLBoundsConnecting(t *testing.T) {
 		_, err = pgconn.ConnectConfig(t.Context(), parsed)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 	}
-	t.Setenv("PGCONNECT_TIMEOUT", "7")
-	connURL, err := postgresclient.Settings{PostgresURL: "postgres://db/lotline"}.ConnURL()
-	require.NoError(t, err)
-	require.Equal(t, "postgres://db/lotline", connURL)
+	for _, seconds := range []string{"7", "0"} {
+		t.Setenv("PGCONNECT_TIMEOUT", seconds)
+		connURL, err := postgresclient.Settings{PostgresURL: "postgres://db/lotline"}.ConnURL()
+		require.NoError(t, err)
+		require.Equal(t, "postgres://db/lotline", connURL)
+	}
 }
 
 func TestValidate(t *testing.T) {
