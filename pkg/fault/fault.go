@@ -21,8 +21,8 @@ const (
 	logInterval = 10 * time.Second
 )
 
-// Permanent marks err as one that trying again cannot mend. Permanent(nil) is
-// nil.
+// Permanent marks err as one that trying again cannot mend, also for a Retry
+// around the one that it ends. Permanent(nil) is nil.
 func Permanent(err error) error {
 	if err == nil {
 		return nil
@@ -66,7 +66,7 @@ func Retry(ctx context.Context, log *slog.Logger, what string, fn func(context.C
 			log.InfoContext(ctx, "could "+what+" again", "failures", failures, "outage", time.Since(start))
 		}
 		return nil
-	case !errors.Is(last, err): // the context's
+	case ctx.Err() != nil && !errors.Is(last, err):
 		return fmt.Errorf("%s: %w (last failure: %w)", what, err, last)
 	default: // what fn said around what it marked is not in err
 		return fmt.Errorf("%s: %w", what, last)

@@ -32,12 +32,15 @@ const (
 var (
 	// secretKey is the name of a field whose value is nobody's business.
 	secretKey = regexp.MustCompile(`(?i)passw|secret|token|credential|authorization|sasl`)
-	// userinfo is the password in a URL. Greedy: a user or a password that was not escaped may have an @ itself.
-	userinfo = regexp.MustCompile(`([a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:]*):\S*@`)
+	// userinfo is the password in a URL. Greedy: a password that was not escaped may have an @ itself.
+	userinfo = regexp.MustCompile(`([a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:@]*):\S*@`)
+	// userinfoAt is one behind a user with an @, as some hosted databases want them. Up to a slash: what follows may be a port.
+	userinfoAt = regexp.MustCompile(`([a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:]*):[^\s/]*@`)
 	// apiKey is the text of one of our own, see pkg/apikeys.
-	apiKey = regexp.MustCompile(`lotline_[A-Za-z0-9_-]{43}`)
-	// assigned is a secret in a connection string, a setting or a header: password=x, password: 'x y', Bearer x, also in JSON within JSON.
-	assigned = regexp.MustCompile(`(?i)((?:[a-z0-9_-]*passw(?:or)?d|[a-z0-9_-]*secret|[a-z0-9_-]*token)(?:\\*")?\s*[=:]\s*|\bBearer\s+|\bBasic\s+)(?:'[^']*'|"(?:[^"\\]|\\.)*"|\\+"[^"]*"|[^\s,;&'"]+)`)
+	apiKey = regexp.MustCompile(`\blotline_[A-Za-z0-9_-]{43}([^A-Za-z0-9_-]|$)`)
+	// assigned is a secret in a connection string, a setting or a header: password=x, password: 'x y', Bearer x,
+	// also in JSON, and in JSON within JSON.
+	assigned = regexp.MustCompile(`(?i)((?:[a-z0-9_-]*passw(?:or)?d|[a-z0-9_-]*secret|[a-z0-9_-]*token)(?:\\*")?\s*[=:]\s*|\bBearer\s+|\bBasic\s+)(?:'[^']*'|"(?:[^"\\]|\\[\s\S])*"|"[^"]*"|\\+"[\s\S]*?\\+"(?:[\s,}\]]|$)|[^\s,;&'"]+)`)
 )
 
 // NewLog returns a log of JSON lines on w, from level on. Whatever it is given, a line holds no password and is bounded:
@@ -107,7 +110,8 @@ func clean(s string) string {
 		s = s[:2*logValueBytesMax]
 	}
 	s = userinfo.ReplaceAllString(s, "$1:"+redacted+"@")
-	s = apiKey.ReplaceAllString(s, redacted)
+	s = userinfoAt.ReplaceAllString(s, "$1:"+redacted+"@")
+	s = apiKey.ReplaceAllString(s, redacted+"$1")
 	s = assigned.ReplaceAllString(s, "${1}"+redacted)
 	s = strings.ToValidUTF8(s, "\uFFFD")
 	if size <= logValueBytesMax {

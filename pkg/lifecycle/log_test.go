@@ -42,7 +42,11 @@ func TestSecretsAreNotLogged(t *testing.T) {
 		"a user@":   "postgres://lotline@tenant:" + canary + "@db/lotline",
 		"in json":   `{"config":"{\"password\": \"` + canary + `\"}"}`,
 		"escaped":   `{"password":"a\"` + canary + `"}`,
-		"api key":   "nobody has lotline_iVOEay2q02OG_tiBw9otL7mSiscPuT_WVkzY5kd" + canary,
+		"in both":   `{"config":"{\"password\":\"a\\\"` + canary + `\"}"}`,
+		"backslash": `password="c:\` + canary + `\" next`,
+		"its end":   `password: "` + canary + `\"`,
+		"lines":     "password=\"a\\\n" + canary + `"`,
+		"api key":   "nobody has lotline_iVOEay2q02OG_tiBw9otL7mSiscPuT_WVkzY" + canary,
 	}
 	for name, value := range values {
 		line, _ := logged(t, func(log *slog.Logger) { log.Warn("connecting", name, value) })
@@ -61,7 +65,8 @@ func TestSecretsAreNotLogged(t *testing.T) {
 	require.Equal(t, []any{1.0, 2.0}, fields["partitions"])
 	require.Equal(t, "49.001ms", fields["pause"], "no number whose unit one has to know")
 	require.Equal(t, "http://a/b?c=d", fields["url"], "what is no secret stays")
-	for _, plain := range []string{"user lotline_allocator may not read lotline_read.order_lines", "http://user@db:5432/x and more"} {
+	for _, plain := range []string{"user lotline_allocator may not read lotline_read.order_lines", "http://user@db:5432/x and more",
+		"postgres://u@db1:5432,db2:5432/x?application_name=a@b", "a topic named lotline_" + strings.Repeat("commands-", 6)} {
 		_, fields = logged(t, func(log *slog.Logger) { log.Info(plain) })
 		require.Equal(t, plain, fields["msg"])
 	}

@@ -145,7 +145,7 @@ func CSV(r io.Reader, defaultType string) Next {
 			if !slices.Contains(columns, "sku") {
 				return Entry{}, errors.New("line 1 is not a header row with the names of fields such as sku, qty and orderid")
 			}
-			limit.left = 2 * MaxLineBytes
+			limit.left, last = 2*MaxLineBytes, 1
 			cells, err = in.Read()
 		}
 		var parse *csv.ParseError
@@ -155,6 +155,8 @@ func CSV(r io.Reader, defaultType string) Next {
 		case errors.As(err, &parse):
 			return Entry{Line: parse.StartLine, Err: fmt.Errorf("it is not CSV: %w", parse.Err)}, nil
 		case errors.Is(err, io.EOF):
+			return Entry{}, err
+		case err != nil && last == 0:
 			return Entry{}, err
 		case err != nil:
 			return Entry{}, fmt.Errorf("after the record of line %d: %w", last, err)

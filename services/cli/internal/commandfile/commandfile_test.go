@@ -148,7 +148,9 @@ func TestAnOpenQuoteDoesNotSwallowTheFile(t *testing.T) {
 
 	next = commandfile.CSV(strings.NewReader("orderid,sku,qty\n\"o-1,LAMP,3\n"+many), "Allocate")
 	_, err := next()
-	require.ErrorContains(t, err, "is a quote left open?")
+	require.ErrorContains(t, err, "after the record of line 1: a record is longer than 262144 bytes; is a quote left open?")
+	_, err = commandfile.CSV(strings.NewReader("orderid,\"sku,qty\n"+many), "Allocate")()
+	require.EqualError(t, err, "a record is longer than 262144 bytes; is a quote left open?")
 
 	next = commandfile.CSV(strings.NewReader("orderid,sku,qty\n"+row+"\n"+row+"\"o-1,LAMP,3\n"+many), "Allocate")
 	require.Equal(t, 2, ok(t, next).Line)
