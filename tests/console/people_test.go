@@ -73,6 +73,15 @@ func (s *site) keys(t *testing.T) {
 	p.SeesIn(".troubles", "The gateway wants a key")
 	p.RequireAccessible()
 	require.Equal(t, "false", p.Text(`document.getElementById("key").open`), "who closed it does not want it back")
+	p.Run(`location.hash = "#/order/order-1"`) // a view that asks by itself
+	p.Until(`document.getElementById("key").open`)
+	give(reader)
+	p.Sees("1 of 2 lines")
+	p.SeesIn(".state", "live")
+	p.Run(`location.hash = "#/dead-letters"`)
+	p.Click(".tools button") // forgets the key, and asks for one
+	p.Until(`document.getElementById("key").open`)
+	p.Keys(kb.Escape)
 	p.Click(".troubles button")
 	p.Until(`document.getElementById("key").open`)
 	p.Run(`document.getElementById("key-input").value = "lotline_\u200b"; document.querySelector("#key button").click()`)

@@ -36,7 +36,7 @@ export async function send(path, options = {}) {
   for (;;) {
     const response = await fetch(path, { ...options, headers: headers(options.headers), cache: "no-store" });
     if (response.status !== 401) return response;
-    ask ??= wanted(hasKey()).then((key) => sessionStorage.setItem(keyName, key)).finally(() => { ask = null; });
+    ask ??= wanted(hasKey()).then((key) => { sessionStorage.setItem(keyName, key); document.dispatchEvent(new Event("lotline-key")); }).finally(() => { ask = null; });
     await ask;
   }
 }

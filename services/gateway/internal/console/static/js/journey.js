@@ -25,7 +25,10 @@ export function journey(id, update, given) {
       }
       if (ended) return;
       update();
-      if (problem?.status === 401 || problem?.status === 403) return; // a person has to change that first
+      if (problem?.status === 401 || problem?.status === 403) { // a person has to change that first
+        await new Promise((resolve) => document.addEventListener("lotline-key", resolve, { once: true }));
+        continue;
+      }
       if (state && (state.outcome || (!state.kept && state.decided?.last))) return;
       const patient = Date.now() - began > giveUpAfter || (!given && !state?.sent);
       await new Promise((resolve) => setTimeout(resolve, patient ? 3000 : askEvery));

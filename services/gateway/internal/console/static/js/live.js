@@ -39,11 +39,12 @@ function lost(err) {
   tell();
 }
 
-// person returns once somebody wants to try again.
+// person returns once somebody wants to try again, or has given a key for something else.
 function person(signal) {
   return new Promise((resolve) => {
     live.again = resolve;
     signal.addEventListener("abort", resolve, { once: true });
+    document.addEventListener("lotline-key", resolve, { once: true });
     tell();
   }).finally(() => { live.again = null; });
 }

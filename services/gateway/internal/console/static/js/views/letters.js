@@ -157,6 +157,13 @@ export function letters({ query }, update) {
     </div>`;
   }
 
+  // found takes in that the browser opened one itself, in which it found what is searched for in the page.
+  function found(open, place) {
+    if (!open || opened.has(place)) return;
+    opened.add(place);
+    update();
+  }
+
   function letter(l) {
     const open = l.status === "open";
     return html`<li>
@@ -168,7 +175,7 @@ export function letters({ query }, update) {
       </div>
       <p class="note">${l.place}, from ${l.topic} ${l.partition}@${format.exact(l.offset)}${l.key ? html`, key ${link("sku", l.key)}` : nothing}
         ${open ? (l.unreadable ? nothing : html`<span class="badge" data-tone="ok">can be read now</span>`) : nothing}</p>
-      <details .open=${opened.has(l.place)}><summary @click=${(e) => { e.preventDefault(); if (!opened.delete(l.place)) opened.add(l.place); update(); }}>As it came, ${format.count(l.bytes)} bytes</summary>
+      <details .open=${opened.has(l.place)} @toggle=${(e) => found(e.target.open, l.place)}><summary @click=${(e) => { e.preventDefault(); if (!opened.delete(l.place)) opened.add(l.place); update(); }}>As it came, ${format.count(l.bytes)} bytes</summary>
         <dl class="headers">${l.headers.map((h) => html`<dt>${h.key}</dt><dd class="id">${h.value}</dd>`)}</dl>
         <pre class="command" tabindex="0">${l.value}${l.bytes > l.shown ? html`<span class="note"> … and ${format.count(l.bytes - l.shown)} bytes more</span>` : nothing}</pre>
         ${l.unreadable ? html`<p class="note">Replayed now, it would be a dead letter again: ${l.unreadable}</p>` : nothing}

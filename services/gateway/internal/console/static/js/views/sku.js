@@ -48,9 +48,10 @@ export function sku({ id, query }, update) {
     }
     older = true;
     update();
+    const before = data.changes[0].version;
     try {
-      const answer = await json(`/console/sku?${new URLSearchParams({ id, before: data.changes[0].version })}`);
-      if (answer.changes.at(-1)?.version === data.changes[0].version - 1) data.changes = [...answer.changes, ...data.changes];
+      const answer = await json(`/console/sku?${new URLSearchParams({ id, before })}`);
+      if (data.changes[0].version === before) data.changes = [...answer.changes, ...data.changes];
     } catch (err) {
       problem = err;
     }
