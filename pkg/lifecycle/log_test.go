@@ -65,8 +65,10 @@ func TestSecretsAreNotLogged(t *testing.T) {
 	require.Equal(t, []any{1.0, 2.0}, fields["partitions"])
 	require.Equal(t, "49.001ms", fields["pause"], "no number whose unit one has to know")
 	require.Equal(t, "http://a/b?c=d", fields["url"], "what is no secret stays")
-	for _, plain := range []string{"user lotline_allocator may not read lotline_read.order_lines", "http://user@db:5432/x and more",
-		"postgres://u@db1:5432,db2:5432/x?application_name=a@b", "a topic named lotline_" + strings.Repeat("commands-", 6)} {
+	for _, plain := range []string{
+		"user lotline_allocator may not read lotline_read.order_lines", "http://user@db:5432/x and more",
+		"postgres://u@db1:5432,db2:5432/x?application_name=a@b", "a topic named lotline_" + strings.Repeat("commands-", 6),
+	} {
 		_, fields = logged(t, func(log *slog.Logger) { log.Info(plain) })
 		require.Equal(t, plain, fields["msg"])
 	}
