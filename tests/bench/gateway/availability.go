@@ -23,6 +23,8 @@ const (
 	pagesPerSecond  = 20
 	manyConnections = 1000
 	memoryRate      = 2000
+	// steadyRate is the same in every hour, which half of the most is not: half of the 20,000/s that a gateway is to answer at least.
+	steadyRate = 10_000
 	warmRate        = 1000
 	// settling is how long the projector gets for what it could not project while ClickHouse was asked a query a request.
 	settling  = 10 * time.Second
@@ -62,6 +64,10 @@ func (s *site) availability(ctx context.Context) error {
 		}
 		half.name, half.duration = "availability-half", s.Duration
 		if err := s.rounds(ctx, table, "at half of that", &half); err != nil {
+			return err
+		}
+		steady := load{connections: s.Connections, duration: s.Duration, rate: steadyRate, ask: byGateway}
+		if err := s.rounds(ctx, table, fmt.Sprintf("at %d/s", steadyRate), &steady); err != nil {
 			return err
 		}
 		page, err := s.run(ctx, &load{name: "page", connections: pageConnections, duration: 2 * s.Duration, rate: pagesPerSecond, ask: func(worker int, _ int64) (int, error) {
