@@ -25,7 +25,7 @@ const (
 	memoryRate      = 2000
 	// steadyRate is the same in every hour, which half of the most is not: half of the 20,000/s that a gateway is to answer at least.
 	steadyRate = 10_000
-	warmRate        = 1000
+	warmRate   = 1000
 	// settling is how long the projector gets for what it could not project while ClickHouse was asked a query a request.
 	settling  = 10 * time.Second
 	freshness = "answers of GET /availability/{sku}"
