@@ -38,10 +38,16 @@ type Topic struct {
 // or mark ends it.
 func (t Topic) Walk(ctx context.Context, filter Filter, letter func(*Letter) error, mark func(Mark) error) error {
 	marked, chosen := marks{}, places{}
+	every := filter.choosesAll()
 	err := t.scan(ctx, func(r *kgo.Record) error {
 		if m, ok := parseMark(r); ok {
 			marked.add(m)
-		} else if l, err := parse(r); err == nil && filter.All && filter.matches(&l) {
+			return nil
+		}
+		if !filter.All || every || mark == nil {
+			return nil
+		}
+		if l, err := parse(r); err == nil && filter.matches(&l) {
 			chosen.add(l.Place) // its mark may be read before it, from another partition
 		}
 		return nil
@@ -51,7 +57,7 @@ func (t Topic) Walk(ctx context.Context, filter Filter, letter func(*Letter) err
 	}
 	return t.scan(ctx, func(r *kgo.Record) error {
 		if m, ok := parseMark(r); ok {
-			if filter.All && mark != nil && (filter.choosesAll() || chosen.has(m.Of)) {
+			if filter.All && mark != nil && (every || chosen.has(m.Of)) {
 				return mark(m)
 			}
 			return nil
