@@ -288,26 +288,20 @@ func Back(ctx context.Context, store readmodel.Generations, writer readmodel.Wri
 	if err != nil {
 		return 0, err
 	}
-	marks, err := store.Marks(ctx, other)
+	newer := max(other, live)
+	marks, err := store.Marks(ctx, newer)
 	if err != nil {
 		return 0, err
 	}
-	if _, switched := marks[markSwitched]; !switched && other > live {
+	if _, switched := marks[markSwitched]; !switched && newer == other {
 		return 0, fmt.Errorf("generation %d of %s was never live: it is still being made, or was not taken. Go on with it, or end it with --drop", other, store.Name())
 	}
+	var lacked []readmodel.Aside
 	ledger := ledgerOf(store, writer)
-	if ledger == nil {
-		return other, store.Switch(ctx, other)
-	}
-	newer := max(other, live)
-	if newer == live {
-		if marks, err = store.Marks(ctx, live); err != nil {
+	if ledger != nil {
+		if lacked, err = notesOf(marks, markMadeUp, newer); err != nil {
 			return 0, err
 		}
-	}
-	lacked, err := notesOf(marks, markMadeUp, newer)
-	if err != nil {
-		return 0, err
 	}
 	if newer == live && len(lacked) > 0 {
 		for i := range lacked {
