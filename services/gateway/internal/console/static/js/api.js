@@ -55,6 +55,21 @@ export async function json(path, options) {
   return body;
 }
 
+// inOrder is for questions whose answers replace each other. It returns what is called for each question, and returns what is called
+// with its answer: whether none that was asked later has been answered already.
+export function inOrder() {
+  let turn = 0;
+  let answered = 0;
+  return () => {
+    const mine = ++turn;
+    return () => {
+      if (mine < answered) return false;
+      answered = mine;
+      return true;
+    };
+  };
+}
+
 // stream calls onEvent with each event's id and data until the stream ends, which it returns after, or throws. One in
 // which nothing comes for so long, not even a heartbeat, is broken off.
 const silentMax = 25_000;

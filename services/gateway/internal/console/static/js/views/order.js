@@ -1,6 +1,6 @@
 // An order: where its lines are, and what happened to each, in order.
 import { html, nothing, badge, sentence, link, time, loading, failed, empty, route, command } from "../ui.js";
-import { json } from "../api.js";
+import { json, inOrder } from "../api.js";
 import { onSample } from "../live.js";
 import * as format from "../format.js";
 
@@ -10,23 +10,21 @@ export function order({ id }, update) {
   let data = null;
   let problem = null;
   let asked = 0;
-  let turn = 0; // of questions
-  let answered = 0; // the last of them that is shown
+  const ask = inOrder();
   let ended = false;
 
   async function load() {
     asked = Date.now();
-    const mine = ++turn;
+    const newest = ask();
     try {
       const fresh = await json(`/console/order?${new URLSearchParams({ id })}`);
-      if (mine < answered) return; // a later question has its answer already
+      if (!newest()) return;
       data = fresh;
       problem = null;
     } catch (err) {
-      if (mine < answered) return;
+      if (!newest()) return;
       problem = err;
     }
-    answered = mine;
     if (!ended) update();
   }
 

@@ -1,6 +1,6 @@
 // A SKU: what can be promised and when, its batches, and its history.
 import { html, nothing, badge, sentence, link, time, loading, failed, empty, legend, route, command } from "../ui.js";
-import { json } from "../api.js";
+import { json, inOrder } from "../api.js";
 import { onSample } from "../live.js";
 import * as format from "../format.js";
 
@@ -13,18 +13,16 @@ export function sku({ id, query }, update) {
   let older = false; // more changes are being fetched
   let wanted = "1"; // as it was typed
   let asked = 0;
-  let turn = 0; // of questions
-  let answered = 0; // the last of them that is shown
+  const ask = inOrder();
   let shown = shownFirst;
   let ended = false;
 
   async function load() {
     asked = Date.now();
-    const mine = ++turn;
+    const newest = ask();
     try {
       const fresh = await json(`/console/sku?${new URLSearchParams({ id })}`);
-      if (mine < answered) return; // a later question has its answer already
-      answered = mine;
+      if (!newest()) return;
       // Changes that were fetched before the newest stay; where there would be a hole they do not.
       const known = data?.changes ?? [];
       const from = fresh.changes[0]?.version ?? 0;
@@ -33,8 +31,7 @@ export function sku({ id, query }, update) {
       data = fresh;
       problem = null;
     } catch (err) {
-      if (mine < answered) return;
-      answered = mine;
+      if (!newest()) return;
       problem = err;
     }
     if (!ended) update();
