@@ -116,8 +116,8 @@ func TestOnlyHoursThatGotEventsAreCountedAgain(t *testing.T) {
 	late := slices.IndexFunc(h.Records, func(r readmodel.Record) bool { return r.Event.Type == schemas.EventAllocated && r.Event.Seq == 0 })
 	require.NoError(t, w.Apply(t.Context(), slices.Concat(h.Records[:late], h.Records[late+1:])))
 	refresh(t, conn)
-	// As if ten minutes had passed since the last refresh.
-	require.NoError(t, conn.Exec(t.Context(), "INSERT INTO sku_hours (hour, sku, refreshed_at) SELECT 0, '', now64(3, 'UTC') + INTERVAL 10 MINUTE"))
+	exec := func(sql string) { require.NoError(t, conn.Exec(t.Context(), sql), sql) }
+	exec("ALTER TABLE events UPDATE ingested_at = ingested_at - INTERVAL 1 HOUR WHERE 1 SETTINGS mutations_sync = 2")
 	counted := func() map[string]bool {
 		rows := make(map[string]bool)
 		for _, row := range lines(t, conn, "SELECT DISTINCT concat(toString(hour), ' ', toString(refreshed_at)) FROM bi_hourly") {
@@ -129,20 +129,39 @@ func TestOnlyHoursThatGotEventsAreCountedAgain(t *testing.T) {
 	require.Greater(t, len(before), 5)
 
 	hour := h.Records[late].Time.Truncate(time.Hour).Format(hourFormat)
-	write := func(minutes float64) { // an event that came so long after the last refresh
+	write := func(ago string) { // an event that came so long ago
 		require.NoError(t, w.Apply(t.Context(), h.Records[late:late+1]))
-		require.NoError(t, conn.Exec(t.Context(), fmt.Sprintf(`ALTER TABLE events UPDATE ingested_at = now() + INTERVAL %d SECOND WHERE sku = '%s' AND version = %d SETTINGS mutations_sync = 2`,
-			int(600+60*minutes), h.Records[late].Event.SKU, h.Records[late].Event.Version)))
+		exec(fmt.Sprintf(`ALTER TABLE events UPDATE ingested_at = now() - INTERVAL %s WHERE sku = '%s' AND version = %d SETTINGS mutations_sync = 2`,
+			ago, h.Records[late].Event.SKU, h.Records[late].Event.Version))
 		refresh(t, conn)
 	}
-	write(-3)
+	write("3 MINUTE")
 	require.Equal(t, before, counted(), "an event from before the last refresh was counted by it")
-	write(-1) // it may have been under way while that refresh read
+	write("1 MINUTE") // it may have been under way while that refresh read
 	require.Empty(t, fold(h.Records).differing(t, conn))
 	after := counted()
 	for row := range before {
 		require.Equal(t, row[:len(hour)] != hour, after[row], row)
 	}
+}
+
+// The last refresh was at a quarter past; then the clock is set back to five past, events are written, and others again.
+func TestAClockThatIsSetBackLosesNoHours(t *testing.T) {
+	cfg := migrated(t)
+	conn := connect(t, cfg)
+	h := businessHistory(9, 1000)
+	w := newWriter(t, cfg)
+	for _, until := range []int{300, 600, len(h.Records)} {
+		require.NoError(t, w.Apply(t.Context(), h.Records[max(0, until-500):until]))
+		refresh(t, conn)
+		refresh(t, conn) // what the first waits for may be a mark that is ahead already
+		require.Empty(t, fold(h.Records[:until]).differing(t, conn))
+		if until == 300 {
+			require.NoError(t, conn.Exec(t.Context(), "INSERT INTO sku_hours SELECT * REPLACE (refreshed_at + INTERVAL 10 MINUTE AS refreshed_at) FROM sku_hours"))
+		}
+	}
+	require.NoError(t, w.Forget(t.Context(), []string{h.Records[0].Event.SKU}, map[int32]int64{}))
+	require.Empty(t, lines(t, conn, fmt.Sprintf("SELECT sku FROM bi_hourly WHERE sku = '%s'", h.Records[0].Event.SKU)))
 }
 
 // A refresh that wrote some hours and failed must not count as one.
