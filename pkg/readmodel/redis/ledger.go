@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -109,6 +111,9 @@ func (w *Writer) Returned(ctx context.Context, what []readmodel.Aside) error {
 	return wrap(err, "take %d notes out of %s", len(what), w.keys.asides())
 }
 
+// missingSKUsMax is how many SKUs Missing asks for at once: all rows of each, of which a SKU with many batches has as many.
+const missingSKUsMax = 16
+
 // Missing returns those versions at which neither the SKU nor one of its batches is. No event is kept, so one may have come
 // and been followed by others since: the topic knows.
 func (w *Writer) Missing(ctx context.Context, of []readmodel.Aside, _ time.Time) (missing []readmodel.Aside, err error) {
@@ -122,23 +127,32 @@ func (w *Writer) Missing(ctx context.Context, of []readmodel.Aside, _ time.Time)
 		return nil, wrap(err, "ask which generation is live")
 	}
 	at := keys{prefix: w.keys.prefix, generation: live}
-	rows := make([]*goredis.StringSliceCmd, len(of))
-	if _, err := w.client.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
-		for i := range of {
-			rows[i] = pipe.HVals(ctx, at.sku(of[i].SKU))
-		}
-		return nil
-	}); err != nil {
-		return nil, wrap(err, "look for %d events", len(of))
+	there := make(map[string]map[uint64]bool) // versions, by SKU
+	for _, a := range of {
+		there[a.SKU] = make(map[uint64]bool)
 	}
-	for i := range of {
-		there := false
-		for _, row := range rows[i].Val() {
-			version, _, _ := strings.Cut(row, " ")
-			there = there || version == strconv.FormatUint(of[i].Version, 10)
+	for skus := range slices.Chunk(slices.Sorted(maps.Keys(there)), missingSKUsMax) {
+		rows := make([]*goredis.StringSliceCmd, len(skus))
+		if _, err := w.client.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
+			for i, sku := range skus {
+				rows[i] = pipe.HVals(ctx, at.sku(sku))
+			}
+			return nil
+		}); err != nil {
+			return nil, wrap(err, "look for events of %d SKUs", len(skus))
 		}
-		if !there {
-			missing = append(missing, of[i])
+		for i, sku := range skus {
+			for _, row := range rows[i].Val() {
+				digits, _, _ := strings.Cut(row, " ")
+				if version, err := strconv.ParseUint(digits, 10, 64); err == nil {
+					there[sku][version] = true
+				}
+			}
+		}
+	}
+	for _, a := range of {
+		if !there[a.SKU][a.Version] {
+			missing = append(missing, a)
 		}
 	}
 	return missing, nil
