@@ -16,6 +16,9 @@ func (g *Generations) Settle(ctx context.Context) error {
 	return underway.List(g.inserting).Settle(ctx)
 }
 
+// insertsSQL lists the inserts that may be of this database's tables. What another host sends to a shard has their full names in its text.
+const insertsSQL = "SELECT query_id FROM system.processes WHERE query_kind = 'Insert' AND (current_database = currentDatabase() OR position(query, currentDatabase()) > 0)"
+
 // inserting returns the ids of the inserts that are running.
 func (g *Generations) inserting(ctx context.Context) ([]string, error) {
 	s, err := g.at(ctx)
@@ -27,7 +30,7 @@ func (g *Generations) inserting(ctx context.Context) ([]string, error) {
 	var all []string
 	var id string
 	for _, h := range s.hosts {
-		if err := each(ctx, h.conn, "SELECT query_id FROM system.processes WHERE query_kind = 'Insert'", nil, []any{&id}, func() error {
+		if err := each(ctx, h.conn, insertsSQL, nil, []any{&id}, func() error {
 			all = append(all, h.addr+id)
 			return nil
 		}); err != nil {
