@@ -99,7 +99,13 @@ func (c *verifyCmd) Run(e *env) error {
 	if err != nil {
 		return exit{exitUsage, err}
 	}
-	skus, why := report.Repairable()
+	var noted []string
+	if c.Repair {
+		if noted, err = projector.Refused(e.ctx, clickhouseclient.Config(c.ClickHouse)); err != nil {
+			return exit{exitUsage, err}
+		}
+	}
+	skus, why := report.Repairable(noted...)
 	if c.Repair && why != "" {
 		fmt.Fprintln(e.stderr, why)
 	}

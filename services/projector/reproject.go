@@ -22,12 +22,15 @@ const (
 	reprojectedMax = 2_000_000
 	// returnedMax bounds the notes among which Reproject looks for those of its events. More are left to the next time.
 	returnedMax = 10_000
+	// refusedMax bounds the events of a block that Reproject sets aside. If more are refused, it is the table that is not as it should be.
+	refusedMax = 1000
 )
 
 // Reproject takes some SKUs out of the read model and projects them again, from all events that the topic has and from
 // those that only the read model's log of events still has. It returns how many the topic had. Readers find the SKUs
 // missing, or as they once were, until it is done. Of what was refused it takes back the notes whose events it has written:
-// not one whose event the topic has no more, or that came too late for it.
+// not one whose event the topic has no more, or that came too late for it. What is refused now it sets aside, writes all else, and says so
+// in an error at the end.
 //
 // The topic's events are in memory before anything is deleted: between the deletion and a reading after it the topic's
 // retention could take the only other copy. If it fails half way, or its process dies, run it again soon: what was deleted
@@ -65,11 +68,17 @@ func Reproject(ctx context.Context, kafka kafkaclient.Config, to clickhouseclien
 		return 0, err
 	}
 	written := make(map[string]bool)
+	var refused []readmodel.Aside
 	write := func(b []readmodel.Record) error {
+		asides, err := applyOrSetAside(ctx, writer, b)
 		for i := range b {
 			written[b[i].ID] = true
 		}
-		return apply(ctx, writer, b)
+		for _, a := range asides {
+			delete(written, a.EventID)
+		}
+		refused = append(refused, asides...)
+		return err
 	}
 	for _, b := range blocks {
 		if err := write(b); err != nil {
@@ -86,7 +95,42 @@ func Reproject(ctx context.Context, kafka kafkaclient.Config, to clickhouseclien
 	if err != nil {
 		return events, err
 	}
-	return events, writer.Returned(ctx, slices.DeleteFunc(noted, func(a readmodel.Aside) bool { return !written[a.EventID] }))
+	if err := writer.Returned(ctx, slices.DeleteFunc(noted, func(a readmodel.Aside) bool { return !written[a.EventID] })); err != nil {
+		return events, err
+	}
+	if len(refused) > 0 {
+		return events, fmt.Errorf("%d events are refused and set aside, and all others of these %d SKUs are there; mend the cause and run it again: %s",
+			len(refused), len(skus), refused[0].Reason)
+	}
+	return events, nil
+}
+
+// Refused returns the SKUs that have events which are noted as refused, also those whose events have come since: no one but Reproject
+// takes such notes back. It reads no more than the first 10,000 notes.
+func Refused(ctx context.Context, in clickhouseclient.Config) (skus []string, err error) {
+	writer, err := clickhouse.NewWriter(in)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, writer.Close()) }()
+	noted, _, err := writer.Asides(ctx, readmodel.Aside{}, returnedMax)
+	for _, a := range noted {
+		if a.What == readmodel.AsideRefused {
+			skus = append(skus, a.SKU)
+		}
+	}
+	return skus, err
+}
+
+// applyOrSetAside writes a block but for what the store refuses for what is in it, which it notes and returns: their SKUs' other events
+// were taken away, and nobody else brings them back.
+func applyOrSetAside(ctx context.Context, to *clickhouse.Writer, block []readmodel.Record) ([]readmodel.Aside, error) {
+	err := apply(ctx, to, block)
+	if refused := new(readmodel.RefusedError); !errors.As(err, &refused) {
+		return nil, err
+	}
+	asides, err := eventlog.Sift(ctx, block, err, refusedMax, func(ctx context.Context, b []readmodel.Record) error { return apply(ctx, to, b) })
+	return asides, errors.Join(err, to.SetAside(ctx, asides))
 }
 
 // apply writes a block, however long that takes, unless the store refuses it for what is in it.

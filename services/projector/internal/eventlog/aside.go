@@ -33,7 +33,7 @@ func (c *Consumer) ledger() readmodel.Ledger {
 // sift finds the events for which the store refuses a block, by halving it, writes the others and notes these. why is what
 // the store said of all of them.
 func (c *Consumer) sift(ctx context.Context, ledger readmodel.Ledger, records []readmodel.Record, why error) error {
-	asides, err := c.halve(ctx, records, why, nil)
+	asides, err := Sift(ctx, records, why, refusedMax, c.writer.Apply)
 	if err != nil {
 		return err
 	}
@@ -49,28 +49,36 @@ func (c *Consumer) sift(ctx context.Context, ledger readmodel.Ledger, records []
 	return nil
 }
 
-// halve writes all of records that the store takes, and returns the others after those given.
-func (c *Consumer) halve(ctx context.Context, records []readmodel.Record, why error, asides []readmodel.Aside) ([]readmodel.Aside, error) {
-	if len(records) == 1 {
-		if len(asides) == refusedMax {
-			return nil, fmt.Errorf("more than %d events of a block are refused, so it is not for what is in them: %w", refusedMax, why)
+// Sift writes all of records that apply takes, by halving them, and returns notes of the others. why is what apply said of all of
+// them. If more than refusedMax are refused, it is not for what is in them, and the rest may not be written.
+func Sift(ctx context.Context, records []readmodel.Record, why error, refusedMax int, apply func(context.Context, []readmodel.Record) error) ([]readmodel.Aside, error) {
+	var asides []readmodel.Aside
+	var sift func(records []readmodel.Record, why error) error
+	sift = func(records []readmodel.Record, why error) error {
+		if len(records) == 1 {
+			if len(asides) == refusedMax {
+				return fmt.Errorf("more than %d events of a block are refused, so it is not for what is in them: %w", refusedMax, why)
+			}
+			r := &records[0]
+			asides = append(asides, readmodel.Aside{
+				What: readmodel.AsideRefused, SKU: r.Event.SKU, Version: r.Event.Version, EventID: r.ID, Reason: why.Error(),
+				Event: string(schemas.AppendEvent(nil, &r.Event)), Time: r.Time, Partition: r.Partition, Offset: r.Offset,
+			})
+			return nil
 		}
-		r := &records[0]
-		return append(asides, readmodel.Aside{
-			What: readmodel.AsideRefused, SKU: r.Event.SKU, Version: r.Event.Version, EventID: r.ID, Reason: why.Error(),
-			Event: string(schemas.AppendEvent(nil, &r.Event)), Time: r.Time, Partition: r.Partition, Offset: r.Offset,
-		}), nil
+		for _, half := range [][]readmodel.Record{records[:len(records)/2], records[len(records)/2:]} {
+			err := apply(ctx, half)
+			if refused := new(readmodel.RefusedError); errors.As(err, &refused) {
+				err = sift(half, err)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	}
-	for _, half := range [][]readmodel.Record{records[:len(records)/2], records[len(records)/2:]} {
-		err := c.writer.Apply(ctx, half)
-		if refused := new(readmodel.RefusedError); errors.As(err, &refused) {
-			asides, err = c.halve(ctx, half, err, asides)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	return asides, nil
+	err := sift(records, why)
+	return asides, err
 }
 
 // nameAsides says what the store lacks, whoever noted it, for as long as it does.
