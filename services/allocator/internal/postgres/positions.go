@@ -128,6 +128,10 @@ type Published struct {
 // The sequence that needs the topic's id: A, idle, has published below 1000 and freezes; the topic is created anew and
 // adopted; B applies commands 0..9 of it; A wakes and trims below 1000, before it hears that it is out of the group. B's
 // events would be gone, and the next owner would take them for published.
+//
+// The sequence for which ids are kept that have expired: A is idle; Postgres goes away and comes back from a backup of this morning, which
+// the trim is the first to meet. The commands since then are decided again, and are as old as they were: a repeat among them that was
+// ignored, because its id was there, would be allocated now.
 func (s *Store) Trim(ctx context.Context, done []Published) error {
 	n := len(done)
 	topicIDs, partitions, offsets, expired := make([]string, n), make([]int32, n), make([]int64, n), make([]time.Time, n)
@@ -142,10 +146,11 @@ func (s *Store) Trim(ctx context.Context, done []Published) error {
 		b.Queue(`UPDATE partitions p SET outbox_floor = least(k.published, p.next_offset)
 			FROM unnest($1::text[], $2::integer[], $3::bigint[]) AS k (topic_id, partition, published)
 			WHERE p.partition = k.partition AND p.topic_id = k.topic_id AND p.outbox_floor < least(k.published, p.next_offset)`, topicIDs, partitions, offsets)
-		b.Queue(`DELETE FROM command_seen s USING unnest($1::integer[], $2::timestamptz[]) AS k (partition, expired)
+		b.Queue(`DELETE FROM command_seen s USING unnest($1::text[], $2::integer[], $3::bigint[], $4::timestamptz[]) AS k (topic_id, partition, published, expired)
 			CROSS JOIN LATERAL (SELECT ctid FROM command_seen e WHERE e.command_partition = k.partition AND e.command_time < k.expired
-				ORDER BY e.command_time LIMIT $3) AS e
-			WHERE s.ctid = e.ctid AND s.command_partition = k.partition AND s.command_time < k.expired`, partitions, expired, expiredMax)
+				ORDER BY e.command_time LIMIT $5) AS e
+			WHERE s.ctid = e.ctid AND s.command_partition = k.partition AND s.command_time < k.expired
+				AND NOT EXISTS (SELECT FROM partitions p WHERE p.partition = k.partition AND p.topic_id = k.topic_id AND p.next_offset < k.published)`, topicIDs, partitions, offsets, expired, expiredMax)
 		return c.SendBatch(ctx, b).Close()
 	})
 	if err != nil {

@@ -166,6 +166,23 @@ func TestTrimForgetsExpiredIDs(t *testing.T) {
 	require.Equal(t, "0/0 0/4 0/5 1/5", left())
 }
 
+// TestTrimForgetsNoIDsThatAreNeededAgain: of a partition that stands behind what was published of it, as after a restore.
+func TestTrimForgetsNoIDsThatAreNeededAgain(t *testing.T) {
+	d := newDatabase(t)
+	s := d.store(time.Minute)
+	segments(t, s) // of partition 0 to 9
+	d.exec(`INSERT INTO command_seen SELECT 'CHAIR', 'shop', i, '\x00', 0, i, timestamptz '2030-06-01 12:00Z' FROM generate_series(0, 9) i`)
+	for _, c := range []struct {
+		published int64
+		left      int
+	}{{10, 10}, {9, 0}} {
+		require.NoError(t, s.Trim(t.Context(), []Published{{TopicID: "topic", Offset: c.published, IDsExpired: time.Date(2031, 1, 1, 0, 0, 0, 0, time.UTC)}}))
+		var left int
+		d.row(`SELECT count(*) FROM command_seen`, &left)
+		require.Equal(t, c.left, left, "published below %d", c.published)
+	}
+}
+
 // TestTrimForgetsABoundedNumber: however many ids expired at once, each Trim is short, the oldest go first, and all go.
 func TestTrimForgetsABoundedNumber(t *testing.T) {
 	d := newDatabase(t)
