@@ -83,7 +83,7 @@ func newPast(from, next int64) *Past {
 func (p *Past) see(offset int64, r *kgo.Record) (last bool) {
 	v := &p.commands[offset-p.from]
 	v.note(string(r.Key), eventOf(r))
-	return v.whole()
+	return v.all > 0 && v.seen == v.all // not again, if they come again
 }
 
 // eventOf is the event in a record. One that cannot be read is none that is ever decided.
@@ -97,11 +97,14 @@ func eventOf(r *kgo.Record) schemas.Event {
 
 // whole says that all events of the command are there. Of those that are not, retention has deleted some, or they never had
 // any: a dead letter.
-func (v *visible) whole() bool { return v.seen > 0 && v.seen == v.all }
+//
+// Where the group's offsets were gone, events have appeared again, with the same ids: then all of them are there several times.
+func (v *visible) whole() bool { return v.all > 0 && v.seen > 0 && v.seen%v.all == 0 }
 
 // differs says whether now is something else; both are whole.
 func (v visible) differs(now visible) bool {
-	return v.changes != now.changes || v.changes && v != now
+	times := v.seen / v.all
+	return v.changes != now.changes || v.changes && (v.all != now.all || v.sum != now.sum*uint64(times))
 }
 
 // covers says whether the command at an offset is among those that were read.

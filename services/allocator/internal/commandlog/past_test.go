@@ -105,3 +105,22 @@ func TestAPastCoversWhatWasRead(t *testing.T) {
 	}
 	require.False(t, newPast(0, 2*pastMax).covers(pastMax), "of more than can be remembered the first ones are")
 }
+
+// The group's offsets were gone once, and the events appeared again, with the same ids. What is decided otherwise after a later
+// restore differs from them all the same.
+func TestWhatAppearedTwiceIsComparedAll(t *testing.T) {
+	then := entry(schemas.JSON, 5, "", schemas.Event{Type: schemas.EventAllocated, SKU: "S", Version: 8, CommandID: "c", OrderID: "o1", Qty: 2, BatchRef: "b2", BatchQty: 5, BatchAvailable: 1, Available: 3})
+	now := entry(schemas.JSON, 5, "", schemas.Event{Type: schemas.EventAllocated, SKU: "S", Version: 8, CommandID: "c", OrderID: "o1", Qty: 2, BatchRef: "b3", BatchQty: 5, BatchAvailable: 1, Available: 3})
+	past := newPast(4, 9)
+	for range 2 {
+		for _, r := range EventRecords("events", "topic", 0, then) {
+			past.see(5, r)
+		}
+	}
+	_, differs, err := past.Differs(inSegment(now))
+	require.NoError(t, err)
+	require.True(t, differs)
+	_, differs, err = past.Differs(inSegment(then))
+	require.NoError(t, err)
+	require.False(t, differs)
+}
