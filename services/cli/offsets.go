@@ -236,10 +236,10 @@ func printSkip(out io.Writer, p *allocator.Skip) {
 		fmt.Fprintf(out, "  published: %d events of offset %d (sku %s), decided and not published yet\n", d.Events, d.Offset, plain(d.SKU))
 	}
 	for _, d := range p.Lost {
-		fmt.Fprintf(out, "  given up: the dead letter of offset %d, whose bytes are gone (%s)\n", d.Offset, plain(d.Reason))
+		fmt.Fprintf(out, "  given up: the dead letter of offset %d, whose bytes are gone, unless it was written before (%s)\n", d.Offset, plain(d.Reason))
 	}
 	if len(p.Publish)+len(p.Lost) == 0 {
-		fmt.Fprintln(out, "  Nothing else is given up: all that was decided is published, or waits in the outbox for an allocator.")
+		fmt.Fprintln(out, "  Nothing else is given up: what else was decided is published, or waits in the outbox for an allocator.")
 	}
 	if p.Stop != "" {
 		fmt.Fprintf(out, "  All allocators have to be stopped for it: %s.\n", p.Stop)

@@ -93,10 +93,6 @@ func (d *Desk) Look(ctx context.Context) ([]Standing, error) {
 		return nil, fmt.Errorf("look at topic %s: %w", topic, err)
 	}
 	starts, startsErr := d.admin.ListStartOffsets(ctx, topic)
-	ends, endsErr := d.admin.ListEndOffsets(ctx, topic)
-	if err := errors.Join(startsErr, endsErr, starts.Error(), ends.Error()); err != nil {
-		return nil, fmt.Errorf("list the offsets of %s: %w", topic, err)
-	}
 	partitions := slices.Sorted(maps.Keys(found[topic].Partitions))
 	committed, err := commandlog.Committed(ctx, d.admin, d.group, partitions...)
 	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
@@ -109,6 +105,11 @@ func (d *Desk) Look(ctx context.Context) ([]Standing, error) {
 	stored, err := postgres.AllPositions(ctx, d.url)
 	if err != nil {
 		return nil, err
+	}
+	// Last: an allocator that goes on meanwhile is not to seem to be past the end.
+	ends, endsErr := d.admin.ListEndOffsets(ctx, topic)
+	if err := errors.Join(startsErr, endsErr, starts.Error(), ends.Error()); err != nil {
+		return nil, fmt.Errorf("list the offsets of %s: %w", topic, err)
 	}
 	var all []Standing
 	for _, p := range partitions {
@@ -141,6 +142,8 @@ func (s *Standing) judge(at postgres.Stored, seen bool) {
 	s.ToPublish, s.ToDecide = max(0, at.NextOffset-s.published), max(0, s.LogEnd-at.NextOffset)
 	lost, lostNext := s.lost()
 	switch {
+	case !seen && s.Committed > 0:
+		s.Note = fmt.Sprintf("Postgres does not know it, as after a restore from before it was first seen: offsets %s are applied again, and nothing is published for them", span(0, s.Committed))
 	case !seen:
 		s.Note = "no allocator had it yet"
 	case s.Seen != s.TopicID:

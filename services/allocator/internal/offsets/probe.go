@@ -44,8 +44,14 @@ func (d *Desk) probe(ctx context.Context, all []Standing) error {
 	for len(asked) > 0 && waiting.Err() == nil {
 		fetches := client.PollFetches(waiting)
 		fetches.EachRecord(func(r *kgo.Record) {
-			if s := asked[r.Partition]; s != nil && !r.Attrs.IsControl() {
+			s := asked[r.Partition]
+			switch {
+			case s == nil:
+				return
+			case !r.Attrs.IsControl():
 				next[s] = r
+			case s.Applied < s.published && r.Offset+1 < s.published:
+				return // a command to decide again may come behind it
 			}
 			delete(asked, r.Partition)
 		})

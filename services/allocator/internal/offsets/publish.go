@@ -48,7 +48,15 @@ func (d *Desk) unpublished(ctx context.Context, p *Skip) error {
 		return fmt.Errorf("partition %d: %w (or its outbox has more than %d MiB)", s.Partition, ErrMoved, outboxBytesMax>>20)
 	}
 	var all []outbox.Entry
+	reached := s.published
+	lose := func(below int64) {
+		if reached < below {
+			p.GivenUp = append(p.GivenUp, fmt.Sprintf("the events of offsets %s, which are decided: they are neither in the outbox nor known to be published", span(reached, below)))
+		}
+	}
 	for _, segment := range waiting.Segments {
+		lose(segment.First)
+		reached = max(reached, segment.Next)
 		entries, err := segment.Entries()
 		if err != nil {
 			return err
@@ -66,6 +74,7 @@ func (d *Desk) unpublished(ctx context.Context, p *Skip) error {
 		all = append(all, piece.entries...)
 		p.pieces = append(p.pieces, piece)
 	}
+	lose(next)
 	p.pieces = append(p.pieces, piece{plan: p, next: next}) // what has no segment is given up
 	if len(all) == 0 {
 		return nil
