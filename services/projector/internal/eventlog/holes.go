@@ -187,8 +187,10 @@ func (c *Consumer) missing(ctx context.Context, of []readmodel.Aside, blocks cha
 // reread has all events that the topic has of SKUs with holes written once more, and what it does not have noted.
 func (c *Consumer) reread(ctx context.Context, missing []readmodel.Aside, blocks chan<- *delivery) error {
 	var skus []string
+	wanted := make(map[skuVersion]bool, len(missing)) // and not all versions of these SKUs, which may be millions
 	for _, a := range missing {
 		skus = append(skus, a.SKU)
+		wanted[skuVersion{a.SKU, a.Version}] = true
 	}
 	skus = slices.Compact(skus)
 	c.log.WarnContext(ctx, "versions of SKUs were jumped over, and their events are read again", "topic", c.cfg.Topic, "skus", len(skus),
@@ -197,18 +199,17 @@ func (c *Consumer) reread(ctx context.Context, missing []readmodel.Aside, blocks
 	if err != nil {
 		return err
 	}
-	came := make(map[skuVersion]bool)
 	if _, err = Replay(ctx, c.cfg.Topic, skus, starts, slices.Clone(c.kafka), func(records []readmodel.Record) error {
 		for i := range records {
 			if e := &records[i].Event; e.Type.ChangesState() {
-				came[skuVersion{e.SKU, e.Version}] = true
+				delete(wanted, skuVersion{e.SKU, e.Version})
 			}
 		}
 		return c.hand(ctx, blocks, &delivery{records: records})
 	}); err != nil {
 		return err
 	}
-	lost := slices.DeleteFunc(slices.Clone(missing), func(a readmodel.Aside) bool { return came[skuVersion{a.SKU, a.Version}] })
+	lost := slices.DeleteFunc(slices.Clone(missing), func(a readmodel.Aside) bool { return !wanted[skuVersion{a.SKU, a.Version}] })
 	if len(lost) > 0 {
 		if err := c.hand(ctx, blocks, &delivery{ask: func(ctx context.Context, ledger readmodel.Ledger) error { return ledger.SetAside(ctx, lost) }}); err != nil {
 			return err
