@@ -2,9 +2,7 @@ package clickhouse
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -125,29 +123,8 @@ func (r *Reader) Check(ctx context.Context) error {
 	return nil
 }
 
-// inHalves asks about keys, and where the answer of several has more rows than one may have, about each half of them: a bound that
-// keeps one key from taking all memory must not refuse those that are asked beside it.
-func inHalves[V any](keys []string, ask func(keys []string) (map[string]V, error)) (map[string]V, error) {
-	found, err := ask(keys)
-	if exception := new(clickhouse.Exception); len(keys) < 2 || !errors.As(err, &exception) || exception.Code != tooManyRows {
-		return found, err
-	}
-	if found, err = inHalves(keys[:len(keys)/2], ask); err != nil {
-		return nil, err
-	}
-	others, err := inHalves(keys[len(keys)/2:], ask)
-	maps.Copy(found, others)
-	return found, err
-}
-
-const tooManyRows = 396 // TOO_MANY_ROWS_OR_BYTES, of max_result_rows
-
 // Orders returns where the lines of orders are allocated.
 func (r *Reader) Orders(ctx context.Context, orderIDs []string) (map[string][]readmodel.Allocation, error) {
-	return inHalves(orderIDs, func(ids []string) (map[string][]readmodel.Allocation, error) { return r.orders(ctx, ids) })
-}
-
-func (r *Reader) orders(ctx context.Context, orderIDs []string) (map[string][]readmodel.Allocation, error) {
 	found := map[string][]readmodel.Allocation{}
 	sql, arg := ordersQuery(orderIDs)
 	err := eachRow(traced(ctx), r.conn, sql, []any{arg}, func(row driver.Rows) error {
@@ -202,10 +179,6 @@ func day(eta *time.Time) string {
 // Availability returns what is left of SKUs and their batches. A block that is being written does not reach the SKU's row
 // and its batches' at one moment: between the two they may differ by it.
 func (r *Reader) Availability(ctx context.Context, skus []string) (map[string]readmodel.Availability, error) {
-	return inHalves(skus, func(some []string) (map[string]readmodel.Availability, error) { return r.availability(ctx, some) })
-}
-
-func (r *Reader) availability(ctx context.Context, skus []string) (map[string]readmodel.Availability, error) {
 	found := map[string]readmodel.Availability{}
 	if err := r.each(ctx, skusSQL, skus, nil, func(row driver.Rows) error {
 		var a readmodel.Availability
