@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/lotline/lotline/services/allocator"
@@ -97,8 +98,16 @@ func TestAPartitionThatTheBackupHasNeverSeenIsNotCalledNew(t *testing.T) {
 	require.NoError(t, err)
 	s := b.standing(b.desk(), all[0].Partition)
 	require.EqualValues(t, 5, s.Committed)
-	t.Log(s.Note)
-	require.NotContains(t, s.Note, "no allocator had it yet")
+	require.Empty(t, s.Halted)
+	require.Contains(t, s.Note, "offsets 0..4 are applied again")
+
+	// What is to be applied again has to be there.
+	_, err = b.adm.DeleteRecords(t.Context(), kadm.Offsets{b.topics.Commands.Name: {all[0].Partition: {Topic: b.topics.Commands.Name, Partition: all[0].Partition, At: 3}}})
+	require.NoError(t, err)
+	s = b.standing(b.desk(), all[0].Partition)
+	require.Contains(t, s.Halted, "truncated: its log starts at offset 3, and offset 0 would be next")
+	_, err = b.desk().Plan(t.Context(), s, allocator.SkipAuto)
+	require.ErrorContains(t, err, "nothing is known that could not be read")
 }
 
 // What was decided and has lost its events: to move past it is to give them up, and the plan says so.

@@ -79,11 +79,15 @@ func newPast(from, next int64) *Past {
 	return &Past{from: from, commands: make([]visible, min(next-from, pastMax))}
 }
 
-// see adds an event of a command, and says whether it is the one that was missing.
+// see adds an event of a command, and says whether it is the one that was missing. Where the group's offsets were gone once, what was
+// published has appeared again: what comes after all of a command's events is a copy.
 func (p *Past) see(offset int64, r *kgo.Record) (last bool) {
 	v := &p.commands[offset-p.from]
+	if v.whole() {
+		return false
+	}
 	v.note(string(r.Key), eventOf(r))
-	return v.all > 0 && v.seen == v.all // not again, if they come again
+	return v.whole()
 }
 
 // eventOf is the event in a record. One that cannot be read is none that is ever decided.
@@ -97,14 +101,11 @@ func eventOf(r *kgo.Record) schemas.Event {
 
 // whole says that all events of the command are there. Of those that are not, retention has deleted some, or they never had
 // any: a dead letter.
-//
-// Where the group's offsets were gone, events have appeared again, with the same ids: then all of them are there several times.
-func (v *visible) whole() bool { return v.all > 0 && v.seen > 0 && v.seen%v.all == 0 }
+func (v *visible) whole() bool { return v.seen > 0 && v.seen == v.all }
 
 // differs says whether now is something else; both are whole.
 func (v visible) differs(now visible) bool {
-	times := v.seen / v.all
-	return v.changes != now.changes || v.changes && (v.all != now.all || v.sum != now.sum*uint64(times))
+	return v.changes != now.changes || v.changes && v != now
 }
 
 // covers says whether the command at an offset is among those that were read.

@@ -142,22 +142,24 @@ func (s *Standing) judge(at postgres.Stored, seen bool) {
 	s.ToPublish, s.ToDecide = max(0, at.NextOffset-s.published), max(0, s.LogEnd-at.NextOffset)
 	lost, lostNext := s.lost()
 	switch {
-	case !seen && s.Committed > 0:
-		s.Note = fmt.Sprintf("Postgres does not know it, as after a restore from before it was first seen: offsets %s are applied again, and nothing is published for them", span(0, s.Committed))
-	case !seen:
+	case !seen && s.Committed <= 0:
 		s.Note = "no allocator had it yet"
-	case s.Seen != s.TopicID:
+	case seen && s.Seen != s.TopicID:
 		s.ToDecide = s.LogEnd - s.LogStart
 		s.Halted = fmt.Sprintf("the topic was created anew (its id was %s and is %s): offsets of the old one mean nothing in it", s.Seen, s.TopicID)
 		s.SkipTo = s.LogStart
 	case s.position < s.LogStart:
 		s.Halted = fmt.Sprintf("truncated: its log starts at offset %d, and offset %d would be next", s.LogStart, s.position)
-		s.SkipTo = s.LogStart
+		if seen { // or an allocator has to have it first
+			s.SkipTo = s.LogStart
+		}
 	case s.position > s.LogEnd:
 		s.Halted = fmt.Sprintf("its log ends at offset %d, before offset %d, which would be next: Kafka has lost what it had, or is another", s.LogEnd, s.position)
 	case lost < lostNext:
 		s.Halted = fmt.Sprintf("offsets %s are decided, and their events are neither in the outbox nor known to be published", span(lost, lostNext))
 		s.SkipTo = lostNext
+	case !seen:
+		s.Note = fmt.Sprintf("Postgres does not know it, as after a restore from before it was first seen: offsets %s are applied again, and nothing is published for them", span(0, s.Committed))
 	case s.Applied < s.published:
 		s.Note = fmt.Sprintf("Postgres is behind what was published, as after a restore: offsets %s are applied again, and nothing is published for them", span(s.Applied, s.published))
 	}

@@ -65,6 +65,8 @@ func (d *Desk) Plan(ctx context.Context, s Standing, to int64) (*Skip, error) {
 		plan.target.NextOffset = to
 	}
 	switch {
+	case s.Seen == "" && s.Committed > 0:
+		return nil, fmt.Errorf("partition %d: Postgres does not know it yet: start an allocator, and look again", s.Partition)
 	case s.Seen == "":
 		return nil, fmt.Errorf("partition %d: no allocator had it yet, there is nothing to skip", s.Partition)
 	case to < s.LogStart || to > s.LogEnd:
