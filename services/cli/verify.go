@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,7 +27,7 @@ type verifyCmd struct {
 	Wait                    time.Duration `env:"-" default:"30s" help:"How long a store that is behind may take to catch up."`
 	SKUsMax                 int           `env:"-" name:"skus-max" default:"100" placeholder:"N" help:"Of how many SKUs that are wrong the rows are compared and listed."`
 	JSON                    bool          `env:"-" help:"Print one JSON object instead of text."`
-	Repair                  bool          `env:"-" help:"Project the listed SKUs that are wrong in ClickHouse again, from the events, and compare once more; not those of which the events or Postgres are wrong too. For a moment they are missing there."`
+	Repair                  bool          `env:"-" help:"Project the listed SKUs that are wrong in ClickHouse again, and those with notes of refused events, from the events, and compare once more; not those of which the events or Postgres are wrong too. For a moment they are missing there."`
 }
 
 // Validate names the faults of the read model's settings; kong asks Settings by itself.
@@ -99,27 +100,9 @@ func (c *verifyCmd) Run(e *env) error {
 	if err != nil {
 		return exit{exitUsage, err}
 	}
-	var noted []string
 	if c.Repair {
-		if noted, err = projector.Refused(e.ctx, clickhouseclient.Config(c.ClickHouse)); err != nil {
-			return exit{exitUsage, err}
-		}
-	}
-	skus, why := report.Repairable(noted...)
-	if c.Repair && why != "" {
-		fmt.Fprintln(e.stderr, why)
-	}
-	if c.Repair && len(skus) > 0 {
-		if err := c.print(e, report); err != nil {
+		if report, err = c.repair(e, report); err != nil {
 			return err
-		}
-		events, err := projector.Reproject(e.ctx, e.kafka, clickhouseclient.Config(c.ClickHouse), skus)
-		if err != nil {
-			return exit{exitUsage, err}
-		}
-		fmt.Fprintf(e.stderr, "projected %d SKUs again, %d events\n", len(skus), events)
-		if report, err = c.compare(e); err != nil {
-			return exit{exitUsage, err}
 		}
 	}
 	if err := c.print(e, report); err != nil {
@@ -129,6 +112,44 @@ func (c *verifyCmd) Run(e *env) error {
 		return exit{exitFailed, nil}
 	}
 	return nil
+}
+
+// notedMax bounds the SKUs with notes that are projected again at a time: what is wrong comes first, and does not wait for their events.
+const notedMax = 100
+
+// repair projects again what is wrong in ClickHouse, and then what has notes of refused events: those may have come since, which nobody
+// else says. It returns what is found then.
+func (c *verifyCmd) repair(e *env, report *verify.Report) (*verify.Report, error) {
+	in := clickhouseclient.Config(c.ClickHouse)
+	noted, err := projector.Refused(e.ctx, in)
+	if err != nil {
+		return nil, exit{exitUsage, err}
+	}
+	wrong, why := report.Repairable()
+	if why != "" {
+		fmt.Fprintln(e.stderr, why)
+	}
+	noted, _ = report.RepairableOf(slices.DeleteFunc(noted, func(sku string) bool { return slices.Contains(wrong, sku) }))
+	if len(wrong)+len(noted) == 0 {
+		return report, nil
+	}
+	if err := c.print(e, report); err != nil {
+		return nil, err
+	}
+	for _, skus := range slices.Concat([][]string{wrong}, slices.Collect(slices.Chunk(noted, notedMax))) {
+		if len(skus) == 0 {
+			continue
+		}
+		events, err := projector.Reproject(e.ctx, e.kafka, in, skus)
+		if err != nil {
+			return nil, exit{exitUsage, err}
+		}
+		fmt.Fprintf(e.stderr, "projected %d SKUs again, %d events\n", len(skus), events)
+	}
+	if report, err = c.compare(e); err != nil {
+		return nil, exit{exitUsage, err}
+	}
+	return report, nil
 }
 
 func (c *verifyCmd) print(e *env, report *verify.Report) error {

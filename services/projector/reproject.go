@@ -106,7 +106,7 @@ func Reproject(ctx context.Context, kafka kafkaclient.Config, to clickhouseclien
 }
 
 // Refused returns the SKUs that have events which are noted as refused, also those whose events have come since: no one but Reproject
-// takes such notes back. It reads no more than the first 10,000 notes.
+// takes such notes back. They are sorted, of the first 10,000 notes.
 func Refused(ctx context.Context, in clickhouseclient.Config) (skus []string, err error) {
 	writer, err := clickhouse.NewWriter(in)
 	if err != nil {
@@ -119,7 +119,8 @@ func Refused(ctx context.Context, in clickhouseclient.Config) (skus []string, er
 			skus = append(skus, a.SKU)
 		}
 	}
-	return skus, err
+	slices.Sort(skus)
+	return slices.Compact(skus), err
 }
 
 // applyOrSetAside writes a block but for what the store refuses for what is in it, which it notes and returns: their SKUs' other events

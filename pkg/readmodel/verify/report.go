@@ -66,11 +66,16 @@ func skusIn(faults []Fault, store string) []string {
 	return slices.Compact(skus)
 }
 
-// Repairable returns the listed SKUs that ClickHouse has wrong, and those of which it has notes, as far as the events can put them right,
-// sorted. Where the topic itself is wrong they cannot: ClickHouse may have the only copy of an event that the topic lost. What it lost
-// at its end leaves no hole in it. But Postgres has come further then, and may look as if it had not published that yet. why says
-// so for SKUs that are left out, or is empty.
-func (r *Report) Repairable(noted ...string) (skus []string, why string) {
+// Repairable returns the listed SKUs that ClickHouse has wrong and that the events can put right, sorted. why says so for SKUs that are
+// left out, or is empty.
+func (r *Report) Repairable() (skus []string, why string) {
+	return r.RepairableOf(r.wrongIn(storeClickHouse))
+}
+
+// RepairableOf leaves out of SKUs those that the events cannot put right. Where the topic itself is wrong they cannot: ClickHouse may have
+// the only copy of an event that the topic lost. What it lost at its end leaves no hole in it. But Postgres has come further then, and may
+// look as if it had not published that yet. why says so for SKUs that are left out, or is empty.
+func (r *Report) RepairableOf(of []string) (skus []string, why string) {
 	lost := r.wrongIn(storeEvents)
 	if r.WrongMore > 0 || slices.Contains(lost, "") {
 		return nil, "nothing is repaired: the topic has records that cannot be read, or more is wrong than is listed"
@@ -83,7 +88,7 @@ func (r *Report) Repairable(noted ...string) (skus []string, why string) {
 			reasons = append(reasons, fmt.Sprintf("%d SKUs are not repaired: %s", n, reason))
 		}
 	}
-	skus = slices.Compact(slices.Sorted(slices.Values(append(r.wrongIn(storeClickHouse), noted...))))
+	skus = slices.Clone(of)
 	leaveOut(lost, "their events in the topic are wrong too")
 	leaveOut(slices.Concat(r.wrongIn(storePostgres), skusIn(r.Behind, storePostgres)),
 		"Postgres does not have what the events come to either, and ClickHouse may have the only copy of events that the topic lost")
