@@ -127,9 +127,12 @@ func (w *Writer) Missing(ctx context.Context, of []readmodel.Aside, _ time.Time)
 		return nil, wrap(err, "ask which generation is live")
 	}
 	at := keys{prefix: w.keys.prefix, generation: live}
-	there := make(map[string]map[uint64]bool) // versions, by SKU
+	there := make(map[string]map[uint64]bool) // of the versions that are asked for, by SKU
 	for _, a := range of {
-		there[a.SKU] = make(map[uint64]bool)
+		if there[a.SKU] == nil {
+			there[a.SKU] = make(map[uint64]bool)
+		}
+		there[a.SKU][a.Version] = false
 	}
 	for skus := range slices.Chunk(slices.Sorted(maps.Keys(there)), missingSKUsMax) {
 		rows := make([]*goredis.StringSliceCmd, len(skus))
@@ -145,7 +148,9 @@ func (w *Writer) Missing(ctx context.Context, of []readmodel.Aside, _ time.Time)
 			for _, row := range rows[i].Val() {
 				digits, _, _ := strings.Cut(row, " ")
 				if version, err := strconv.ParseUint(digits, 10, 64); err == nil {
-					there[sku][version] = true
+					if _, wanted := there[sku][version]; wanted {
+						there[sku][version] = true
+					}
 				}
 			}
 		}
