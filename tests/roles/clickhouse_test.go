@@ -13,6 +13,9 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/stretchr/testify/require"
+
+	"github.com/lotline/lotline/pkg/clickhouseclient"
+	readmodel "github.com/lotline/lotline/pkg/readmodel/clickhouse"
 )
 
 // Codes of ClickHouse's errors.
@@ -107,7 +110,7 @@ func TestClickHouseRights(t *testing.T) {
 	}
 	t.Run("lotline_migrate", func(t *testing.T) {
 		conn := ch.connect(t, "lotline_migrate")
-		requireSeesInserts(t, conn, owner)
+		requireSeesInserts(t, ch.as("lotline_migrate"), owner)
 		for _, sql := range []string{
 			"CREATE TABLE x (x Int8) ENGINE = MergeTree ORDER BY x", "INSERT INTO x VALUES (1)", "ALTER TABLE x ADD COLUMN y Int8", "DELETE FROM x WHERE x = 1", "DROP TABLE x",
 			"EXCHANGE TABLES order_lines_g1 AND order_lines_g2",
@@ -121,18 +124,24 @@ func TestClickHouseRights(t *testing.T) {
 }
 
 // requireSeesInserts holds that a rebuild, which has to wait for what others are writing, sees it.
-func requireSeesInserts(t *testing.T, conn, other driver.Conn) {
+func requireSeesInserts(t *testing.T, as clickhouseclient.Config, other driver.Conn) {
 	t.Helper()
+	generations, err := readmodel.NewGenerations(as)
+	require.NoError(t, err)
+	defer generations.Close()
 	done := make(chan error, 1)
 	go func() {
 		done <- other.Exec(t.Context(), "INSERT INTO order_lines_g2 (orderid) SELECT toString(number) FROM numbers(100) WHERE sleepEachRow(0.02) = 0 SETTINGS max_block_size = 1")
 	}()
 	require.Eventually(t, func() bool {
 		var running uint64
-		require.NoError(t, conn.QueryRow(t.Context(), "SELECT count(query_id) FROM system.processes WHERE query_kind = 'Insert'").Scan(&running))
+		require.NoError(t, other.QueryRow(t.Context(), "SELECT count() FROM system.processes WHERE query_kind = 'Insert'").Scan(&running))
 		return running == 1
 	}, answerWithin, 20*time.Millisecond)
+	require.NoError(t, generations.Settle(t.Context()))
+	settled := time.Now()
 	require.NoError(t, <-done)
+	require.Less(t, time.Since(settled), time.Second, "it was still running")
 }
 
 // Who migrates as the wrong user is told which one that is.
