@@ -67,8 +67,10 @@ func (w *Writer) Forget(ctx context.Context, skus []string, starts map[int32]int
 		}
 	}
 	inserting := clickhouse.Context(ctx, clickhouse.WithSettings(insertSettings))
-	// A count that began before the deletion may still be written after it, and loses against this one, which is newer.
-	if err := w.conn.Exec(inserting, "INSERT INTO sku_hours (hour, sku, refreshed_at) SELECT hour, sku, greatest(now64(3), refreshed_at + INTERVAL 1 MILLISECOND) FROM sku_hours FINAL WHERE sku IN {skus:Array(String)}", ofSKUs); err != nil {
+	// A count that began before the deletion may still be written after it, and loses against this one, which is newer; unless the
+	// server's clock was set back and has not caught up, and then it stays in hours that got nothing else. Of two of the same time the
+	// one that is written later counts.
+	if err := w.conn.Exec(inserting, "INSERT INTO sku_hours (hour, sku, refreshed_at) SELECT hour, sku, greatest(now64(3), refreshed_at) FROM sku_hours FINAL WHERE sku IN {skus:Array(String)}", ofSKUs); err != nil {
 		return fmt.Errorf("empty the hours of %d SKUs: %w", len(skus), err)
 	}
 	// Of each block the time is its own: hours are counted again whose events were written in the last two minutes, and now()
