@@ -50,6 +50,21 @@ func TestRetryWaitsAnOutageOutAndSaysSo(t *testing.T) {
 	})
 }
 
+// The library gives up after a quarter of an hour if it is not told otherwise.
+func TestRetryWaitsADayOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		err := fault.Retry(t.Context(), slog.New(slog.DiscardHandler), "write", func(context.Context) error {
+			if time.Since(start) < 24*time.Hour {
+				return errDown
+			}
+			return nil
+		})
+		require.NoError(t, err)
+		require.Less(t, time.Since(start), 24*time.Hour+8*time.Second, "pauses do not grow on")
+	})
+}
+
 func TestRetryIsSilentWhenAllIsWell(t *testing.T) {
 	var out bytes.Buffer
 	err := fault.Retry(t.Context(), slog.New(slog.NewTextHandler(&out, nil)), "x", func(context.Context) error { return nil })
