@@ -52,20 +52,26 @@ func newIdentity(t *testing.T) identity {
 	}
 }
 
-// secured is a broker that wants TLS and a login, and the configuration that it accepts.
-func secured(t *testing.T, more *tls.Config) (*kfake.Cluster, kafkaclient.Config) {
+// mechanisms are all that there are.
+var mechanisms = []string{"SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"}
+
+// secured is a broker that wants TLS and a login by one of some mechanisms, and the configuration that it accepts, with the first of them.
+func secured(t *testing.T, more *tls.Config, by ...string) (*kfake.Cluster, kafkaclient.Config) {
 	t.Helper()
 	id := newIdentity(t)
 	if more == nil {
 		more = new(tls.Config)
 	}
 	more.Certificates = []tls.Certificate{id.server}
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.TLS(more), kfake.EnableSASL(),
-		kfake.Superuser("SCRAM-SHA-512", user, secret), kfake.Superuser("SCRAM-SHA-256", user, secret), kfake.Superuser("PLAIN", user, secret))
+	opts := []kfake.Opt{kfake.NumBrokers(1), kfake.TLS(more), kfake.EnableSASL()}
+	for _, mechanism := range by {
+		opts = append(opts, kfake.Superuser(mechanism, user, secret))
+	}
+	cluster, err := kfake.NewCluster(opts...)
 	require.NoError(t, err)
 	t.Cleanup(cluster.Close)
 	return cluster, kafkaclient.Config{
-		Brokers: cluster.ListenAddrs(), TopicPrefix: "lotline", SASLUsername: user, SASLMechanism: "SCRAM-SHA-512",
+		Brokers: cluster.ListenAddrs(), TopicPrefix: "lotline", SASLUsername: user, SASLMechanism: by[0],
 		SASLPasswordFile: file(t, "password", secret+"\n"),
 		TLS: credentials.TLS{
 			TLSCAFile:   file(t, "ca.pem", string(id.cert)),
@@ -91,11 +97,12 @@ func client(t *testing.T, c kafkaclient.Config) *kgo.Client {
 }
 
 func TestEveryMechanismLogsInOverTLS(t *testing.T) {
-	_, config := secured(t, &tls.Config{ClientAuth: tls.RequireAnyClientCert})
-	for _, config.SASLMechanism = range []string{"SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"} {
+	for _, mechanism := range mechanisms {
+		_, config := secured(t, &tls.Config{ClientAuth: tls.RequireAnyClientCert}, mechanism) // and by no other
 		require.NoError(t, config.Validate())
-		require.NoError(t, client(t, config).Ping(t.Context()), config.SASLMechanism)
+		require.NoError(t, client(t, config).Ping(t.Context()), mechanism)
 	}
+	_, config := secured(t, &tls.Config{ClientAuth: tls.RequireAnyClientCert}, mechanisms...)
 	config.SASLPasswordFile = ""
 	require.ErrorContains(t, config.Validate(), "set --kafka-sasl-password-file or LOTLINE_KAFKA_SASL_PASSWORD")
 	t.Setenv(kafkaclient.PasswordVariable, secret)
@@ -105,7 +112,7 @@ func TestEveryMechanismLogsInOverTLS(t *testing.T) {
 
 // Passwords and certificates are replaced while a process runs: the client that was refused is accepted later.
 func TestFilesAreReadAgainForEachConnection(t *testing.T) {
-	_, config := secured(t, &tls.Config{ClientAuth: tls.RequireAnyClientCert})
+	_, config := secured(t, &tls.Config{ClientAuth: tls.RequireAnyClientCert}, mechanisms...)
 	for name, path := range map[string]string{
 		"password": config.SASLPasswordFile, "authority": config.TLSCAFile, "certificate": config.TLSCertFile,
 	} {
@@ -159,7 +166,7 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cluster, config := secured(t, &tls.Config{ClientAuth: tls.RequireAnyClientCert})
+			cluster, config := secured(t, &tls.Config{ClientAuth: tls.RequireAnyClientCert}, mechanisms...)
 			c.plant(cluster, &config)
 			err := client(t, config).Ping(t.Context())
 			require.True(t, kafkaclient.Refused(err), "%v", err)
@@ -227,7 +234,7 @@ func TestCodesOfAuthorizationAreRefusals(t *testing.T) {
 }
 
 func TestValidateOfSecurity(t *testing.T) {
-	_, good := secured(t, nil)
+	_, good := secured(t, nil, mechanisms...)
 	require.NoError(t, good.Validate())
 	for name, c := range map[string]struct {
 		change func(*kafkaclient.Config)
@@ -262,7 +269,7 @@ func TestRefusalsAreExplainedInTheLogWithoutThePassword(t *testing.T) {
 	slog.SetDefault(slog.New(slog.NewJSONHandler(&out, nil)))
 	defer slog.SetDefault(before)
 
-	_, config := secured(t, nil)
+	_, config := secured(t, nil, mechanisms...)
 	config.TLSServerName = "kafka.invalid"
 	refused := client(t, config)
 	err := refused.Ping(t.Context())
