@@ -96,7 +96,7 @@ func (s Scenario) Run(ctx context.Context, servers Servers, bin string, out io.W
 	settling, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	result.Report, err = verify.Run(settling, p.target)
-	return result, err
+	return result, errors.Join(err, p.killAll())
 }
 
 // round sends a share of the lines, kills one allocator of two and the projector at random moments meanwhile, measures
@@ -106,12 +106,12 @@ func (p *pipeline) round(ctx context.Context, share []string, rng *mathrand.Rand
 	go func() { sent <- p.send(ctx, share) }()
 	time.Sleep(time.Duration(rng.IntN(600)) * time.Millisecond)
 	victim := []string{"a", "b"}[rng.IntN(2)]
-	if err := p.kill("allocator", victim); err != nil {
+	if err := p.kill("allocator " + victim); err != nil {
 		return 0, err
 	}
 	killed := time.Now()
 	time.Sleep(time.Duration(rng.IntN(300)) * time.Millisecond)
-	if err := p.kill("projector", "a"); err != nil {
+	if err := p.kill("projector a"); err != nil {
 		return 0, err
 	}
 	if err := <-sent; err != nil {

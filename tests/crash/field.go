@@ -78,12 +78,12 @@ func (f *Field) run(ctx context.Context, program, instance string) error {
 	return f.start(ctx, program, instance, args...)
 }
 
-func (f *Field) process(program, instance string) *exec.Cmd { return f.procs[program+instance] }
+func (f *Field) process(program, instance string) *exec.Cmd { return f.procs[program+" "+instance] }
 
 // stop ends a service as an operator does, and waits for it.
 func (f *Field) stop(program, instance string) error {
 	cmd := f.process(program, instance)
-	delete(f.procs, program+instance)
+	delete(f.procs, program+" "+instance)
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return fmt.Errorf("stop %s %s: %w", program, instance, err)
 	}

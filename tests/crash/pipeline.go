@@ -33,7 +33,7 @@ type pipeline struct {
 	bin     string
 	dir     string
 	out     io.Writer
-	procs   map[string]*exec.Cmd
+	procs   map[string]*exec.Cmd // "allocator a"
 	adm     *kadm.Client
 }
 
@@ -83,10 +83,7 @@ func (p *pipeline) postgres(ctx context.Context, sql string) error {
 
 // close ends the processes and drops what the installation made. The logs stay if a process left any.
 func (p *pipeline) close() {
-	for _, proc := range p.procs {
-		_ = proc.Process.Kill()
-		_ = proc.Wait()
-	}
+	_ = p.killAll() // after an error; whoever wants to know has asked
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	set := topics.Declared(p.name)
@@ -96,6 +93,19 @@ func (p *pipeline) close() {
 		fmt.Fprintln(p.out, "clean up:", err)
 	}
 	p.adm.Close()
+	p.removeEmptyLogs()
+}
+
+func (p *pipeline) removeEmptyLogs() {
+	logs, _ := filepath.Glob(filepath.Join(p.dir, "*.log"))
+	for _, log := range logs {
+		if info, err := os.Stat(log); err != nil || info.Size() > 0 {
+			return
+		}
+	}
+	if err := os.RemoveAll(p.dir); err != nil {
+		fmt.Fprintln(p.out, "clean up:", err)
+	}
 }
 
 func (p *pipeline) dropClickHouse(ctx context.Context) error {
@@ -136,19 +146,28 @@ func (p *pipeline) start(ctx context.Context, program, instance string, args ...
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", program, err)
 	}
-	p.procs[program+instance] = cmd
+	p.procs[program+" "+instance] = cmd
 	return nil
 }
 
-// kill ends a process as a crash does. A process that had ended by itself is a fault of its own.
-func (p *pipeline) kill(program, instance string) error {
-	cmd := p.procs[program+instance]
-	delete(p.procs, program+instance)
-	if err := cmd.Process.Kill(); err != nil {
-		return fmt.Errorf("%s %s was not running any more, see %s: %w", program, instance, p.dir, err)
+// kill ends a process, such as "allocator a", as a crash does. A process that had ended by itself is a fault of its own.
+func (p *pipeline) kill(name string) error {
+	cmd := p.procs[name]
+	delete(p.procs, name)
+	// Neither says whether it still ran: until it is waited for, a child that has ended can be killed.
+	_, _ = cmd.Process.Kill(), cmd.Wait()
+	if ended := cmd.ProcessState.String(); ended != "signal: killed" {
+		return fmt.Errorf("%s was not running any more (%s), see %s", name, ended, p.dir)
 	}
-	_ = cmd.Wait() // says that it was killed
 	return nil
+}
+
+// killAll ends all processes as kill does.
+func (p *pipeline) killAll() (err error) {
+	for name := range p.procs {
+		err = errors.Join(err, p.kill(name))
+	}
+	return err
 }
 
 // send pipes lines into `lotline send`.

@@ -49,11 +49,14 @@ func (p *Process) Stop() error {
 	return nil
 }
 
-// Kill ends the process at once, as kill -9 does.
+// Kill ends the process at once, as kill -9 does. That it had ended by itself is an error, with what it wrote to its log.
 func (p *Process) Kill() error {
-	err := p.cmd.Process.Kill()
-	_ = p.cmd.Wait() // it was killed, which is an error of its
-	return err
+	// Neither says whether it still ran: until it is waited for, a child that has ended can be killed.
+	_, _ = p.cmd.Process.Kill(), p.cmd.Wait()
+	if ended := p.cmd.ProcessState.String(); ended != "signal: killed" {
+		return fmt.Errorf("%s was not running any more (%s): %s", filepath.Base(p.cmd.Path), ended, p.log.Bytes())
+	}
+	return nil
 }
 
 // Usage is the process under a name, to ask what it uses.
