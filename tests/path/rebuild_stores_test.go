@@ -207,7 +207,7 @@ func TestAKilledRebuildOfEachReadModelGoesOn(t *testing.T) {
 			running := p.started("--from="+from, "--workers=1", "--rows-per-second-max=60")
 			require.Eventually(p, func() bool { return in.marks(generation) > 0 }, answerWithin, lookEvery)
 			require.NoError(p, running.Process.Kill())
-			require.Error(p, running.Wait(), "it was still loading")
+			require.EqualError(p, running.Wait(), "signal: killed", "it was still loading")
 			require.Contains(p, p.rebuilds("--from="+from), fmt.Sprintf("Switched: readers are answered from generation %d.", generation))
 			p.rebuilds("--drop")
 			p.agrees()

@@ -183,7 +183,7 @@ func TestARebuildIsKilledAndGoesOn(t *testing.T) {
 				p.produce(gone)
 				p.answers("/commands/gone-199", `"outcome"`)
 				require.NoError(t, running.Process.Kill())
-				require.Error(t, running.Wait(), "it was still loading")
+				require.EqualError(t, running.Wait(), "signal: killed", "it was still loading")
 				p.selects("SELECT count() FROM rebuild_g2 WHERE name = 'filled'", "0")
 				before := p.number("SELECT sum(cityHash64(name, value, at)) FROM rebuild_g2 WHERE startsWith(name, 'products') OR startsWith(name, 'batches') OR name = 'starts'")
 				require.NotZero(t, before)
