@@ -58,6 +58,17 @@ func TestWrites(t *testing.T) {
 	}
 }
 
+// What became of a key long ago is told without a place in the events, so there is nothing to wait for.
+func TestAnOutcomeOfTheReadModelHasNoToken(t *testing.T) {
+	f := &fake{outcome: &schemas.Event{Type: schemas.EventAllocated}, known: true}
+	resp, body := f.do(t, "POST", "/orders/o1/lines", `{"sku":"CHAIR","qty":3}`, "Idempotency-Key", "k-1")
+	require.Equal(t, 201, resp.StatusCode, body)
+	require.Empty(t, resp.Header.Values("Lotline-Token"))
+	resp, body = f.do(t, "POST", "/commands", `{"type":"Allocate","id":"k-1","orderid":"o1","sku":"CHAIR","qty":3}`, "Content-Type", ndjsonType)
+	require.Equal(t, 200, resp.StatusCode, body)
+	require.Empty(t, resp.Header.Values("Lotline-Token"))
+}
+
 func TestWritesToOddPaths(t *testing.T) {
 	for _, id := range oddIDs {
 		t.Run(id, func(t *testing.T) {
