@@ -81,6 +81,8 @@ func TestRequestsOfOneKeyAtOnce(t *testing.T) {
 	for range 20 {
 		go func() { results <- r.Submit(t.Context(), patience, Request{Command: command("CHAIR"), Key: "k"})[0] }()
 	}
+	// Were it the first, the outcome could come between the end of its wait and the beginning of the next one's.
+	require.Eventually(t, func() bool { return !r.waiters.none() }, patience, time.Millisecond)
 	short := r.keyed(t, command("CHAIR"), 50*time.Millisecond)
 	require.NoError(t, short.Err)
 	require.Nil(t, short.Outcome, "it does not wait for longer than it would")
