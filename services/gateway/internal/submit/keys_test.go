@@ -105,6 +105,10 @@ func TestAnotherCommandOfTheKeyMeanwhile(t *testing.T) {
 	r.follow(t)
 	r.decide(t, always(schemas.Event{Type: schemas.EventBatchCreated, BatchRef: "b1"}))
 	require.ErrorIs(t, r.keyed(t, command("CHAIR"), patience).Err, ErrKeyReused)
+	// Nor is the key taken for that command's here: whose it is may repeat it at this gateway.
+	result := r.keyed(t, schemas.Command{Type: schemas.CommandCreateBatch, Ref: "b1", SKU: "CHAIR", Qty: 7}, patience)
+	require.NoError(t, result.Err)
+	require.Equal(t, schemas.EventBatchCreated, result.Outcome.Type)
 }
 
 // The same line, but another quantity: the allocator rejects the second, and the first's success is not the second's.
