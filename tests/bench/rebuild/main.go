@@ -5,7 +5,8 @@
 //
 // Order lines are put into Postgres as allocators would have left them; ClickHouse has none of them. A whole pipeline runs
 // and gets commands at a steady rate: how long after a command was acknowledged by Kafka is its row there to be read, before
-// the rebuild and meanwhile? It fails if the rebuild did not switch, or if the read model then has other lines than Postgres.
+// the rebuild and meanwhile? It fails if the rebuild did not switch, or if the read model then has other lines, batches
+// or SKUs than Postgres.
 package main
 
 import (
@@ -84,7 +85,7 @@ func run(ctx context.Context, f flags) (err error) {
 	for _, done := range rounds {
 		done.add(r, float64(f.Lines), read, insert)
 	}
-	if err := s.check(ctx, ""); err != nil {
+	if err := s.check(ctx, "%"); err != nil {
 		return err
 	}
 	return r.Done(os.Stdout, f.Results)
@@ -108,7 +109,7 @@ func (s *site) round(ctx context.Context, live *live) (done *rebuilt, err error)
 	filled := began.Add(time.Duration(done.FillSeconds * float64(time.Second)))
 	at, _ := slices.BinarySearchFunc(meanwhile, filled, func(s seen, moment time.Time) int { return s.at.Compare(moment) })
 	done.before, done.filling, done.comparing = took(before), took(meanwhile[:at]), took(meanwhile[at:])
-	if err := s.check(ctx, " AND orderid LIKE 'order-%'"); err != nil { // those of the live path are on their way
+	if err := s.check(ctx, "SKU-%"); err != nil { // those of the live path are on their way
 		return nil, err
 	}
 	return done, s.drop(ctx)

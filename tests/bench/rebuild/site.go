@@ -135,21 +135,3 @@ func (s *site) fill(ctx context.Context) error {
 	}
 	return nil
 }
-
-// check compares the lines that readers find with those of Postgres, by means of its own. of is a condition of them.
-func (s *site) check(ctx context.Context, of string) error {
-	var has, must struct {
-		lines    uint64
-		versions int64
-	}
-	if err := s.postgres.QueryRow(ctx, "SELECT count(*), sum(allocated_version * length(orderid || batchref)) FROM order_lines WHERE batchref IS NOT NULL"+of).Scan(&must.lines, &must.versions); err != nil {
-		return err
-	}
-	if err := s.conn.QueryRow(ctx, "SELECT count(), toInt64(sum(version * length(concat(orderid, batchref)))) FROM order_lines FINAL WHERE true"+of).Scan(&has.lines, &has.versions); err != nil {
-		return err
-	}
-	if has != must {
-		return fmt.Errorf("readers find %+v lines, and Postgres has %+v", has, must)
-	}
-	return nil
-}
