@@ -52,7 +52,7 @@ func (s *site) querySKU(ctx context.Context, sku uint64) error {
 	if available != stockOf-int64(version)+1 {
 		return fmt.Errorf("SKU-%d has %d at version %d", sku, available, version)
 	}
-	rows, err := s.conn.Query(ctx, "SELECT ref, qty, available, eta FROM stock FINAL WHERE sku = {sku:String} ORDER BY eta NULLS FIRST, ref", name)
+	rows, err := s.conn.Query(ctx, "SELECT ref, qty, available, eta, version FROM stock FINAL WHERE sku = {sku:String} ORDER BY eta NULLS FIRST, ref", name)
 	if err != nil {
 		return err
 	}
@@ -62,8 +62,11 @@ func (s *site) querySKU(ctx context.Context, sku uint64) error {
 		var ref string
 		var qty, left int32
 		var eta *time.Time
-		if err := rows.Scan(&ref, &qty, &left, &eta); err != nil {
+		if err := rows.Scan(&ref, &qty, &left, &eta, &version); err != nil {
 			return err
+		}
+		if ref != "batch" || qty != stockOf || int64(left) != stockOf-int64(version)+1 || eta != nil {
+			return fmt.Errorf("SKU-%d has %d of %d in %s, eta %v, at version %d", sku, left, qty, ref, eta, version)
 		}
 	}
 	if n != 1 {
