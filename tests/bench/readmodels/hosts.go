@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -186,21 +187,19 @@ func (h hosts) repositoryWay(ctx context.Context, want map[string][]readmodel.Al
 		if r.took = time.Since(began); r.took > span || err != nil {
 			return r, err
 		}
-		found := map[string]string{}
-		for _, sku := range column("SELECT sku FROM order_lines WHERE orderid = $1 AND batchref IS NOT NULL", id) {
+		var found []readmodel.Allocation
+		for _, sku := range column("SELECT sku FROM order_lines WHERE orderid = $1 AND batchref IS NOT NULL ORDER BY sku", id) {
 			for _, ref := range column("SELECT ref FROM batches WHERE sku = $1", sku) {
 				for _, order := range column("SELECT orderid FROM order_lines WHERE sku = $1 AND batchref = $2", sku, ref) {
 					if order == id {
-						found[sku] = ref
+						found = append(found, readmodel.Allocation{SKU: sku, BatchRef: ref})
 					}
 				}
 			}
 		}
 		r.orders++
-		for _, l := range lines {
-			if found[l.SKU] != l.BatchRef {
-				return r, errors.Join(err, fmt.Errorf("order %s by the repository is %v and should be %v", id, found, lines))
-			}
+		if !slices.EqualFunc(found, lines, func(a, b readmodel.Allocation) bool { return a.SKU == b.SKU && a.BatchRef == b.BatchRef }) {
+			return r, errors.Join(err, fmt.Errorf("order %s by the repository is %v and should be %v", id, found, lines))
 		}
 	}
 	r.took = time.Since(began)
