@@ -39,6 +39,19 @@ type key struct {
 	busy     chan struct{} // closed when its sending is finished; nil = none is under way
 	accepted chan struct{} // closed when Kafka has the command
 	outcome  *Outcome      // of the first command
+	// What the tail says of the command, once it has been sent and until its outcome is known, whether anybody waits or not: a
+	// client that left asks again, and the read model may keep no outcomes.
+	said   <-chan Outcome
+	forget func()   // has the tail say nothing; nil if said is
+	unsure *Outcome // what the tail has said, if it may not be the first command's
+}
+
+// deaf lets go of what the tail may say.
+func (e *key) deaf() {
+	if e.forget != nil {
+		e.forget()
+		e.said, e.forget = nil, nil
+	}
 }
 
 // keys remembers the last that were used. It is a short way only: what it has forgotten, or another gateway has seen,
@@ -50,7 +63,11 @@ type keys struct {
 }
 
 func newKeys(past Past) *keys {
-	lru, err := simplelru.NewLRU[string, *key](keysMax, nil)
+	lru, err := simplelru.NewLRU(keysMax, func(_ string, entry *key) {
+		if entry.busy == nil { // or whoever is at it lets go of it, in release
+			entry.deaf()
+		}
+	})
 	if err != nil {
 		panic(err) // its size is the constant above
 	}
@@ -83,6 +100,23 @@ func (k *keys) state(entry *key) (outcome *Outcome, busy <-chan struct{}) {
 	return entry.outcome, entry.busy
 }
 
+// listen returns what the tail says of a key's command: what it has said since the first time, or will.
+func (k *keys) listen(id string, entry *key, waiters *Waiters) <-chan Outcome {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if entry.said == nil {
+		entry.said, entry.forget = waiters.add(id)
+	}
+	return entry.said
+}
+
+// unsure returns what the tail has said of a key's command, if it may not be the first.
+func (k *keys) unsure(entry *key) *Outcome {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return entry.unsure
+}
+
 func (k *keys) accept(entry *key) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -103,13 +137,17 @@ func closed(ch <-chan struct{}) bool {
 }
 
 // release ends the work on a key. One that turned out to be another command's is forgotten.
-func (k *keys) release(id string, entry *key, outcome *Outcome, reused bool) {
+func (k *keys) release(id string, entry *key, outcome, unsure *Outcome, reused bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	entry.outcome = outcome
+	entry.outcome, entry.unsure = outcome, unsure
 	close(entry.busy)
 	entry.busy = nil
-	if current, ok := k.lru.Peek(id); ok && current == entry && reused {
+	current, _ := k.lru.Peek(id)
+	if outcome != nil || current != entry {
+		entry.deaf()
+	}
+	if current == entry && reused {
 		k.lru.Remove(id)
 	}
 }
@@ -211,17 +249,17 @@ func (f *sending) join(ctx context.Context, entry *key) bool {
 }
 
 // release settles the sending and lets go of its key. What the allocator says of a repeat is not what became of the
-// command: that was said the first time. Where only that is to be had it is told, and not remembered: the next of the key
-// may learn more.
+// command: that was said the first time. Where only that is to be had it is told, and not remembered as the outcome: the next of
+// the key may learn more, and judges it anew.
 func (f *sending) release(ctx context.Context, outcome *Outcome, err error) {
-	remembered := outcome
+	remembered, unsure := outcome, (*Outcome)(nil)
 	if outcome != nil && err == nil {
-		unsure := mayBeRepeat(outcome)
+		said := outcome
 		outcome, err = f.firstOutcome(ctx, outcome)
-		if remembered = outcome; unsure && f.first == nil {
-			remembered = nil
+		if remembered = outcome; mayBeRepeat(said) && f.first == nil {
+			remembered, unsure = nil, said
 		}
 	}
-	f.keys.release(f.request.Key, f.key, remembered, errors.Is(err, ErrKeyReused))
+	f.keys.release(f.request.Key, f.key, remembered, unsure, errors.Is(err, ErrKeyReused))
 	f.settle(outcome, err)
 }

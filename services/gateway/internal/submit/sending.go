@@ -29,7 +29,7 @@ type sending struct {
 	result   Result
 
 	outcome  <-chan Outcome // nil blocks for ever
-	forget   func()
+	forget   func()         // nil if the key does
 	acked    chan error
 	giveUp   <-chan time.Time
 	takeBack context.CancelFunc // the record, unless it is on its way
@@ -51,12 +51,15 @@ func (f *sending) begin(ctx context.Context) {
 		}
 		f.result.CommandID = uid.String()
 	}
-	if f.waits {
-		// Before the command can be in Kafka, or its outcome could come first.
+	// Before the command can be in Kafka, or its outcome could come first.
+	switch {
+	case f.key != nil:
+		f.outcome = f.keys.listen(f.request.Key, f.key, f.waiters)
+		if f.keys.accepted(f.key) || len(f.outcome) > 0 {
+			return
+		}
+	case f.waits:
 		f.outcome, f.forget = f.waiters.add(f.result.CommandID)
-	}
-	if f.key != nil && f.keys.accepted(f.key) {
-		return
 	}
 	f.sent, f.acked, f.giveUp = true, make(chan error, 1), time.After(f.ackWait)
 	ctx, f.span = telemetry.Child(ctx, "send "+f.topic, trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(
@@ -89,6 +92,9 @@ func (f *sending) finish(ctx context.Context) {
 	if f.sent {
 		outcome, err = f.acknowledgement(ctx)
 		telemetry.End(f.span, err)
+	}
+	if err == nil && outcome == nil {
+		outcome = f.heard() // which may be there without a wait
 	}
 	if f.key != nil && outcome != nil { // stronger than an acknowledgement
 		f.keys.accept(f.key)
@@ -135,8 +141,11 @@ func (f *sending) heard() *Outcome {
 	case outcome := <-f.outcome:
 		return &outcome
 	default:
-		return nil
 	}
+	if f.key != nil {
+		return f.keys.unsure(f.key)
+	}
+	return nil
 }
 
 // acknowledged returns what Kafka's answer means.
@@ -152,12 +161,9 @@ func (f *sending) acknowledged(err error) error {
 	return nil
 }
 
-// decision waits for the outcome. A command that was sent by an earlier request may have had its own before this one
-// began to wait, so the read model is asked for it too.
+// decision waits for the outcome. That of a command which an earlier request sent may have been before the tail began again, so
+// the read model is asked for it too.
 func (f *sending) decision(ctx context.Context) (*Outcome, error) {
-	if outcome := f.heard(); outcome != nil {
-		return outcome, nil
-	}
 	_, span := telemetry.Child(ctx, "wait for the outcome")
 	defer span.End()
 	within, cancel := context.WithDeadline(ctx, f.deadline)
