@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -112,6 +113,19 @@ func TestServe(t *testing.T) {
 	cancel()
 	require.NoError(t, Serve(ctx, "", new(Health), prometheus.NewRegistry()), "no address: nothing to serve")
 	require.ErrorContains(t, Serve(t.Context(), "127.0.0.1:no", new(Health), prometheus.NewRegistry()), "listen for the admin endpoint")
+}
+
+// As browsers open them ahead.
+func TestAConnectionWithoutARequestDoesNotSpoilTheStop(t *testing.T) {
+	var conn net.Conn
+	t.Cleanup(func() { require.NoError(t, conn.Close()) }) // after the stop
+	url := serve(t, new(Health), prometheus.NewRegistry()) // whose end has to be without an error
+	var err error
+	conn, err = net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	require.NoError(t, err)
+	http.DefaultClient.CloseIdleConnections()
+	code, _ := get(t, url+"/healthz")
+	require.Equal(t, http.StatusOK, code, "over a connection of its own, which is taken after the other")
 }
 
 func TestOutagesSaySinceWhenWithoutReasons(t *testing.T) {

@@ -49,6 +49,8 @@ const (
 	idleTimeout     = 2 * time.Minute
 	headerBytesMax  = 16 << 10
 	shutdownTimeout = 5 * time.Second
+	// unusedTimeout is how long a stop waits for the first request of a connection, which may be on its way.
+	unusedTimeout = 200 * time.Millisecond
 )
 
 // Config is what an operator says about a gateway.
@@ -234,6 +236,8 @@ func serve(ctx context.Context, cfg Config, handler http.Handler, log *slog.Logg
 	context.AfterFunc(ctx, func() {
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 		defer cancel()
+		closing := time.AfterFunc(unusedTimeout, conns.closeUnused)
+		defer closing.Stop()
 		stopped <- server.Shutdown(grace)
 	})
 	answer := func() error { return server.Serve(listener) }
