@@ -39,8 +39,8 @@ var (
 	// apiKey is the text of one of our own, see pkg/apikeys.
 	apiKey = regexp.MustCompile(`\blotline_[A-Za-z0-9_-]{43}([^A-Za-z0-9_-]|$)`)
 	// assigned is a secret in a connection string, a setting or a header: password=x, password: 'x y', Bearer x,
-	// also in JSON, and in JSON within JSON.
-	assigned = regexp.MustCompile(`(?i)((?:[a-z0-9_-]*passw(?:or)?d|[a-z0-9_-]*secret|[a-z0-9_-]*token)(?:\\*")?\s*[=:]\s*|\bBearer\s+|\bBasic\s+)(?:'[^']*'|"(?:[^"\\]|\\[\s\S])*"|"[^"]*"|\\+"[\s\S]*?\\+"(?:[\s,}\]]|$)|[^\s,;&'"]+)`)
+	// also in JSON, and in JSON within JSON. Where a quote is not closed, as in what was cut, all that follows may be the secret.
+	assigned = regexp.MustCompile(`(?i)((?:[a-z0-9_-]*passw(?:or)?d|[a-z0-9_-]*secret|[a-z0-9_-]*token)(?:\\*")?\s*[=:]\s*|\bBearer\s+|\bBasic\s+)(?:'[^']*'|"(?:[^"\\]|\\[\s\S])*"|"[^"]*"|\\+"[\s\S]*?\\+"(?:[\s,}\]]|$)|\\*['"][\s\S]*$|[^\s,;&'"]+)`)
 )
 
 // NewLog returns a log of JSON lines on w, from level on. Whatever it is given, a line holds no password and is bounded:

@@ -46,6 +46,10 @@ func TestSecretsAreNotLogged(t *testing.T) {
 		"backslash": `password="c:\` + canary + `\" next`,
 		"its end":   `password: "` + canary + `\"`,
 		"lines":     "password=\"a\\\n" + canary + `"`,
+		"cut":       `{"password":"` + canary,
+		"cut dsn":   `host=db password='` + canary + ` x`,
+		"cut in":    `{\"token\":\"` + canary,
+		"cut by us": `{"password":"` + canary + strings.Repeat("x", 2*logValueBytesMax) + `"}`,
 		"api key":   "nobody has lotline_iVOEay2q02OG_tiBw9otL7mSiscPuT_WVkzY" + canary,
 	}
 	for name, value := range values {
