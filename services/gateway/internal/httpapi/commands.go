@@ -122,6 +122,7 @@ func (a *api) manyCommands(r *http.Request, body []byte) answer {
 func readLines(body []byte) (results []lineResult, requests []submit.Request, at []int) {
 	number := 0
 	ids := map[string]int{}
+	body = bytes.TrimPrefix(body, []byte("\uFEFF")) // as some editors and spreadsheets begin a file
 	for line := range bytes.Lines(body) {
 		number++
 		if line = bytes.TrimSpace(line); len(line) == 0 {

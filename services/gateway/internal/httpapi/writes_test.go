@@ -169,6 +169,15 @@ nonsense
 	require.Equal(t, submit.Request{Key: "c-2", Command: schemas.Command{Type: schemas.CommandDeallocate, OrderID: "o1", SKU: "CHAIR"}}, f.requests[2])
 }
 
+func TestManyCommandsWithAByteOrderMark(t *testing.T) {
+	f := new(fake)
+	const lines = "\uFEFF" + `{"type":"Deallocate","id":"c-1","orderid":"o1","sku":"CHAIR"}` + "\r\n" + `{"type":"Deallocate","id":"c-2","orderid":"o1","sku":"CHAIR"}`
+	resp, answer := f.do(t, "POST", "/commands", lines, "Content-Type", "application/x-ndjson")
+	require.Equal(t, 200, resp.StatusCode)
+	require.NotContains(t, answer, "400")
+	require.Len(t, f.requests, 2)
+}
+
 func TestManyCommandsHaveBounds(t *testing.T) {
 	const one = `{"type":"Deallocate","orderid":"o1","sku":"CHAIR"}` + "\n"
 	for name, test := range map[string]struct {
