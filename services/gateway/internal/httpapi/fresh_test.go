@@ -69,7 +69,7 @@ func TestQuestionsWaitForTheirToken(t *testing.T) {
 			resp, _ = f.do(t, "GET", withQuery(path, "after="+token.String()), "", "Prefer", "wait=0")
 			require.Equal(t, 503, resp.StatusCode)
 
-			for _, bad := range []string{"nonsense", "AgMB", strings.Repeat("A", 9000)} {
+			for _, bad := range []string{"nonsense", "AgMB", strings.Repeat("A", projected.TokenBytesMax+1)} {
 				resp, body = f.do(t, "GET", withQuery(path, "after="+bad), "")
 				require.Equal(t, 400, resp.StatusCode)
 				require.Contains(t, body, "is none that was given out here")

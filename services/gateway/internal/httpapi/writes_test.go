@@ -169,6 +169,16 @@ nonsense
 	require.Equal(t, submit.Request{Key: "c-2", Command: schemas.Command{Type: schemas.CommandDeallocate, OrderID: "o1", SKU: "CHAIR"}}, f.requests[2])
 }
 
+func TestATokenOfAllThatOneRequestMayHaveIsRead(t *testing.T) {
+	token := projected.Token{}
+	for partition := range int32(commandsMax) {
+		token.Add(partition, 5_000_000_000)
+	}
+	read, err := projected.ParseToken(token.String())
+	require.NoError(t, err)
+	require.Equal(t, token, read)
+}
+
 func TestManyCommandsWithAByteOrderMark(t *testing.T) {
 	f := new(fake)
 	const lines = "\uFEFF" + `{"type":"Deallocate","id":"c-1","orderid":"o1","sku":"CHAIR"}` + "\r\n" + `{"type":"Deallocate","id":"c-2","orderid":"o1","sku":"CHAIR"}`

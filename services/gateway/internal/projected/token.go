@@ -15,10 +15,11 @@ import (
 
 const (
 	tokenVersion = 1
-	// partitionsMax bounds the partitions that a token may name, TokenBytesMax how long it then is.
-	partitionsMax = 256
-	// TokenBytesMax is the longest that a token can be.
-	TokenBytesMax = 8 << 10
+	// partitionsMax bounds the partitions that a token may name: as many as one request may have commands, each with its
+	// outcome in another.
+	partitionsMax = 1000
+	// TokenBytesMax is the longest that a token can be: so many partitions, each 14 bytes at most, in base64.
+	TokenBytesMax = 19 << 10
 )
 
 var errToken = errors.New("this is no token that was given out here")

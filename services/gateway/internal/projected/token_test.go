@@ -40,6 +40,16 @@ func TestTheLargestTokenIsWithinItsBound(t *testing.T) {
 	require.Error(t, err)
 }
 
+func TestATokenOfManyPartitionsIsRead(t *testing.T) {
+	token := Token{}
+	for i := range int32(300) {
+		token.Add(i, 5_000_000_000)
+	}
+	read, err := ParseToken(token.String())
+	require.NoError(t, err)
+	require.Equal(t, token, read)
+}
+
 func FuzzParseToken(f *testing.F) {
 	for _, text := range []string{"", "AQ", "AQMB", "AgMB", "!", "AQMBAw", Token{3: 12345}.String(), strings.Repeat("A", TokenBytesMax+1)} {
 		f.Add(text)
