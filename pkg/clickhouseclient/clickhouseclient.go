@@ -12,6 +12,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
+	"unicode"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 
@@ -45,6 +47,8 @@ func (c Config) Validate() error {
 	for _, addr := range c.Addrs {
 		if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" {
 			errs = append(errs, fmt.Errorf("the ClickHouse server %q is not an address of the form host:port", addr))
+		} else if strings.ContainsFunc(addr, unicode.IsSpace) { // which would be looked up, in vain, as a part of the name
+			errs = append(errs, fmt.Errorf("the ClickHouse server %q has a space in it: leave out spaces between addresses", addr))
 		}
 	}
 	if c.Database == "" {

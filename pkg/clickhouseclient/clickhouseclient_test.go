@@ -28,6 +28,7 @@ func TestValidate(t *testing.T) {
 		"no server":   {func(c *clickhouseclient.Config) { c.Addrs = nil }, "no ClickHouse server is given"},
 		"no port":     {func(c *clickhouseclient.Config) { c.Addrs = []string{"ch"} }, `"ch" is not an address of the form host:port`},
 		"no host":     {func(c *clickhouseclient.Config) { c.Addrs = []string{":9000"} }, `":9000" is not an address`},
+		"a space":     {func(c *clickhouseclient.Config) { c.Addrs = []string{"a:9000", " ch-2:9000"} }, `" ch-2:9000" has a space in it: leave out`},
 		"no database": {func(c *clickhouseclient.Config) { c.Database = "" }, "--clickhouse-database"},
 		"no user":     {func(c *clickhouseclient.Config) { c.User = "" }, "--clickhouse-user"},
 	} {

@@ -14,7 +14,9 @@ import (
 	"net"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -63,6 +65,8 @@ func (c Config) Validate() error {
 	for _, broker := range c.Brokers {
 		if host, port, err := net.SplitHostPort(broker); err != nil || host == "" || port == "" {
 			errs = append(errs, fmt.Errorf("the Kafka broker %q is not an address of the form host:port", broker))
+		} else if strings.ContainsFunc(broker, unicode.IsSpace) { // which would be looked up, in vain, as a part of the name
+			errs = append(errs, fmt.Errorf("the Kafka broker %q has a space in it: leave out spaces between addresses", broker))
 		}
 	}
 	if !topicPrefix.MatchString(c.TopicPrefix) {

@@ -25,6 +25,7 @@ func TestValidate(t *testing.T) {
 		"no broker":       {func(c *kafkaclient.Config) { c.Brokers = nil }, "no Kafka broker is given"},
 		"no port":         {func(c *kafkaclient.Config) { c.Brokers = []string{"kafka"} }, `"kafka" is not an address of the form host:port`},
 		"no host":         {func(c *kafkaclient.Config) { c.Brokers = []string{":9092"} }, `":9092" is not an address`},
+		"a space":         {func(c *kafkaclient.Config) { c.Brokers = []string{"a:9092", " kafka-2:9092"} }, `" kafka-2:9092" has a space in it: leave out`},
 		"empty prefix":    {func(c *kafkaclient.Config) { c.TopicPrefix = "" }, "the topic prefix"},
 		"illegal prefix":  {func(c *kafkaclient.Config) { c.TopicPrefix = "a b" }, `"a b"`},
 		"dots as prefix":  {func(c *kafkaclient.Config) { c.TopicPrefix = ".." }, `".."`},
