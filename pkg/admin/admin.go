@@ -95,7 +95,10 @@ func Serve(ctx context.Context, addr string, h *Health, reg *prometheus.Registry
 		return nil
 	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil: // while a host's name was looked up
+		return nil
+	case err != nil:
 		return fmt.Errorf("listen for the admin endpoint: %w", err)
 	}
 	answer := handler(h, reg, more...)

@@ -112,6 +112,7 @@ func TestServe(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.NoError(t, Serve(ctx, "", new(Health), prometheus.NewRegistry()), "no address: nothing to serve")
+	require.NoError(t, Serve(ctx, "localhost:0", new(Health), prometheus.NewRegistry()), "told to stop while it starts")
 	require.ErrorContains(t, Serve(t.Context(), "127.0.0.1:no", new(Health), prometheus.NewRegistry()), "listen for the admin endpoint")
 }
 

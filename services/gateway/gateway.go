@@ -217,7 +217,10 @@ func serve(ctx context.Context, cfg Config, handler http.Handler, log *slog.Logg
 		return err
 	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.HTTPAddr)
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil: // while a host's name was looked up
+		return nil
+	case err != nil:
 		return fmt.Errorf("listen for HTTP: %w", err)
 	}
 	server := &http.Server{

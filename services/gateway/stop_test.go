@@ -34,3 +34,17 @@ func TestAConnectionWithoutARequestDoesNotSpoilTheStop(t *testing.T) {
 	require.NoError(t, <-done)
 	require.Less(t, time.Since(began), 3*time.Second)
 }
+
+// A signal while the process starts, and looks a name up, is no fault.
+func TestStopWhileItStarts(t *testing.T) {
+	for _, host := range []string{"127.0.0.1", "localhost"} {
+		t.Run(host, func(t *testing.T) {
+			cfg := gateway.DefaultConfig()
+			cfg.HTTPAddr, cfg.AdminAddr = host+":0", host+":0"
+			cfg.Kafka.Brokers, cfg.ClickHouse.Addrs = []string{freeAddr(t)}, []string{freeAddr(t)}
+			ctx, stop := context.WithCancel(t.Context())
+			stop()
+			require.NoError(t, gateway.Run(ctx, cfg))
+		})
+	}
+}
