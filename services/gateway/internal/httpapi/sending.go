@@ -46,6 +46,9 @@ func accepting(types []string, bounds slots, handle func(*http.Request, []byte) 
 			}
 			return ans.with("Accept", strings.Join(types, ", "))
 		}
+		if coding := strings.Join(r.Header.Values("Content-Encoding"), ","); coding != "" && !strings.EqualFold(coding, "identity") {
+			return refused(http.StatusUnsupportedMediaType, "Send the body as it is, without a Content-Encoding").with("Accept-Encoding", "identity")
+		}
 		body, err := io.ReadAll(r.Body)
 		if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			return refused(http.StatusRequestEntityTooLarge, fmt.Sprintf("The body has more than %d bytes", tooLarge.Limit))

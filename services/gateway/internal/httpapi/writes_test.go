@@ -219,6 +219,21 @@ func TestManyCommandsHaveBounds(t *testing.T) {
 	require.Equal(t, 1000, strings.Count(body, "pending"))
 }
 
+func TestEncodedBodies(t *testing.T) {
+	f := new(fake)
+	for _, coding := range []string{"gzip", "identity, gzip", "x"} {
+		resp, body := f.do(t, "POST", "/orders/o1/lines", `{"sku":"CHAIR","qty":3}`, "Content-Encoding", coding)
+		require.Equal(t, 415, resp.StatusCode)
+		require.Equal(t, "identity", resp.Header.Get("Accept-Encoding"))
+		require.Equal(t, problem(415, "Send the body as it is, without a Content-Encoding"), body)
+	}
+	require.Nil(t, f.sent)
+	for _, coding := range []string{"", "Identity"} {
+		resp, _ := f.do(t, "POST", "/orders/o1/lines", `{"sku":"CHAIR","qty":3}`, "Content-Encoding", coding)
+		require.Equal(t, 202, resp.StatusCode)
+	}
+}
+
 func TestBadInputToNewPaths(t *testing.T) {
 	deep := strings.Repeat("[", 99) + strings.Repeat("]", 99)
 	for i, test := range []struct{ method, path, body, detail string }{
