@@ -139,7 +139,7 @@ func Serve(ctx context.Context, addr string, h *Health, reg *prometheus.Registry
 // local answers only requests that were sent to this machine by a name of its own.
 func local(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !loopback.Is(r.Host) {
+		if !loopback.Named(r) {
 			http.Error(w, "this answers to localhost and loopback addresses only, not to the name in Host", http.StatusMisdirectedRequest)
 			return
 		}

@@ -174,6 +174,15 @@ func TestOnTheLoopbackOnlyThisMachinesNamesAreAnswered(t *testing.T) {
 		require.Equal(t, http.StatusOK, ask(url, path, "127.0.0.1"), path)
 		require.Equal(t, http.StatusMisdirectedRequest, ask(url, path, "rebound.example:9081"), path)
 	}
+	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	require.NoError(t, err)
+	defer conn.Close()
+	_, err = io.WriteString(conn, "GET /readyz HTTP/1.0\r\n\r\n") // as HAProxy's httpchk does
+	require.NoError(t, err)
+	response, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	require.Contains(t, string(response), "200 OK")
+
 	url = serveOn(t, "0.0.0.0", new(Health), prometheus.NewRegistry())
 	require.Equal(t, http.StatusOK, ask(url, "/readyz", "allocator-1.example:9081"), "whoever watches it may have any name for it")
 }

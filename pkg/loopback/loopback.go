@@ -9,9 +9,16 @@ package loopback
 
 import (
 	"net"
+	"net/http"
 	"net/netip"
 	"strings"
 )
+
+// Named reports whether a request was sent to this machine by a name of its own. One of HTTP/1.0 may have no name, as load balancers'
+// checks do; a browser sends one with every request.
+func Named(r *http.Request) bool {
+	return Is(r.Host) || r.Host == "" && !r.ProtoAtLeast(1, 1)
+}
 
 // Is reports whether the host of a request, with a port or without, is localhost or an address of the loopback.
 func Is(host string) bool {

@@ -118,7 +118,7 @@ func (a *api) local(next http.Handler) http.Handler {
 		return refused(http.StatusMisdirectedRequest, "This gateway has no API keys and answers to localhost and loopback addresses only, not to the name in Host")
 	}})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if loopback.Is(r.Host) {
+		if loopback.Named(r) {
 			next.ServeHTTP(w, r)
 			return
 		}

@@ -164,6 +164,19 @@ func TestWithoutKeysOnlyThisMachinesNamesAreAnswered(t *testing.T) {
 	}
 }
 
+func TestALoadBalancersCheckMayNameNoHost(t *testing.T) {
+	f := knowing()
+	f.config = func(c *Config) { c.LocalOnly = true }
+	handler := f.handler(t.Output())
+	for minor, status := range []int{200, 421} { // HTTP/1.1 without a Host does not come this far
+		r := httptest.NewRequest(http.MethodGet, "/healthz", http.NoBody)
+		r.Host, r.ProtoMinor = "", minor
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		require.Equal(t, status, w.Code)
+	}
+}
+
 // Whoever reads the log finds the request that a client asks about: it has one id, whatever refused it.
 func TestARefusedRequestHasOneID(t *testing.T) {
 	set, _ := keyring(t)
