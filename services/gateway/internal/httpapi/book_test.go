@@ -275,6 +275,8 @@ func TestPrefer(t *testing.T) {
 		{[]string{"wait=-1"}, usual, ""},
 		{[]string{"wait=soon, wait"}, usual, ""},
 		{[]string{"handling=strict"}, usual, ""},
+		{[]string{`trace="a, wait=0, b", wait=5`}, 5 * time.Second, "wait=5"},
+		{[]string{`trace="a\", wait=0", wait=5`}, 5 * time.Second, "wait=5"},
 	}
 	for _, test := range tests {
 		t.Run(strings.Join(test.prefer, " | "), func(t *testing.T) {

@@ -18,7 +18,7 @@ func (a *api) preferred(header http.Header) (wait time.Duration, applied string)
 
 // preferredOr is preferred for what waits for something else by default.
 func (a *api) preferredOr(wait time.Duration, header http.Header) (_ time.Duration, applied string) {
-	for preference := range strings.SplitSeq(strings.Join(header.Values("Prefer"), ","), ",") {
+	for _, preference := range preferences(header) {
 		preference, _, _ = strings.Cut(preference, ";") // parameters: none is defined
 		name, value, _ := strings.Cut(preference, "=")
 		switch strings.ToLower(strings.TrimSpace(name)) {
@@ -35,4 +35,25 @@ func (a *api) preferredOr(wait time.Duration, header http.Header) (_ time.Durati
 		}
 	}
 	return wait, applied
+}
+
+// preferences divides the header at its commas, but for those within quotes.
+func preferences(header http.Header) (all []string) {
+	for _, value := range header.Values("Prefer") {
+		from, quoted, escaped := 0, false, false
+		for i, c := range value {
+			switch {
+			case escaped:
+				escaped = false
+			case quoted && c == '\\':
+				escaped = true
+			case c == '"':
+				quoted = !quoted
+			case c == ',' && !quoted:
+				all, from = append(all, value[from:i]), i+1
+			}
+		}
+		all = append(all, value[from:])
+	}
+	return all
 }
