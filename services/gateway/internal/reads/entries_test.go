@@ -84,6 +84,8 @@ func TestWhatIsAskedForStays(t *testing.T) {
 	}
 	_, ok := kept.peek("SKU-1001")
 	require.False(t, ok)
+	_, ok = kept.get("SKU-7") // what was added since it was last asked for may have passed it
+	require.True(t, ok)
 	changed := entryOf("SKU-7", 2, 1) // which is no question, and does not take one back
 	kept.set(changed)
 	_, hash := kept.of("SKU-7")
