@@ -30,42 +30,30 @@ const (
 // connections counts those that are open, and knows those over which nothing was asked. The zero value is ready to use.
 type connections struct {
 	open   atomic.Int64
-	mu     sync.Mutex
-	unused map[net.Conn]struct{}
+	unused sync.Map // of net.Conn, without locks: it is asked twice a request
 }
 
 // changed is for http.Server.ConnState.
 func (c *connections) changed(conn net.Conn, state http.ConnState) {
-	c.use(conn, state != http.StateNew)
+	if state != http.StateNew {
+		c.unused.Delete(conn)
+	}
 	switch state {
 	case http.StateNew:
 		c.open.Add(1)
+		c.unused.Store(conn, nil)
 	case http.StateClosed, http.StateHijacked:
 		c.open.Add(-1)
 	}
 }
 
-func (c *connections) use(conn net.Conn, used bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if used {
-		delete(c.unused, conn)
-		return
-	}
-	if c.unused == nil {
-		c.unused = map[net.Conn]struct{}{}
-	}
-	c.unused[conn] = struct{}{}
-}
-
 // closeUnused closes connections over which nothing was asked, as browsers open them ahead: http.Server.Shutdown would wait for
 // them as for requests.
 func (c *connections) closeUnused() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for conn := range c.unused {
-		_ = conn.Close() // the server hears of it, and says what is to be said
-	}
+	c.unused.Range(func(conn, _ any) bool {
+		_ = conn.(net.Conn).Close() // the server hears of it, and says what is to be said
+		return true
+	})
 }
 
 // memoryLimit is where the collector begins to work harder, in bytes. What connections take is no garbage: a limit below it would
