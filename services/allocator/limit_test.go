@@ -28,8 +28,11 @@ func TestTheLimitOfMemoryFollowsWhatIsInUse(t *testing.T) {
 	t.Setenv("GOGC", "")
 	before := debug.SetMemoryLimit(-1)
 	defer debug.SetMemoryLimit(before)
+	percent := debug.SetGCPercent(100)
+	defer debug.SetGCPercent(percent)
 	cfg := DefaultConfig()
 	cfg.LimitMemory()
+	require.Equal(t, gcPercent, debug.SetGCPercent(gcPercent))
 	usual := debug.SetMemoryLimit(-1)
 	require.Equal(t, cfg.memoryLimit(0), usual)
 	synctest.Test(t, func(t *testing.T) {
@@ -50,12 +53,15 @@ func TestTheLimitOfMemoryFollowsWhatIsInUse(t *testing.T) {
 
 func TestTheEnvironmentsLimitOfMemoryHasPrecedence(t *testing.T) {
 	before := debug.SetMemoryLimit(-1)
+	percent := debug.SetGCPercent(100)
+	defer debug.SetGCPercent(percent)
 	for _, name := range []string{"GOMEMLIMIT", "GOGC"} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv(name, "75497472")
 			DefaultConfig().LimitMemory()
 			DefaultConfig().followMemory(t.Context()) // returns: it is somebody else's
 			require.Equal(t, before, debug.SetMemoryLimit(-1))
+			require.Equal(t, 100, debug.SetGCPercent(100))
 		})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/lotline/lotline/services/allocator"
 	"github.com/lotline/lotline/tests/bench/trial"
 	"github.com/lotline/lotline/tests/internal/cache"
 )
@@ -35,7 +36,7 @@ type running interface {
 func subjects(f flags) []*subject {
 	return []*subject{
 		{name: lotline, postgres: true, warmUp: f.Commands / 5, start: func(ctx context.Context, s *trial.Site) (running, error) {
-			return s.StartAllocators(ctx, 1, 1)
+			return s.StartAllocators(ctx, 1, allocator.DefaultConfig().Sessions)
 		}},
 		{name: "by hand", slow: true, stocked: true, postgres: true, warmUp: f.Commands / 100, start: func(_ context.Context, s *trial.Site) (running, error) {
 			return begin(s, "byhand")
