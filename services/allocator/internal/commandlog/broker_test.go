@@ -37,7 +37,7 @@ func onKfake(t *testing.T) (*session, *kfake.Cluster) {
 	require.NoError(t, err)
 	log := slog.New(slog.DiscardHandler)
 	s := &session{
-		Worker: New(Config{Topics: set, Group: "g", TransactionalID: "t", GracePeriod: time.Minute, TransactionTimeout: time.Minute}, []Lane{{Applier: applier}}, kadm.NewClient(kafka),
+		Worker: New(Config{Topics: set, Group: "g", TransactionalID: "t", PollRecordsMax: 10, GracePeriod: time.Minute, TransactionTimeout: time.Minute}, []Lane{{Applier: applier}}, kadm.NewClient(kafka),
 			&admin.Health{}, NewMetrics(prometheus.NewRegistry()), noop.NewTracerProvider().Tracer(""), log),
 		kafka: kafka, parts: map[int32]*part{0: {applied: unknown}}, paused: map[int32]bool{}, waits: map[int32]*wait{},
 		elsewhere: map[int32]int64{}, newest: map[int32]time.Time{}, laneOf: map[int32]int{}, recordsMax: 1, publishSlow: publishSlow,

@@ -34,36 +34,39 @@ type polled struct {
 // poll waits for records, a second at the most, and groups them by partition in the order in which they are decided.
 func (s *session) poll(ctx context.Context) ([]*polled, error) {
 	s.resume()
-	fetched, since := s.fetch(ctx)
-	if ctx.Err() != nil {
-		return nil, nil
+	if s.hand.records == 0 {
+		fetched, since := s.fetch(ctx)
+		if ctx.Err() != nil {
+			return nil, nil
+		}
+		if fetched.IsClientClosed() {
+			return nil, errors.New("the Kafka client was closed")
+		}
+		s.heed(ctx, fetched, since)
+		s.hand.generation = s.generation
+		s.hand.add(append(fetched, since...))
 	}
-	if fetched.IsClientClosed() {
-		return nil, errors.New("the Kafka client was closed")
+	if s.hand.generation != s.generation {
+		return nil, fmt.Errorf("%w: the group moved on since it was read", errStale)
 	}
-	s.heed(ctx, fetched, since)
+	dealt := s.hand.deal(s.recordsMax, s.lane)
 	var polls []*polled
 	var stale error
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	append(fetched, since...).EachTopic(func(t kgo.FetchTopic) {
-		for _, f := range t.Partitions {
-			if len(f.Records) == 0 {
-				continue
-			}
-			if err := s.readable(t.TopicID, f.Partition); err != nil {
-				stale = fmt.Errorf("%w: %w", errStale, err)
-				continue
-			}
-			at := slices.IndexFunc(polls, func(p *polled) bool { return p.partition == f.Partition })
-			if at < 0 {
-				at = len(polls)
-				state := s.parts[f.Partition]
-				polls = append(polls, &polled{partition: f.Partition, state: state, light: lightFrom(state)})
-			}
-			polls[at].records = append(polls[at].records, f.Records...)
+	for _, d := range dealt {
+		if err := s.readable(d.topicID, d.partition); err != nil {
+			stale = fmt.Errorf("%w: %w", errStale, err)
+			continue
 		}
-	})
+		at := slices.IndexFunc(polls, func(p *polled) bool { return p.partition == d.partition })
+		if at < 0 {
+			at = len(polls)
+			state := s.parts[d.partition]
+			polls = append(polls, &polled{partition: d.partition, state: state, light: lightFrom(state)})
+		}
+		polls[at].records = append(polls[at].records, d.records...)
+	}
 	var decoding sync.WaitGroup
 	for _, p := range polls {
 		decoding.Go(func() { s.decode(p) })
@@ -94,10 +97,6 @@ func (s *session) heed(ctx context.Context, fetched, since kgo.Fetches) {
 // sinceMax is how long what has come since the last poll is waited for: brokers have it in memory.
 const sinceMax = 5 * time.Millisecond
 
-// restShare: rather than leave a rest of a third of recordsMax or less, which would be a step of its own, often of one partition and
-// so in one lane, a poll takes it too.
-const restShare = 3
-
 // fetch takes what the client has, and then what has come since. The client asks for more only when the last is taken, and
 // the answer comes at once: what it has at hand when a step begins came when the step before began, and whatever came
 // during that one is only asked for now. It would wait for another step, most of a command's latency.
@@ -105,17 +104,13 @@ func (s *session) fetch(ctx context.Context) (fetched, since kgo.Fetches) {
 	waiting, cancel := context.WithTimeout(ctx, s.pollMax())
 	defer cancel()
 	atHand := s.kafka.BufferedFetchRecords() > 0
-	fetched = s.kafka.PollRecords(waiting, s.recordsMax)
-	left := s.recordsMax - fetched.NumRecords()
-	if rest := int(s.kafka.BufferedFetchRecords()); left <= 0 && rest <= s.recordsMax/restShare {
-		atHand, left = rest > 0, rest
-	}
-	if !atHand || left <= 0 {
+	fetched = s.kafka.PollFetches(waiting)
+	if !atHand || fetched.NumRecords() >= s.recordsMax {
 		return fetched, nil
 	}
 	asking, stop := context.WithTimeout(ctx, s.sinceMax)
 	defer stop()
-	return fetched, s.kafka.PollRecords(asking, left)
+	return fetched, s.kafka.PollFetches(asking)
 }
 
 // readable refuses records that must not be decided. Then the whole poll is dropped: ending its transaction would

@@ -40,7 +40,7 @@ func (s *session) rewound(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	s.forget()
-	s.errorsSince = nil
+	s.errorsSince, s.hand = nil, hand{}
 	s.setPositions(back)
 	return nil
 }
@@ -79,5 +79,6 @@ func (s *session) setPositions(offsets map[int32]int64) {
 	for partition, offset := range offsets {
 		positions[partition] = kgo.EpochOffset{Epoch: -1, Offset: offset}
 	}
+	s.hand.drop(positions)
 	s.kafka.SetOffsets(map[string]map[int32]kgo.EpochOffset{s.config.Topics.Commands.Name: positions})
 }

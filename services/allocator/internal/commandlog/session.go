@@ -46,6 +46,8 @@ type session struct {
 	lookAt    time.Time       // when to look again whether parked partitions may go on
 	lookPause time.Duration   // before that
 
+	hand hand // see there
+
 	// Errors of what was fetched since, in the last poll. They are of what comes after its records, so they are heeded when
 	// those are published: a partition halts behind them.
 	errorsSince kgo.Fetches

@@ -35,6 +35,7 @@ func (s *session) nudge() {
 		for p, to := range at {
 			away[p] = kgo.EpochOffset{Epoch: -1, Offset: to.Offset + 1}
 		}
+		s.hand.drop(at)
 		s.kafka.SetOffsets(map[string]map[int32]kgo.EpochOffset{topic: away})
 		s.kafka.SetOffsets(map[string]map[int32]kgo.EpochOffset{topic: at})
 	}
