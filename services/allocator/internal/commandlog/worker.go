@@ -186,10 +186,10 @@ func (w *Worker) batchMaxBytes(topic string) int32 {
 }
 
 // fetchMaxBytes is what is asked of a broker at once. Compressed, commands inflate to five times as much, and are as much again as
-// records: more than a poll would only lie in memory. Uncompressed, as most producers send unless told otherwise, it is some
-// 3,000 commands of 350 bytes. A poll takes one such answer of each broker and the next one if that comes at once (see fetch),
-// so it may stay below PollRecordsMax: then more polls, and transactions, take the same commands.
-const fetchMaxBytes = 1 << 20
+// records: more than the two polls that one answer is dealt in would only lie in memory (see hand). Uncompressed, as most producers send
+// unless told otherwise, it is some 2,600 commands of 350 bytes. The next answer is taken too if it comes at once (see fetch). A poll may
+// stay below PollRecordsMax: then more polls, and transactions, take the same commands.
+const fetchMaxBytes = 896 << 10
 
 const (
 	eventBatchMaxBytes      = 1 << 20
