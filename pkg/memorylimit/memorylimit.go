@@ -14,14 +14,17 @@ import (
 // Given reports whether who started the process has said how the collector is to work.
 func Given() bool { return os.Getenv("GOMEMLIMIT") != "" || os.Getenv("GOGC") != "" }
 
-// Set sets the limit of this process, in bytes, unless one was given, and reports whether it did. It is for who ships a service as
-// a process, before the service runs.
-func Set(bytes int64) bool {
+// gcPercent lets garbage pile up where there is room for it: what is below the limit is there to be used.
+const gcPercent = 400
+
+// Set sets the limit of this process, in bytes, and leaves it to that when the collector runs, unless little is in use. It does neither
+// if one was given. It is for who ships a service as a process, before the service runs.
+func Set(bytes int64) {
 	if Given() {
-		return false
+		return
 	}
 	debug.SetMemoryLimit(bytes)
-	return true
+	debug.SetGCPercent(gcPercent)
 }
 
 // Follow keeps the limit at what wanted says, in bytes, until ctx ends: it asks once every interval. first is what Set was called

@@ -2,7 +2,6 @@ package allocator
 
 import (
 	"context"
-	"runtime/debug"
 	"runtime/metrics"
 	"time"
 
@@ -23,10 +22,6 @@ const (
 	notHeap = 16 << 20
 )
 
-// gcPercent leaves it to the limit when the collector runs, unless very little is in use: of what polls and SKUs may take it makes use
-// either way.
-const gcPercent = 400
-
 // memoryLimit is where the collector begins to work harder, in bytes, with so much in use. SKUs may have any number of batches and a
 // cut moves many lines: what is in use is no garbage, and a limit below it would have the collector do nothing but work. So it
 // always has two fifths as much to leave lying.
@@ -37,11 +32,7 @@ func (c Config) memoryLimit(live int64) int64 {
 
 // LimitMemory has the collector of this process work harder where polls and cached SKUs take what they are expected to. The variables
 // GOMEMLIMIT and GOGC have precedence. It is for who ships the allocator as a process, before Run.
-func (c Config) LimitMemory() {
-	if memorylimit.Set(c.memoryLimit(0)) {
-		debug.SetGCPercent(gcPercent)
-	}
-}
+func (c Config) LimitMemory() { memorylimit.Set(c.memoryLimit(0)) }
 
 // followMemory keeps the limit that LimitMemory has set where what is in use wants it, until ctx ends.
 func (c Config) followMemory(ctx context.Context) {

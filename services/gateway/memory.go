@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,8 +22,6 @@ const (
 	connectionBytes = 48 << 10
 	// memoryInterval is how often the limit follows the connections: each time stops the process for a moment.
 	memoryInterval = time.Second
-	// gcPercent lets garbage pile up where there is room for it.
-	gcPercent = 400
 )
 
 // connections counts those that are open, and knows those over which nothing was asked. The zero value is ready to use.
@@ -64,11 +61,7 @@ func (c Config) memoryLimit(open int64) int64 {
 
 // LimitMemory has the collector of this process begin to work harder where the cache and what is besides it are filled, and work
 // less before. The variables GOMEMLIMIT and GOGC have precedence. It is for who ships the gateway as a process, before Run.
-func (c Config) LimitMemory() {
-	if memorylimit.Set(c.memoryLimit(0)) {
-		debug.SetGCPercent(gcPercent)
-	}
-}
+func (c Config) LimitMemory() { memorylimit.Set(c.memoryLimit(0)) }
 
 // followConnections keeps the limit that LimitMemory has set where the open connections want it, until ctx ends.
 func (c Config) followConnections(ctx context.Context, conns *connections) {
