@@ -12,7 +12,7 @@ import (
 // nothing to do until those are committed. So all that it has is taken, and dealt. Nothing more is taken before all is dealt:
 // what cannot be read behind a record is heeded once that is published, as ever.
 //
-// Whoever has the client go back in a partition drops what the hand has of it (setPositions, nudge), or it would come twice:
+// Where the client goes back in a partition, what the hand has of it is dropped (setPositions), or it would come twice:
 //
 //	0..9 of a partition are in the hand, and the client is at 10
 //	the client is set to 0 and brings 0..9 again
@@ -48,15 +48,25 @@ func (h *hand) add(fetches kgo.Fetches) {
 const restShare = 3
 
 // deal takes a poll of recordsMax, 1 at the least, or a third more if that is all: as many of each lane that has any, as far as it has them.
+//
+// A partition's lane is asked for once: it may be another the next time, once the partition was taken away.
+//
+//	of partition 0 there are 0..9 and, behind partition 1's, 10..19; its lane has had its share
+//	it is revoked, and another lane is named, which has none yet
+//	10..19 are dealt, and 0..9 are passed over
 func (h *hand) deal(recordsMax int, lane func(partition int32) int) []portion {
 	if h.records <= recordsMax+recordsMax/restShare {
 		all := h.portions
 		h.portions, h.records = nil, 0
 		return all
 	}
+	of := make(map[int32]int) // lanes, by partition
 	left := make(map[int]int) // by lane
 	for _, p := range h.portions {
-		left[lane(p.partition)] = 0
+		if _, known := of[p.partition]; !known {
+			of[p.partition] = lane(p.partition)
+		}
+		left[of[p.partition]] = 0
 	}
 	each := max(1, recordsMax/len(left))
 	for l := range left {
@@ -64,7 +74,7 @@ func (h *hand) deal(recordsMax int, lane func(partition int32) int) []portion {
 	}
 	var dealt, rest []portion
 	for _, p := range h.portions {
-		l := lane(p.partition)
+		l := of[p.partition]
 		n := min(len(p.records), left[l], recordsMax)
 		left[l], recordsMax, h.records = left[l]-n, recordsMax-n, h.records-n
 		if n > 0 {
@@ -79,8 +89,8 @@ func (h *hand) deal(recordsMax int, lane func(partition int32) int) []portion {
 }
 
 // drop forgets the records of partitions that the client goes back in.
-func (h *hand) drop(back map[int32]kgo.EpochOffset) {
-	h.portions = slices.DeleteFunc(h.portions, func(p portion) bool { _, ok := back[p.partition]; return ok })
+func (h *hand) drop(back func(partition int32) bool) {
+	h.portions = slices.DeleteFunc(h.portions, func(p portion) bool { return back(p.partition) })
 	h.records = 0
 	for _, p := range h.portions {
 		h.records += len(p.records)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"pgregory.net/rapid"
 )
@@ -65,6 +66,28 @@ func TestEachLaneIsDealtAsMuch(t *testing.T) {
 	})
 }
 
+// TestAPartitionsRecordsAreDealtInOrder: also where its lane becomes another while it is taken away.
+func TestAPartitionsRecordsAreDealtInOrder(t *testing.T) {
+	var h hand
+	run := func(partition int32, offsets ...int64) kgo.FetchPartition {
+		f := kgo.FetchPartition{Partition: partition}
+		for _, offset := range offsets {
+			f.Records = append(f.Records, &kgo.Record{Offset: offset})
+		}
+		return f
+	}
+	h.add(kgo.Fetches{{Topics: []kgo.FetchTopic{{Partitions: []kgo.FetchPartition{run(0, 0, 1, 2), run(1, 0), run(0, 3, 4, 5)}}}}})
+	asked := 0
+	dealt := h.deal(4, func(partition int32) int {
+		if asked++; asked > 5 {
+			return 1
+		}
+		return byTwo(partition)
+	})
+	require.Equal(t, []portion{{partition: 0, records: dealt[0].records[:2]}, {partition: 1, records: dealt[1].records}}, dealt)
+	require.EqualValues(t, 1, dealt[0].records[1].Offset)
+}
+
 // TestWhatIsReadAgainIsNotInTheHand: what is in the hand of a partition in which the client goes back would come twice.
 func TestWhatIsReadAgainIsNotInTheHand(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -98,6 +121,9 @@ func TestWhatIsReadAgainIsNotInTheHand(t *testing.T) {
 			require.NoError(t, producer.Flush(t.Context()))
 			require.Len(t, pollOne(t, s)[0].records, 10)
 			require.Positive(t, s.hand.records)
+			s.errorsSince = kgo.Fetches{{Topics: []kgo.FetchTopic{{Topic: s.config.Topics.Commands.Name, Partitions: []kgo.FetchPartition{
+				{Partition: 0, Err: kerr.CorruptMessage}, // behind the last
+			}}}}}
 			require.NoError(t, c.back(s))
 			for next := c.to; next < 40; {
 				for _, r := range pollOne(t, s)[0].records {
@@ -105,6 +131,7 @@ func TestWhatIsReadAgainIsNotInTheHand(t *testing.T) {
 					next++
 				}
 			}
+			require.Empty(t, s.suspects(), "what is behind the last is only known once that is read again")
 		})
 	}
 }

@@ -98,8 +98,8 @@ func (s *session) heed(ctx context.Context, fetched, since kgo.Fetches) {
 const sinceMax = 5 * time.Millisecond
 
 // fetch takes what the client has, and then what has come since. The client asks for more only when the last is taken, and
-// the answer comes at once: what it has at hand when a step begins came when the step before began, and whatever came
-// during that one is only asked for now. It would wait for another step, most of a command's latency.
+// the answer comes at once: what it has at hand came when the last was taken, a step ago or more, and whatever came
+// since is only asked for now. It would wait for another step, most of a command's latency.
 func (s *session) fetch(ctx context.Context) (fetched, since kgo.Fetches) {
 	waiting, cancel := context.WithTimeout(ctx, s.pollMax())
 	defer cancel()

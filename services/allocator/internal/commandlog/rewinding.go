@@ -70,7 +70,8 @@ func Committed(ctx context.Context, adm *kadm.Client, group string, partitions .
 	}
 }
 
-// setPositions has the client go to other positions. Partitions that it does not consume any more it passes over.
+// setPositions has the client go to other positions, from where it brings all that follows again: what the hand has of it is dropped, and
+// what could not be read behind that. Partitions that it does not consume any more it passes over.
 func (s *session) setPositions(offsets map[int32]int64) {
 	if len(offsets) == 0 {
 		return
@@ -79,6 +80,13 @@ func (s *session) setPositions(offsets map[int32]int64) {
 	for partition, offset := range offsets {
 		positions[partition] = kgo.EpochOffset{Epoch: -1, Offset: offset}
 	}
-	s.hand.drop(positions)
+	moved := func(partition int32) bool { _, ok := offsets[partition]; return ok }
+	s.hand.drop(moved)
+	for _, fetch := range s.errorsSince {
+		for i := range fetch.Topics {
+			topic := &fetch.Topics[i]
+			topic.Partitions = slices.DeleteFunc(topic.Partitions, func(f kgo.FetchPartition) bool { return moved(f.Partition) })
+		}
+	}
 	s.kafka.SetOffsets(map[string]map[int32]kgo.EpochOffset{s.config.Topics.Commands.Name: positions})
 }

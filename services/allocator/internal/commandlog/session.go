@@ -48,8 +48,8 @@ type session struct {
 
 	hand hand // see there
 
-	// Errors of what was fetched since, in the last poll. They are of what comes after its records, so they are heeded when
-	// those are published: a partition halts behind them.
+	// Errors of what was fetched since, with what the hand has or had last. They are of what comes after those records, so they are
+	// heeded when all are published: a partition halts behind them.
 	errorsSince kgo.Fetches
 	sinceMax    time.Duration // see fetch
 

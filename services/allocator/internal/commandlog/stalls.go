@@ -2,9 +2,8 @@ package commandlog
 
 import (
 	"maps"
+	"slices"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // nudgeInterval is how often a partition that brings nothing is read anew from where it is.
@@ -27,18 +26,18 @@ func (state *part) watchStall(end int64) {
 // one that it believes to be at already it passes over. So it is set to the next one first. There is one, since there is
 // more to read, and what may be read from it in between is dropped with the second call.
 func (s *session) nudge() {
-	topic := s.config.Topics.Commands.Name
-	if at := s.stalls(); len(at) > 0 { // the client is asked without mu, which its own goroutine may wait for
-		assigned := s.kafka.CommittedOffsets()[topic]
-		maps.DeleteFunc(at, func(p int32, _ kgo.EpochOffset) bool { _, ok := assigned[p]; return !ok })
-		away := make(map[int32]kgo.EpochOffset, len(at))
-		for p, to := range at {
-			away[p] = kgo.EpochOffset{Epoch: -1, Offset: to.Offset + 1}
-		}
-		s.hand.drop(at)
-		s.kafka.SetOffsets(map[string]map[int32]kgo.EpochOffset{topic: away})
-		s.kafka.SetOffsets(map[string]map[int32]kgo.EpochOffset{topic: at})
+	at := s.stalls() // the client is asked without mu, which its own goroutine may wait for
+	if len(at) == 0 {
+		return
 	}
+	assigned := s.assigned()
+	maps.DeleteFunc(at, func(p int32, _ int64) bool { return !slices.Contains(assigned, p) })
+	away := make(map[int32]int64, len(at))
+	for p, to := range at {
+		away[p] = to + 1
+	}
+	s.setPositions(away)
+	s.setPositions(at)
 }
 
 // again has the next nudge read a partition that was halted. The caller holds mu.
@@ -48,14 +47,14 @@ func (state *part) again() {
 }
 
 // stalls are the partitions that are to be read anew, and from where.
-func (s *session) stalls() map[int32]kgo.EpochOffset {
+func (s *session) stalls() map[int32]int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	at := make(map[int32]kgo.EpochOffset)
+	at := make(map[int32]int64)
 	for p, state := range s.parts {
 		if state.stalled && !state.halted && state.position == state.measured && time.Since(state.nudged) >= nudgeInterval {
 			state.nudged = time.Now()
-			at[p] = kgo.EpochOffset{Epoch: -1, Offset: state.position}
+			at[p] = state.position
 		}
 		state.stalled = false
 	}
